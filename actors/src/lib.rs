@@ -1,0 +1,4 @@
+//! The engine of mediamill.
+
+pub mod analysis;
+pub mod media;
