@@ -1,0 +1,204 @@
+//! The batch: its record and how its status follows from its uploads. Pure.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{BatchId, Owner},
+    upload::{Status as UploadStatus, Upload},
+};
+
+/// Where a batch stands, derived from its uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// No upload was begun.
+    Pending,
+    /// Some upload is unfinished.
+    Processing,
+    /// All ended and not all failed, or all were deleted.
+    Completed,
+    /// All uploads failed, or no file was accepted.
+    Failed,
+    /// It was cancelled, and nothing of it runs any more.
+    Cancelled,
+}
+
+impl Status {
+    /// Whether nothing more happens in this run.
+    pub fn is_terminal(self) -> bool {
+        !matches!(self, Self::Pending | Self::Processing)
+    }
+
+    /// As it is written in records and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// How many uploads of a batch stand where. A cache of what the upload records say, written in the same transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// All uploads.
+    pub total: u32,
+    /// In the hands of a worker.
+    pub active: u32,
+    /// Ended well.
+    pub completed: u32,
+    /// Ended badly.
+    pub failed: u32,
+    /// Cancelled.
+    pub cancelled: u32,
+    /// Among the completed: a person should look at the description.
+    pub needs_review: u32,
+}
+
+impl Counts {
+    /// Ended, one way or another.
+    pub fn processed(&self) -> u32 {
+        self.completed + self.failed + self.cancelled
+    }
+
+    /// Not ended.
+    pub fn unfinished(&self) -> u32 {
+        self.total - self.processed()
+    }
+
+    /// Percent of the uploads that ended, rounded down; 100 if there are none.
+    pub fn percent(&self) -> u8 {
+        (u64::from(self.processed()) * 100).checked_div(u64::from(self.total)).unwrap_or(100) as u8
+    }
+
+    /// Counts an upload in.
+    pub fn add(&mut self, upload: &Upload) {
+        self.total += 1;
+        let (cell, review) = self.cell(upload);
+        if let Some(cell) = cell {
+            *cell += 1;
+        }
+        self.needs_review += u32::from(review);
+    }
+
+    /// Takes an upload out again, as it was counted in.
+    pub fn remove(&mut self, upload: &Upload) {
+        self.total -= 1;
+        let (cell, review) = self.cell(upload);
+        if let Some(cell) = cell {
+            *cell -= 1;
+        }
+        self.needs_review -= u32::from(review);
+    }
+
+    fn cell(&mut self, upload: &Upload) -> (Option<&mut u32>, bool) {
+        match upload.status {
+            UploadStatus::Pending => (None, false),
+            UploadStatus::Analyzing | UploadStatus::Embedding => (Some(&mut self.active), false),
+            UploadStatus::Completed => {
+                (Some(&mut self.completed), upload.description.as_ref().is_some_and(|it| it.needs_review))
+            }
+            UploadStatus::Failed => (Some(&mut self.failed), false),
+            UploadStatus::Cancelled => (Some(&mut self.cancelled), false),
+        }
+    }
+}
+
+/// Since when uploads of a batch have been ending at the present pace: the base of the time left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pace {
+    /// When the work began, or went on after a stop.
+    pub since: Timestamp,
+    /// How many uploads had ended then.
+    pub processed: u32,
+}
+
+/// The record of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// Version of this record's form: 1.
+    pub v: u8,
+    /// Its name.
+    pub id: BatchId,
+    /// First in, first out goes by this number; ids do not order.
+    pub number: u64,
+    /// Whose it is.
+    pub owner: Owner,
+    /// When it was submitted.
+    pub created_at: Timestamp,
+    /// When its first upload was begun, in this run.
+    pub started_at: Option<Timestamp>,
+    /// When its last upload ended, in this run.
+    pub completed_at: Option<Timestamp>,
+    /// Since when it is paused.
+    pub paused_at: Option<Timestamp>,
+    /// When it was cancelled, in this run.
+    pub cancelled_at: Option<Timestamp>,
+    /// Number of the run, from 1.
+    pub run: u32,
+    /// The last run whose end was told.
+    pub ended_run: u32,
+    /// Files that were refused at the door and have no record.
+    pub refused: u32,
+    /// How many uploads stand where.
+    pub counts: Counts,
+    /// What the time left is reckoned from.
+    pub pace: Option<Pace>,
+}
+
+impl Batch {
+    /// A batch without uploads yet.
+    pub fn new(id: BatchId, number: u64, owner: Owner, refused: u32, now: Timestamp) -> Self {
+        Self {
+            v: 1,
+            id,
+            number,
+            owner,
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            paused_at: None,
+            cancelled_at: None,
+            run: 1,
+            ended_run: 0,
+            refused,
+            counts: Counts::default(),
+            pace: None,
+        }
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> Status {
+        let counts = &self.counts;
+        if counts.unfinished() > 0 {
+            let begun = self.started_at.is_some() || counts.processed() > 0;
+            return if begun { Status::Processing } else { Status::Pending };
+        }
+        let none_accepted = counts.total == 0 && self.refused > 0 && self.started_at.is_none();
+        if self.cancelled_at.is_some() {
+            Status::Cancelled
+        } else if none_accepted || (counts.total > 0 && counts.failed == counts.total) {
+            Status::Failed
+        } else {
+            Status::Completed
+        }
+    }
+
+    /// Whether its uploads may be begun.
+    pub fn is_open(&self) -> bool {
+        self.paused_at.is_none() && self.cancelled_at.is_none()
+    }
+
+    /// Seconds until the last upload ends, once three uploads ended at the present pace; `None` while it cannot be told.
+    pub fn eta_seconds(&self, now: Timestamp) -> Option<u64> {
+        let pace = self.pace.filter(|_| self.paused_at.is_none())?;
+        let done = self.counts.processed().checked_sub(pace.processed).filter(|done| *done >= 3)?;
+        let left = self.counts.unfinished();
+        let elapsed = now.duration_since(pace.since).as_millis().max(0) as u64;
+        (left > 0).then(|| (elapsed * u64::from(left)).div_ceil(u64::from(done) * 1000))
+    }
+}

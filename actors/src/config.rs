@@ -1,0 +1,298 @@
+//! The engine's configuration: one value, checked at the start. Every section and key has its default.
+
+use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+/// All that the engine can be told.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where state lies.
+    pub store: Store,
+    /// What describes and embeds.
+    pub provider: Provider,
+    /// How many uploads at once.
+    pub workers: Workers,
+    /// How progress is read.
+    pub monitor: Monitor,
+    /// How long events are kept.
+    pub events: Events,
+    /// What the provider sees.
+    pub vision: Vision,
+    /// What is taken in.
+    pub limits: Limits,
+}
+
+/// Section `store`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The folder of store, thumbnails and stored originals. Empty: the host must set it; the program takes the platform's data folder.
+    pub data_dir: PathBuf,
+    /// sled's cache in MiB; it may use about three times as much memory. 8 to 65536.
+    pub cache_mb: u64,
+}
+
+/// Section `provider`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    /// Which provider.
+    pub kind: ProviderKind,
+    /// Length of the vectors, 16 to 4096. `None`: what the provider's own embedding has.
+    pub embedding_dimensions: Option<u32>,
+    /// Descriptions asked for at once. `None`: one for each processor with `builtin`, otherwise 1.
+    pub vision_concurrency: Option<NonZeroU32>,
+    /// Embeddings asked for at once.
+    pub embedding_concurrency: NonZeroU32,
+    /// Longest call.
+    #[serde(rename = "request_timeout_ms", with = "millis")]
+    pub request_timeout: Duration,
+    /// Longest first call, while a server may still be loading its model.
+    #[serde(rename = "first_request_timeout_ms", with = "millis")]
+    pub first_request_timeout: Duration,
+    /// How long a provider that is away is waited for; zero: for ever.
+    #[serde(rename = "give_up_after_ms", with = "millis")]
+    pub give_up_after: Duration,
+}
+
+/// The providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderKind {
+    /// Basic automatic tagging inside this process; needs no server and no network.
+    #[default]
+    Builtin,
+}
+
+/// Section `workers`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workers {
+    /// Uploads worked on at once, 1 to 4096. `None`: twice the processors, and at least two more than `provider.vision_concurrency`, so that
+    /// pictures are prepared ahead.
+    pub concurrency: Option<NonZeroU32>,
+}
+
+/// Section `monitor`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Monitor {
+    /// Time between two ticks, 10 ms to 1 min.
+    #[serde(rename = "tick_ms", with = "millis")]
+    pub tick: Duration,
+    /// Whether a change in the store may bring the next tick forward.
+    pub nudge: bool,
+}
+
+/// Section `events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Events {
+    /// Events kept for each owner, at least 100.
+    pub keep: u64,
+}
+
+/// Section `vision`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Vision {
+    /// Most pixels that the provider sees.
+    pub max_pixels: u64,
+    /// Longest side that the provider sees, in pixels.
+    pub max_side_px: u32,
+    /// Both sides are a multiple of this many pixels, and at least two of it.
+    pub patch_px: u32,
+}
+
+/// Section `limits`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Most files of a batch whose bytes are handed over; files in place have no such limit.
+    pub max_batch_files: u32,
+    /// Most bytes of a batch whose bytes are handed over.
+    pub max_batch_bytes: u64,
+    /// Largest image file in bytes.
+    pub max_file_bytes: u64,
+    /// Largest video file in bytes.
+    pub max_video_bytes: u64,
+    /// Most pixels of a picture.
+    pub max_pixels: u64,
+    /// Longest side of a picture in pixels.
+    pub max_side_px: u32,
+    /// Memory that all decodes share, in MiB.
+    pub decode_memory_mb: u64,
+    /// How often the process may die while an upload alone is worked on; 0: no limit.
+    pub max_interruptions: u32,
+    /// Most uploads that may wait.
+    pub max_queued_uploads: u64,
+    /// Free disk space in MiB below which nothing is taken in.
+    pub min_free_disk_mb: u64,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { data_dir: PathBuf::new(), cache_mb: 64 }
+    }
+}
+
+impl Default for Provider {
+    fn default() -> Self {
+        Self {
+            kind: ProviderKind::Builtin,
+            embedding_dimensions: None,
+            vision_concurrency: None,
+            embedding_concurrency: NonZeroU32::MIN.saturating_add(2),
+            request_timeout: Duration::from_secs(300),
+            first_request_timeout: Duration::from_secs(600),
+            give_up_after: Duration::ZERO,
+        }
+    }
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self { tick: Duration::from_millis(300), nudge: true }
+    }
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { keep: 100_000 }
+    }
+}
+
+impl Default for Vision {
+    fn default() -> Self {
+        Self { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_batch_files: 1000,
+            max_batch_bytes: 10 << 30,
+            max_file_bytes: 100 << 20,
+            max_video_bytes: 2 << 30,
+            max_pixels: 100_000_000,
+            max_side_px: 16_384,
+            decode_memory_mb: 512,
+            max_interruptions: 3,
+            max_queued_uploads: 1_000_000,
+            min_free_disk_mb: 256,
+        }
+    }
+}
+
+impl Config {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// A sentence that names the first key whose value is out of its range, and the range.
+    pub fn validate(&self) -> Result<(), String> {
+        fn within<T: PartialOrd + std::fmt::Display>(
+            key: &str,
+            value: T,
+            low: T,
+            high: T,
+        ) -> Result<(), String> {
+            if value >= low && value <= high {
+                Ok(())
+            } else {
+                Err(format!("{key} is {value}, but must be {low} to {high}"))
+            }
+        }
+        let ms = |time: Duration| time.as_millis() as u64;
+        if self.store.data_dir.as_os_str().is_empty() {
+            return Err("store.data_dir is empty, but must name the folder for all state".into());
+        }
+        within("store.cache_mb", self.store.cache_mb, 8, 65_536)?;
+        if let Some(dimensions) = self.provider.embedding_dimensions {
+            within("provider.embedding_dimensions", dimensions, 16, 4096)?;
+        }
+        if let Some(vision) = self.provider.vision_concurrency {
+            within("provider.vision_concurrency", vision.get(), 1, 1024)?;
+        }
+        within("provider.embedding_concurrency", self.provider.embedding_concurrency.get(), 1, 1024)?;
+        within("provider.request_timeout_ms", ms(self.provider.request_timeout), 100, 86_400_000)?;
+        within("provider.first_request_timeout_ms", ms(self.provider.first_request_timeout), 100, 86_400_000)?;
+        if let Some(concurrency) = self.workers.concurrency {
+            within("workers.concurrency", concurrency.get(), 1, 4096)?;
+        }
+        within("monitor.tick_ms", ms(self.monitor.tick), 10, 60_000)?;
+        within("events.keep", self.events.keep, 100, 1_000_000_000)?;
+        within("vision.patch_px", self.vision.patch_px, 1, 128)?;
+        within("vision.max_side_px", self.vision.max_side_px, 2 * self.vision.patch_px, 8192)?;
+        let least = u64::from(2 * self.vision.patch_px).pow(2);
+        within("vision.max_pixels", self.vision.max_pixels, least, 67_108_864)?;
+        within("limits.max_batch_files", self.limits.max_batch_files, 1, 1_000_000)?;
+        within("limits.max_batch_bytes", self.limits.max_batch_bytes, 1, 1 << 50)?;
+        within("limits.max_file_bytes", self.limits.max_file_bytes, 1, 4 << 30)?;
+        within("limits.max_video_bytes", self.limits.max_video_bytes, 1, 1 << 40)?;
+        within("limits.max_pixels", self.limits.max_pixels, 1, 1_000_000_000)?;
+        within("limits.max_side_px", self.limits.max_side_px, 1, 65_535)?;
+        within("limits.decode_memory_mb", self.limits.decode_memory_mb, 16, 1 << 20)?;
+        within("limits.max_queued_uploads", self.limits.max_queued_uploads, 1, 100_000_000)?;
+        Ok(())
+    }
+
+    /// Descriptions asked for at once.
+    pub fn vision_concurrency(&self) -> usize {
+        match (self.provider.vision_concurrency, self.provider.kind) {
+            (Some(configured), _) => configured.get() as usize,
+            (None, ProviderKind::Builtin) => processors(),
+        }
+    }
+
+    /// Uploads worked on at once.
+    pub fn worker_concurrency(&self) -> usize {
+        self.workers
+            .concurrency
+            .map_or_else(|| (2 * processors()).max(self.vision_concurrency() + 2), |it| it.get() as usize)
+    }
+}
+
+/// How many processors this process may use; decoders run one on each.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A duration as a whole number of milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        (time.as_millis() as u64).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config { store: Store { data_dir: "/data".into(), ..Store::default() }, ..Config::default() }
+    }
+
+    #[test]
+    fn the_defaults_are_valid_once_a_data_folder_is_named() {
+        assert_eq!(config().validate(), Ok(()));
+        assert!(Config::default().validate().is_err_and(|text| text.contains("store.data_dir")));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_its_key() {
+        let mut config = config();
+        config.monitor.tick = Duration::from_millis(1);
+        assert_eq!(config.validate(), Err("monitor.tick_ms is 1, but must be 10 to 60000".into()));
+    }
+}

@@ -1,0 +1,133 @@
+//! What happened, numbered: the entries of the event log. They hold ids, codes and numbers, never names or text.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    batch::{Batch, Counts, Status as BatchStatus},
+    id::{BatchId, UploadId},
+    upload::{FailureKind, Stage},
+};
+
+/// One change of state, written in the same transaction as the change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Version of this entry's form: 1.
+    pub v: u8,
+    /// Number among the owner's events, from 1, without gaps.
+    pub seq: u64,
+    /// Number among all changes of the store.
+    pub change: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// The batch that it happened to; `None` for [`What::ProviderChanged`].
+    pub batch_id: Option<BatchId>,
+    /// How the batch stood right after it.
+    pub batch: Option<Tally>,
+    /// The upload that it happened to.
+    pub upload_id: Option<UploadId>,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// How a batch stood right after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Its status.
+    pub status: BatchStatus,
+    /// How many uploads stood where.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Whether it was paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// This event ended the run of this number: there is one such event a run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_run: Option<u32>,
+}
+
+impl Tally {
+    /// How `batch` stands.
+    pub fn of(batch: &Batch, ends_run: Option<u32>) -> Self {
+        Self { status: batch.status(), counts: batch.counts, paused: batch.paused_at.is_some(), ends_run }
+    }
+}
+
+/// The sorts of event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    /// A batch was submitted.
+    BatchSubmitted,
+    /// No more of its uploads are begun.
+    BatchPaused,
+    /// Its uploads are begun again.
+    BatchResumed,
+    /// It was cancelled; an event for each of its unfinished uploads follows.
+    BatchCancelled,
+    /// Its failed uploads begin a new run.
+    BatchRetried {
+        /// Number of the run.
+        run: u32,
+    },
+    /// A worker began an attempt.
+    UploadBegun {
+        /// Number of the attempt.
+        attempt: u32,
+    },
+    /// The description is kept.
+    UploadDescribed {
+        /// Number of the attempt.
+        attempt: u32,
+        /// Audit score, 0 to 100.
+        audit_score: u8,
+        /// It failed the audit.
+        needs_review: bool,
+        /// How long it took from the beginning of the attempt's description, in milliseconds.
+        took_ms: u64,
+    },
+    /// The upload ended well.
+    UploadCompleted {
+        /// Number of the attempt.
+        attempt: u32,
+        /// Audit score, 0 to 100.
+        audit_score: u8,
+        /// It failed the audit.
+        needs_review: bool,
+        /// How long the embedding took, in milliseconds.
+        took_ms: u64,
+    },
+    /// An attempt failed.
+    UploadFailed {
+        /// Number of the attempt.
+        attempt: u32,
+        /// The step that it failed in.
+        stage: Stage,
+        /// The sort of failure.
+        kind: FailureKind,
+        /// The upload failed with it; otherwise it is tried once more.
+        last: bool,
+    },
+    /// An attempt ended without counting: the provider was away, or the process stopped in good order.
+    UploadHandedBack {
+        /// Number of the attempt.
+        attempt: u32,
+    },
+    /// The process died under an attempt.
+    UploadInterrupted {
+        /// Number of the attempt.
+        attempt: u32,
+        /// The upload failed with it.
+        last: bool,
+    },
+    /// The upload was cancelled.
+    UploadCancelled,
+    /// The upload was deleted.
+    UploadDeleted {
+        /// It had not ended before.
+        unfinished: bool,
+    },
+    /// The provider went away, came back, or is misconfigured. It happened to every owner with unfinished uploads.
+    ProviderChanged,
+}

@@ -1,0 +1,153 @@
+//! Names of batches, uploads and their owners.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// A new one: a UUIDv7.
+            pub(crate) fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+
+            pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+                self.0.as_bytes()
+            }
+
+            pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+                Self(Uuid::from_bytes(bytes))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+    };
+}
+
+id! {
+    /// Names an upload: a UUIDv7, written with hyphens.
+    UploadId
+}
+
+id! {
+    /// Names a batch: a UUIDv7, written with hyphens.
+    BatchId
+}
+
+/// Whose batch it is: an opaque string of 1 to 128 characters without control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Owner(std::sync::Arc<str>);
+
+impl Owner {
+    /// The owner on the command line and of a server without authentication.
+    pub const LOCAL: &str = "local";
+
+    /// Makes an owner of a string.
+    ///
+    /// # Errors
+    /// [`InvalidOwner`] unless it has 1 to 128 characters, none of them a control character.
+    pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidOwner> {
+        let name = name.as_ref();
+        let length = name.chars().count();
+        if (1..=128).contains(&length) && !name.chars().any(char::is_control) {
+            Ok(Self(name.into()))
+        } else {
+            Err(InvalidOwner)
+        }
+    }
+
+    /// The owner [`Owner::LOCAL`].
+    pub fn local() -> Self {
+        Self(Self::LOCAL.into())
+    }
+
+    /// The string.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Owner {
+    type Error = InvalidOwner;
+
+    fn try_from(name: String) -> Result<Self, InvalidOwner> {
+        Self::new(name)
+    }
+}
+
+impl From<Owner> for String {
+    fn from(owner: Owner) -> Self {
+        owner.0.as_ref().to_owned()
+    }
+}
+
+/// A string that names no owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidOwner;
+
+impl fmt::Display for InvalidOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an owner has 1 to 128 characters and no control characters")
+    }
+}
+
+impl std::error::Error for InvalidOwner {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_has_1_to_128_characters_and_no_control_characters() {
+        for (name, valid) in [
+            ("", false),
+            ("a", true),
+            (&"ü".repeat(128), true),
+            (&"a".repeat(129), false),
+            ("a\nb", false),
+            ("a\0b", false),
+        ] {
+            assert_eq!(Owner::new(name).is_ok(), valid, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn ids_are_uuids_of_version_7_written_with_hyphens() {
+        let id = UploadId::new();
+        let text = id.to_string();
+        assert_eq!((text.len(), text.as_bytes()[14]), (36, b'7'));
+        assert_eq!(text.parse::<UploadId>(), Ok(id));
+    }
+}

@@ -1,0 +1,153 @@
+//! The one writer: a queue of commands that a blocking job drains in groups, one transaction and one wait for the disk for each.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt as _;
+use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
+use tokio::sync::oneshot;
+
+use super::{Inner, WriteError, draft::Draft};
+
+/// Most commands of one group.
+const GROUP: usize = 256;
+/// Shortest time between two writes of the high-water mark.
+const HIGHWATER_EVERY: Duration = Duration::from_secs(1);
+
+/// What is to be told once the group is on disk, or why it is not.
+type Reply = Box<dyn FnOnce(Result<(), &str>) + Send>;
+/// A change that is made in the draft of a group.
+type Command = Box<dyn FnOnce(&mut Draft<'_>) -> Reply + Send>;
+
+/// Commands that wait for the committer.
+#[derive(Default)]
+pub(super) struct Inbox {
+    commands: VecDeque<Command>,
+    /// A job drains the queue, so that a new command need not start one.
+    draining: bool,
+}
+
+impl Inner {
+    /// Makes a change; the future ends when it is on disk.
+    ///
+    /// `change` must not write anything to the draft before it refuses.
+    pub(super) fn write<T: Send + 'static>(
+        self: &Arc<Self>,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<T, WriteError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, WriteError>> + Send + use<T> {
+        let (tell, told) = oneshot::channel();
+        self.enqueue(Box::new(move |draft| {
+            let result = change(draft);
+            if let Err(WriteError::Unknown(text)) = &result {
+                draft.poison(text);
+            }
+            Box::new(move |durable| {
+                let _ = tell.send(match durable {
+                    Ok(()) => result,
+                    Err(text) => Err(WriteError::Unknown(text.to_owned())),
+                });
+            })
+        }));
+        told.map(|answer| answer.unwrap_or_else(|_| Err(WriteError::Unknown("the committer died".into()))))
+    }
+
+    fn enqueue(self: &Arc<Self>, command: Command) {
+        let mut inbox = self.inbox.lock();
+        inbox.commands.push_back(command);
+        if !std::mem::replace(&mut inbox.draining, true) {
+            let inner = Arc::clone(self);
+            tokio::task::spawn_blocking(move || inner.drain());
+        }
+    }
+
+    fn drain(&self) {
+        loop {
+            let group: Vec<Command> = {
+                let mut inbox = self.inbox.lock();
+                let length = inbox.commands.len().min(GROUP);
+                if length == 0 {
+                    inbox.draining = false;
+                    return;
+                }
+                inbox.commands.drain(..length).collect()
+            };
+            self.commit(group);
+        }
+    }
+
+    fn commit(&self, group: Vec<Command>) {
+        if let Some(text) = self.broken.get() {
+            // The commands are not run: a draft that cannot be written must not move the state either.
+            return drop_with(group, text);
+        }
+        let mut replies = Vec::with_capacity(group.len());
+        // Readers wait until what they would see is on disk.
+        let reading = self.reading.write();
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let mut state = self.state.lock();
+            let mut draft = Draft::new(&self.trees, &mut state);
+            for command in group {
+                replies.push(command(&mut draft));
+            }
+            let writes = draft.finish()?;
+            let change = state.newest_change;
+            if writes.is_empty() {
+                return Ok(change);
+            }
+            let transacted = self.trees[..].transaction(|trees| {
+                for ((tree, key), value) in &writes {
+                    match value {
+                        Some(value) => trees[*tree as usize].insert(key.as_slice(), value.as_slice())?,
+                        None => trees[*tree as usize].remove(key.as_slice())?,
+                    };
+                }
+                Ok::<_, ConflictableTransactionError<()>>(())
+            });
+            match transacted {
+                Ok(()) | Err(TransactionError::Abort(())) => {}
+                Err(TransactionError::Storage(error)) => return Err(error.to_string()),
+            }
+            self.db.flush().map_err(|error| error.to_string())?;
+            self.db_file.sync_data().map_err(|error| error.to_string())?;
+            Ok(change)
+        }));
+        let result = done.unwrap_or_else(|_| Err("the committer panicked".into()));
+        parking_lot::RwLockWriteGuard::unlock_fair(reading);
+        match result {
+            Ok(change) => {
+                self.note_highwater(change);
+                for reply in replies {
+                    reply(Ok(()));
+                }
+                self.durable_change.store(change, Ordering::Release);
+                self.newest.send_modify(|generation| *generation += 1);
+            }
+            Err(text) => {
+                log::error!("the store cannot be written and takes no more changes: {text}");
+                let text = self.broken.get_or_init(|| text);
+                for reply in replies {
+                    reply(Err(text));
+                }
+                self.newest.send_modify(|generation| *generation += 1);
+            }
+        }
+    }
+
+    fn note_highwater(&self, change: u64) {
+        let mut highwater = self.highwater.lock();
+        if highwater.1.is_none_or(|last| last.elapsed() >= HIGHWATER_EVERY) {
+            highwater.0.write(change);
+            highwater.1 = Some(Instant::now());
+        }
+    }
+}
+
+fn drop_with(group: Vec<Command>, text: &str) {
+    log::debug!("{} changes refused, since the store is broken: {text}", group.len());
+    // Dropping a command drops its sender, which answers `Unknown`.
+    drop(group);
+}

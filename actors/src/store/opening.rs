@@ -1,0 +1,187 @@
+//! Opening a store: one process at a time, left-overs healed, damage told in a sentence.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    OpenError,
+    keys::{self, Tree},
+};
+
+/// Version of the layout of the trees.
+const FORMAT: u64 = 1;
+
+/// The trees of an open store, and what keeps them safe.
+pub(super) struct Opened {
+    pub(super) db: sled::Db,
+    pub(super) trees: Vec<sled::Tree>,
+    /// Our own handle to sled's file: its own flush does not reach the disk's platter.
+    pub(super) db_file: File,
+    pub(super) highwater: Highwater,
+    /// Held for as long as the store is open.
+    pub(super) lock: File,
+}
+
+/// Opens the store in `data_dir`, or makes a new one.
+pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
+    fs::create_dir_all(data_dir).map_err(|error| OpenError::folder(data_dir, "make", &error))?;
+    let lock = lock(data_dir)?;
+    let folder = data_dir.join("store");
+    let existed = folder.join("db").exists();
+    remove_unfinished_snapshots(&folder).map_err(|error| OpenError::folder(&folder, "heal", &error))?;
+    let db = open_sled(&folder, cache_bytes)?;
+    let mut trees = Vec::with_capacity(Tree::ALL.len());
+    for tree in Tree::ALL {
+        trees.push(db.open_tree(tree.name()).map_err(|error| OpenError::damaged(&folder, &error))?);
+    }
+    let db_file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(folder.join("db"))
+        .map_err(|error| OpenError::folder(&folder, "open", &error))?;
+    let mut highwater = Highwater::open(data_dir).map_err(|error| OpenError::folder(data_dir, "write", &error))?;
+
+    let meta = &trees[Tree::Meta as usize];
+    let newest = newest_change(&trees).map_err(|error| OpenError::damaged(&folder, &error))?;
+    if newest < highwater.read() {
+        return Err(OpenError::Shorter { data_dir: data_dir.to_owned(), found: newest, known: highwater.read() });
+    }
+    match meta.get(keys::FORMAT).map_err(|error| OpenError::damaged(&folder, &error))? {
+        Some(format) if *format == *FORMAT.to_string().as_bytes() => {}
+        Some(format) => {
+            return Err(OpenError::Format {
+                data_dir: data_dir.to_owned(),
+                found: String::from_utf8_lossy(&format).into_owned(),
+            });
+        }
+        None if existed && newest > 0 => {
+            return Err(OpenError::damaged(&folder, "it holds changes but not its format version"));
+        }
+        None => {
+            let write = || -> io::Result<()> {
+                meta.insert(keys::FORMAT, FORMAT.to_string().as_bytes())?;
+                db.flush()?;
+                db_file.sync_data()?;
+                // The folder's entries must survive a power cut as well as the file's content.
+                File::open(&folder)?.sync_all()?;
+                File::open(data_dir)?.sync_all()
+            };
+            write().map_err(|error| OpenError::folder(&folder, "write", &error))?;
+        }
+    }
+    highwater.newest_written = highwater.value;
+    Ok(Opened { db, trees, db_file, highwater, lock })
+}
+
+/// The number of the newest change.
+pub(super) fn newest_change(trees: &[sled::Tree]) -> sled::Result<u64> {
+    Ok(trees[Tree::Changes as usize].last()?.and_then(|(key, _)| keys::trailing_number(&key)).unwrap_or(0))
+}
+
+fn lock(data_dir: &Path) -> Result<File, OpenError> {
+    let path = data_dir.join("LOCK");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| OpenError::folder(data_dir, "write to", &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::Locked { data_dir: data_dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(OpenError::folder(data_dir, "lock", &error)),
+    }
+}
+
+/// A process that died while sled wrote a snapshot leaves a file that makes every later open fail; nothing is lost with it.
+fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            log::warn!("removing {name}, which an earlier process left unfinished in {}", folder.display());
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// sled panics on most damage, so it is opened on a thread of its own, whose panic is an error here.
+fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
+    let path = folder.to_owned();
+    let open = move || {
+        sled::Config::new()
+            .path(path)
+            .cache_capacity(cache_bytes)
+            // The committer flushes; this only bounds what a process that died without it can lose of unwaited writes.
+            .flush_every_ms(Some(500))
+            .mode(sled::Mode::HighThroughput)
+            .open()
+    };
+    let opened = std::thread::Builder::new()
+        .name(super::OPENING_THREAD.into())
+        .spawn(open)
+        .map_err(|error| OpenError::folder(folder, "open", &error))?
+        .join();
+    match opened {
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(OpenError::folder(folder, "open", &error))
+        }
+        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(OpenError::folder(folder, "open", &error))
+        }
+        Ok(Err(error)) => Err(OpenError::damaged(folder, &error)),
+        Err(_) => Err(OpenError::damaged(folder, "its pages do not make sense")),
+    }
+}
+
+/// The file that holds the number of the newest change known to be on disk: a store that was cut short opens without a word.
+pub(super) struct Highwater {
+    file: File,
+    value: u64,
+    newest_written: u64,
+    path: PathBuf,
+}
+
+impl Highwater {
+    fn open(data_dir: &Path) -> io::Result<Self> {
+        let path = data_dir.join("HIGHWATER");
+        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let mut text = String::new();
+        // Digits only; whatever else stands there was never written by us and says nothing.
+        let _ = file.read_to_string(&mut text);
+        let value = text.trim().parse().unwrap_or(0);
+        Ok(Self { file, value, newest_written: value, path })
+    }
+
+    fn read(&self) -> u64 {
+        self.value
+    }
+
+    /// Writes the number and waits for the disk.
+    pub(super) fn write(&mut self, change: u64) {
+        if change <= self.newest_written {
+            return;
+        }
+        let mut write = || -> io::Result<()> {
+            self.file.seek(SeekFrom::Start(0))?;
+            // Fixed width, so that a shorter number never leaves digits of a longer one.
+            self.file.write_all(format!("{change:020}\n").as_bytes())?;
+            self.file.sync_data()
+        };
+        match write() {
+            Ok(()) => self.newest_written = change,
+            Err(error) => log::warn!("cannot write {}: {error}", self.path.display()),
+        }
+    }
+}

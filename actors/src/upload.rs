@@ -1,0 +1,596 @@
+//! The upload: its record, its statuses and stages, and the table of legal steps. Pure.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    analysis::{Identity, Object},
+    id::{BatchId, Owner, UploadId},
+    media::{Facts, Format},
+};
+
+/// Where an upload stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It waits for its turn, or to be taken up again.
+    Pending,
+    /// A worker prepares and describes it.
+    Analyzing,
+    /// It is described; its embedding is being made.
+    Embedding,
+    /// Description and embedding are durable.
+    Completed,
+    /// Two attempts failed, or it interrupted the process too often.
+    Failed,
+    /// It was cancelled before it ended otherwise.
+    Cancelled,
+}
+
+impl Status {
+    /// Whether nothing more happens to the upload in this run.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            Self::Pending | Self::Analyzing | Self::Embedding => false,
+            Self::Completed | Self::Failed | Self::Cancelled => true,
+        }
+    }
+
+    /// Whether a worker has it.
+    pub fn is_active(self) -> bool {
+        matches!(self, Self::Analyzing | Self::Embedding)
+    }
+
+    /// The table of legal steps.
+    pub fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => matches!(next, Self::Analyzing | Self::Failed | Self::Cancelled),
+            Self::Analyzing => !matches!(next, Self::Completed),
+            Self::Embedding => true,
+            Self::Failed => matches!(next, Self::Pending),
+            Self::Completed | Self::Cancelled => false,
+        }
+    }
+
+    /// As it is written in records and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Analyzing => "analyzing",
+            Self::Embedding => "embedding",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// The finer step within a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// It waits.
+    Queued,
+    /// The file is read and decoded; thumbnail and vision input are made.
+    ExtractingFrames,
+    /// The provider describes it.
+    VisionAnalysis,
+    /// The description is audited, and asked for again where it failed.
+    DescriptionAudit,
+    /// The provider embeds the description.
+    EmbeddingGeneration,
+    /// Everything is written.
+    Indexing,
+    /// It ended well.
+    Completed,
+    /// It ended badly, or was cancelled.
+    Failed,
+}
+
+impl Stage {
+    /// As it is written in records and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::ExtractingFrames => "extracting_frames",
+            Self::VisionAnalysis => "vision_analysis",
+            Self::DescriptionAudit => "description_audit",
+            Self::EmbeddingGeneration => "embedding_generation",
+            Self::Indexing => "indexing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It went wrong; two of these end the upload.
+    Failed,
+    /// It went well.
+    Completed,
+    /// The provider was away or the process stopped in good order; it does not count.
+    HandedBack,
+    /// The process died under it.
+    Interrupted,
+    /// The upload was cancelled or deleted meanwhile.
+    GivenUp,
+}
+
+/// The sorts of failure, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The file is no longer where it was.
+    FileMissing,
+    /// The file is not what was submitted.
+    FileChanged,
+    /// The file cannot be read.
+    FileUnreadable,
+    /// The file cannot be decoded.
+    Undecodable,
+    /// The file is of a sort or size that is not taken.
+    Refused,
+    /// The provider gave no sound answer.
+    BadAnswer,
+    /// The provider did not answer in time, but is there.
+    TimedOut,
+    /// The provider could not be reached, though it is there, or went away under this upload again.
+    ProviderAway,
+    /// The code panicked.
+    Panicked,
+    /// The process died each time that this upload ran alone.
+    Interrupted,
+    /// What was made could not be written.
+    Storage,
+}
+
+impl FailureKind {
+    /// As it is written in records and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FileMissing => "file_missing",
+            Self::FileChanged => "file_changed",
+            Self::FileUnreadable => "file_unreadable",
+            Self::Undecodable => "undecodable",
+            Self::Refused => "refused",
+            Self::BadAnswer => "bad_answer",
+            Self::TimedOut => "timed_out",
+            Self::ProviderAway => "provider_away",
+            Self::Panicked => "panicked",
+            Self::Interrupted => "interrupted",
+            Self::Storage => "storage",
+        }
+    }
+}
+
+/// Why an attempt failed, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Number of the attempt, from 1; 0 for a file that was refused.
+    pub attempt: u32,
+    /// The step that it failed in.
+    pub stage: Stage,
+    /// The sort of failure.
+    pub kind: FailureKind,
+    /// What happened, to what, and what to do about it; at most 500 characters.
+    pub message: String,
+}
+
+impl Failure {
+    /// Longest message, in characters.
+    pub const MAX_CHARS: usize = 500;
+
+    /// A failure whose message is cut at [`Failure::MAX_CHARS`] characters.
+    pub fn new(attempt: u32, stage: Stage, kind: FailureKind, message: impl Into<String>) -> Self {
+        let mut message: String = message.into();
+        if let Some((cut, _)) = message.char_indices().nth(Self::MAX_CHARS) {
+            let keep = message[..cut].char_indices().next_back().map_or(0, |(at, _)| at);
+            message.truncate(keep);
+            message.push('…');
+        }
+        Self { attempt, stage, kind, message }
+    }
+}
+
+/// One try at an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// From 1, only rising, also over runs.
+    pub number: u32,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; `None` while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// How it ended; `None` while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+}
+
+/// Where an upload's bytes lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileRef {
+    /// A file of the owner's that is only referenced, never changed.
+    InPlace(PlacePath),
+    /// Our own copy, named by the upload's id.
+    Stored,
+}
+
+/// An absolute path, kept without loss also where it is not UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "PathText", into = "PathText")]
+pub struct PlacePath(PathBuf);
+
+impl PlacePath {
+    /// Takes an absolute path as it is.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// A path as JSON: text, or the hexadecimal digits of its bytes where it is no text.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum PathText {
+    Text(String),
+    Bytes { hex: String },
+}
+
+impl From<PathText> for PlacePath {
+    fn from(text: PathText) -> Self {
+        match text {
+            PathText::Text(text) => Self(text.into()),
+            PathText::Bytes { hex } => Self(path_from_hex(&hex)),
+        }
+    }
+}
+
+impl From<PlacePath> for PathText {
+    fn from(path: PlacePath) -> Self {
+        match path.0.into_os_string().into_string() {
+            Ok(text) => Self::Text(text),
+            Err(raw) => {
+                Self::Bytes { hex: raw.as_encoded_bytes().iter().map(|byte| format!("{byte:02x}")).collect() }
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn path_from_hex(hex: &str) -> PathBuf {
+    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
+    let digit = |c: u8| (c as char).to_digit(16).unwrap_or(0) as u8;
+    PathBuf::from(OsString::from_vec(
+        hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect(),
+    ))
+}
+
+#[cfg(not(unix))]
+fn path_from_hex(hex: &str) -> PathBuf {
+    PathBuf::from(hex)
+}
+
+/// Whether there is a thumbnail.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thumbnail {
+    /// Not made yet.
+    #[default]
+    Pending,
+    /// It lies on disk, named by the upload's id.
+    Made,
+    /// It could not be made and is not tried again; the sentence says why.
+    Failed(String),
+}
+
+/// A description that was kept, and what gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// The text.
+    pub text: String,
+    /// Audit score, 0 to 100.
+    pub audit_score: u8,
+    /// It failed the audit twice and a person should look at it.
+    pub needs_review: bool,
+    /// Version of the audit.
+    pub audit_version: u32,
+    /// What described it.
+    pub by: Identity,
+    /// How often it was asked for, also in earlier attempts.
+    pub asked: u32,
+    /// When it was kept.
+    pub at: Timestamp,
+}
+
+/// What an earlier run left behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastRun {
+    /// Number of the run, from 1.
+    pub run: u32,
+    /// Its failures.
+    pub failures: Vec<Failure>,
+    /// How often the process died while the upload ran alone.
+    pub interruptions: u32,
+}
+
+/// The record of an upload: the whole truth about it but for its vector.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Version of this record's form: 1.
+    pub v: u8,
+    /// Its name.
+    pub id: UploadId,
+    /// The batch that it belongs to.
+    pub batch_id: BatchId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Place within the batch, from 0.
+    pub position: u32,
+    /// Where the bytes lie.
+    pub file: FileRef,
+    /// The file's name without folders; bytes that are no text are replaced.
+    pub file_name: String,
+    /// Length in bytes.
+    pub file_size: u64,
+    /// SHA-256 of the bytes, in hexadecimal digits.
+    pub content_hash: String,
+    /// What the bytes are.
+    pub format: Format,
+    /// Memory that its decode needs at most, in bytes.
+    pub decode_bytes: u64,
+    /// When it was accepted.
+    pub created_at: Timestamp,
+    /// When this record last changed.
+    pub updated_at: Timestamp,
+    /// Where it stands.
+    pub status: Status,
+    /// The step that it is in. While a worker has it, the tree `active` is newer.
+    pub stage: Stage,
+    /// Number of the run, from 1; each retry of failed uploads begins another.
+    pub run: u32,
+    /// Number of the newest attempt; 0 before the first.
+    pub attempt: u32,
+    /// The newest attempts, at most [`Upload::MAX_ATTEMPTS`].
+    pub attempts: Vec<Attempt>,
+    /// Failed attempts of this run, at most two.
+    pub failures: Vec<Failure>,
+    /// How often the process died while this upload ran alone, in this run.
+    pub interruptions: u32,
+    /// How often the provider went away during calls for this upload, in this run.
+    pub provider_away: u32,
+    /// It was in flight when the process died; it runs alone until an attempt ends otherwise.
+    pub suspect: bool,
+    /// Whether there is a thumbnail.
+    pub thumbnail: Thumbnail,
+    /// What is known of it without a model; `None` until it was decoded.
+    pub facts: Option<Facts>,
+    /// What was found in it.
+    pub objects: Vec<Object>,
+    /// The description, once one was kept.
+    pub description: Option<Description>,
+    /// What embedded the description; `None` until the vector is kept.
+    pub embedded_by: Option<Identity>,
+    /// An older upload of the same file, which goes when this one completes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<UploadId>,
+    /// Earlier runs, the newest last, at most [`Upload::MAX_HISTORY`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<PastRun>,
+}
+
+impl Upload {
+    /// Failed attempts that end an upload.
+    pub const MAX_FAILURES: usize = 2;
+    /// Attempts that a record remembers.
+    pub const MAX_ATTEMPTS: usize = 8;
+    /// Earlier runs that a record remembers.
+    pub const MAX_HISTORY: usize = 4;
+
+    /// The path of a file in place.
+    pub fn place(&self) -> Option<&Path> {
+        match &self.file {
+            FileRef::InPlace(path) => Some(path.as_path()),
+            FileRef::Stored => None,
+        }
+    }
+
+    /// The text of the newest failure.
+    pub fn error_message(&self) -> Option<&str> {
+        self.failures.last().map(|failure| failure.message.as_str())
+    }
+
+    /// Whether `identity` and this audit would describe it as it is described.
+    pub fn is_described_by(&self, identity: &Identity, audit_version: u32) -> bool {
+        self.description.as_ref().is_some_and(|it| it.by == *identity && it.audit_version == audit_version)
+            && self.embedded_by.as_ref() == Some(identity)
+    }
+}
+
+/// What happens to an upload: the only ways in which its record changes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// A worker begins the next attempt.
+    Begin,
+    /// The decode is done: thumbnail and facts.
+    Prepare {
+        /// Whether there is a thumbnail now.
+        thumbnail: Thumbnail,
+        /// What is known without a model.
+        facts: Facts,
+    },
+    /// A description is kept.
+    Describe {
+        /// The description.
+        description: Description,
+        /// What was found.
+        objects: Vec<Object>,
+    },
+    /// A description that an earlier attempt kept is still good; its embedding is next.
+    Embed,
+    /// The vector is kept; this ends the upload well.
+    Complete {
+        /// What embedded it.
+        by: Identity,
+    },
+    /// The attempt failed.
+    Fail(Failure),
+    /// The attempt does not count.
+    HandBack {
+        /// The provider went away during a call for this upload.
+        provider_went_away: bool,
+    },
+    /// The process died under the attempt.
+    Interrupt {
+        /// The upload ran alone.
+        alone: bool,
+        /// Interruptions while alone that end the upload; 0: never.
+        limit: u32,
+    },
+    /// It is cancelled.
+    Cancel,
+    /// A new run begins for a failed upload.
+    Retry {
+        /// Number of the run.
+        run: u32,
+    },
+}
+
+/// A step that the record's status does not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IllegalStep {
+    /// Where the upload stands.
+    pub from: Status,
+}
+
+impl Upload {
+    /// Takes one step.
+    ///
+    /// # Errors
+    /// [`IllegalStep`] if the status does not allow it; the record is unchanged then.
+    pub fn apply(&mut self, step: Step, now: Timestamp) -> Result<(), IllegalStep> {
+        let illegal = IllegalStep { from: self.status };
+        let to = |status: Status, allowed: bool| if allowed { Ok(status) } else { Err(illegal) };
+        let from = self.status;
+        match step {
+            Step::Begin => {
+                self.status = to(Status::Analyzing, from == Status::Pending)?;
+                self.stage = Stage::ExtractingFrames;
+                self.attempt += 1;
+                if self.attempts.len() == Self::MAX_ATTEMPTS {
+                    self.attempts.remove(0);
+                }
+                self.attempts.push(Attempt {
+                    number: self.attempt,
+                    started_at: now,
+                    ended_at: None,
+                    outcome: None,
+                });
+            }
+            Step::Prepare { thumbnail, facts } => {
+                to(from, from.is_active())?;
+                self.stage = Stage::VisionAnalysis;
+                self.thumbnail = thumbnail;
+                self.facts = Some(facts);
+            }
+            Step::Describe { description, objects } => {
+                self.status = to(Status::Embedding, from == Status::Analyzing)?;
+                self.stage = Stage::EmbeddingGeneration;
+                self.description = Some(description);
+                self.objects = objects;
+            }
+            Step::Embed => {
+                self.status = to(Status::Embedding, from == Status::Analyzing && self.description.is_some())?;
+                self.stage = Stage::EmbeddingGeneration;
+            }
+            Step::Complete { by } => {
+                self.status = to(Status::Completed, from == Status::Embedding)?;
+                self.stage = Stage::Completed;
+                self.embedded_by = Some(by);
+                self.end_attempt(Outcome::Completed, now);
+            }
+            Step::Fail(failure) => {
+                to(from, from.is_active())?;
+                self.failures.push(failure);
+                self.end_attempt(Outcome::Failed, now);
+                self.rest_or_fail(self.failures.len() >= Self::MAX_FAILURES);
+            }
+            Step::HandBack { provider_went_away } => {
+                to(from, from.is_active())?;
+                self.provider_away += u32::from(provider_went_away);
+                let suspect = self.suspect;
+                self.end_attempt(Outcome::HandedBack, now);
+                self.suspect = suspect;
+                self.rest_or_fail(false);
+            }
+            Step::Interrupt { alone, limit } => {
+                to(from, from.is_active())?;
+                self.interruptions += u32::from(alone);
+                self.end_attempt(Outcome::Interrupted, now);
+                self.suspect = true;
+                let hopeless = limit > 0 && self.interruptions >= limit;
+                if hopeless {
+                    self.suspect = false;
+                    self.failures.push(Failure::new(
+                        self.attempt,
+                        Stage::ExtractingFrames,
+                        FailureKind::Interrupted,
+                        format!(
+                            "the process died {} times while this file alone was worked on; \
+                             limits.max_interruptions is {limit}",
+                            self.interruptions
+                        ),
+                    ));
+                }
+                self.rest_or_fail(hopeless);
+            }
+            Step::Cancel => {
+                self.status = to(Status::Cancelled, !from.is_terminal())?;
+                self.stage = Stage::Failed;
+                self.suspect = false;
+                if from.is_active() {
+                    self.end_attempt(Outcome::GivenUp, now);
+                }
+            }
+            Step::Retry { run } => {
+                self.status = to(Status::Pending, from == Status::Failed)?;
+                self.stage = Stage::Queued;
+                if self.history.len() == Self::MAX_HISTORY {
+                    self.history.remove(0);
+                }
+                self.history.push(PastRun {
+                    run: self.run,
+                    failures: std::mem::take(&mut self.failures),
+                    interruptions: std::mem::take(&mut self.interruptions),
+                });
+                self.provider_away = 0;
+                self.run = run;
+            }
+        }
+        self.updated_at = now;
+        Ok(())
+    }
+
+    fn end_attempt(&mut self, outcome: Outcome, now: Timestamp) {
+        self.suspect = false;
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.ended_at = Some(now);
+            attempt.outcome = Some(outcome);
+        }
+    }
+
+    fn rest_or_fail(&mut self, fail: bool) {
+        (self.status, self.stage) =
+            if fail { (Status::Failed, Stage::Failed) } else { (Status::Pending, Stage::Queued) };
+    }
+}
