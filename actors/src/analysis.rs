@@ -110,3 +110,38 @@ pub enum ProviderError {
         message: String,
     },
 }
+
+/// How the provider stands, as the store keeps it and everybody is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ProviderState {
+    /// It was not asked yet.
+    Starting,
+    /// It answers.
+    Ready,
+    /// It does not answer; it is asked again with growing pauses.
+    Away {
+        /// Since when.
+        since: jiff::Timestamp,
+        /// What happened, in one sentence.
+        message: String,
+    },
+    /// Nothing will work until somebody acts.
+    Misconfigured {
+        /// Since when.
+        since: jiff::Timestamp,
+        /// What to do, in one sentence.
+        message: String,
+    },
+}
+
+impl ProviderState {
+    /// What is waited for, in one sentence; `None` if nothing is.
+    pub fn waiting(&self) -> Option<String> {
+        match self {
+            Self::Starting | Self::Ready => None,
+            Self::Away { since, message } => Some(format!("the provider is away since {since}: {message}")),
+            Self::Misconfigured { message, .. } => Some(format!("the provider is not set up: {message}")),
+        }
+    }
+}

@@ -1,0 +1,523 @@
+//! The only place that names sled: records, events and indexes in trees, changed by one committer.
+//!
+//! A change is answered when it is on disk. Readers see only what is on disk. Numbers of changes rise in the order in which they become
+//! visible. No keys, closures or sled errors come out.
+
+mod committer;
+mod draft;
+mod keys;
+mod opening;
+mod queue;
+mod reads;
+mod vectors;
+mod writes;
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
+
+pub use self::{
+    draft::Active,
+    reads::{Change, Cursor, LogPage},
+    writes::Ended,
+};
+use self::{
+    draft::{State, Work, kept_events},
+    keys::Tree,
+    queue::Entry,
+};
+use crate::{
+    batch::Batch,
+    id::{BatchId, Owner, UploadId},
+    media::Format,
+    upload::{FileRef, PlacePath, Status, Upload},
+};
+
+/// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A panic hook may stay silent for it.
+pub const OPENING_THREAD: &str = "mediamill-open-store";
+
+/// A handle to an open store; clones share it. The store closes when the last one is dropped.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    trees: Vec<sled::Tree>,
+    db: sled::Db,
+    db_file: File,
+    highwater: Mutex<(opening::Highwater, Option<Instant>)>,
+    inbox: Mutex<committer::Inbox>,
+    state: Mutex<State>,
+    /// Held for writing from the transaction until it is on disk.
+    reading: RwLock<()>,
+    /// Rises with every group that was committed, and when the store breaks.
+    newest: watch::Sender<u64>,
+    durable_change: AtomicU64,
+    /// Why nothing can be written any more.
+    broken: OnceLock<String>,
+    data_dir: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.highwater.lock().0.write(self.durable_change.load(Ordering::Acquire));
+    }
+}
+
+/// Where time comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Clock {
+    /// The system's.
+    #[default]
+    System,
+    /// A fixed date that moves with tokio's clock, which tests can pause.
+    Tokio {
+        /// When the clock was made.
+        start: tokio::time::Instant,
+    },
+}
+
+impl Clock {
+    /// The present, in whole milliseconds.
+    pub fn now(&self) -> Timestamp {
+        let since_epoch = match self {
+            Self::System => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
+            // 2026-01-01T00:00:00Z
+            Self::Tokio { start } => Duration::from_secs(1_767_225_600) + start.elapsed(),
+        };
+        Timestamp::from_millisecond(since_epoch.as_millis() as i64).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// Why a store does not open. Each is a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpenError {
+    /// Another process has it.
+    Locked {
+        /// The data folder.
+        data_dir: PathBuf,
+    },
+    /// A folder or file cannot be made, read or written.
+    Folder {
+        /// The sentence.
+        message: String,
+    },
+    /// The pages do not make sense.
+    Damaged {
+        /// The sentence.
+        message: String,
+    },
+    /// It holds less than it once did.
+    Shorter {
+        /// The data folder.
+        data_dir: PathBuf,
+        /// The newest change that is there.
+        found: u64,
+        /// The newest change that once was on disk.
+        known: u64,
+    },
+    /// Another version of mediamill wrote it.
+    Format {
+        /// The data folder.
+        data_dir: PathBuf,
+        /// The version that it has.
+        found: String,
+    },
+}
+
+impl OpenError {
+    fn folder(path: &Path, verb: &str, error: &std::io::Error) -> Self {
+        Self::Folder { message: format!("cannot {verb} {}: {error}; choose another folder with store.data_dir or mend this one", path.display()) }
+    }
+
+    fn damaged(path: &Path, error: impl std::fmt::Display) -> Self {
+        Self::Damaged {
+            message: format!(
+                "the store in {} is damaged ({error}); move that folder away and restore a dump with `mediamill restore`, or start anew \
+                 without it",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Locked { data_dir } => write!(
+                f,
+                "another mediamill is using {}; wait until it ends, or choose another folder with store.data_dir",
+                data_dir.display()
+            ),
+            Self::Folder { message } | Self::Damaged { message } => f.write_str(message),
+            Self::Shorter { data_dir, found, known } => write!(
+                f,
+                "the store in {0} holds {found} changes, but {known} were on disk once, so part of it is lost; move {0} away and restore a \
+                 dump with `mediamill restore`, or delete {0}/HIGHWATER to go on with what is there",
+                data_dir.display()
+            ),
+            Self::Format { data_dir, found } => write!(
+                f,
+                "the store in {} has format {found}, which this version of mediamill does not know; use the version that wrote it, or \
+                 restore a dump into an empty folder",
+                data_dir.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Why a change was not made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteError {
+    /// There is no such batch or upload of this owner.
+    NotFound(&'static str),
+    /// It does not stand so that this can be done.
+    Refused(String),
+    /// The attempt was given up meanwhile; its result is dropped.
+    Stale,
+    /// More uploads would wait than may.
+    Full {
+        /// The limit.
+        limit: u64,
+    },
+    /// Whether it was made is not known: the store cannot be written any more.
+    Unknown(String),
+}
+
+impl WriteError {
+    fn unknown(error: impl std::fmt::Display) -> Self {
+        Self::Unknown(error.to_string())
+    }
+
+    fn refused(from: Status) -> Self {
+        Self::Refused(format!("the upload is {}", from.as_str()))
+    }
+}
+
+impl std::fmt::Display for WriteError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotFound(what) => write!(f, "there is no such {what}"),
+            Self::Refused(text) | Self::Unknown(text) => f.write_str(text),
+            Self::Stale => f.write_str("the attempt was given up"),
+            Self::Full { limit } => write!(f, "more than {limit} uploads would wait"),
+        }
+    }
+}
+
+impl From<WriteError> for crate::error::Error {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NotFound(what) => Self::NotFound(what),
+            WriteError::Refused(text) => Self::Conflict(text),
+            WriteError::Stale => Self::Conflict("the attempt was given up".into()),
+            WriteError::Full { limit } => Self::QueueFull { limit },
+            WriteError::Unknown(text) => Self::Store(text),
+        }
+    }
+}
+
+/// Proves that an attempt is the running one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The upload.
+    pub upload: UploadId,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The opening of the store in which it began.
+    run: u64,
+}
+
+impl Token {
+    fn of(upload: UploadId, entry: &Active) -> Self {
+        Self { upload, attempt: entry.attempt, run: entry.run }
+    }
+}
+
+/// An attempt that was begun.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// The record as it stands.
+    pub upload: Upload,
+    /// What proves the attempt.
+    pub token: Token,
+    /// Nothing else runs beside it.
+    pub alone: bool,
+}
+
+/// What follows an attempt that did not complete.
+#[derive(Debug)]
+pub enum AfterAttempt {
+    /// The next attempt has begun.
+    Again(Box<Begun>),
+    /// The upload waits.
+    Rests,
+    /// The upload has failed.
+    Ended,
+}
+
+/// A batch to be written.
+#[derive(Debug)]
+pub struct NewBatch {
+    /// Whose it is.
+    pub owner: Owner,
+    /// Files that were refused.
+    pub refused: u32,
+    /// Files that were accepted, in order.
+    pub uploads: Vec<NewUpload>,
+}
+
+/// A file that was accepted.
+#[derive(Debug)]
+pub struct NewUpload {
+    /// Its name; stored bytes already lie under it.
+    pub id: UploadId,
+    /// Where the bytes lie.
+    pub file: FileRef,
+    /// The file's name without folders.
+    pub file_name: String,
+    /// Length in bytes.
+    pub file_size: u64,
+    /// SHA-256, in hexadecimal digits.
+    pub content_hash: String,
+    /// What the bytes are.
+    pub format: Format,
+    /// Memory that the decode needs at most, in bytes.
+    pub decode_bytes: u64,
+    /// For a file in place: what it looked like.
+    pub place: Option<Place>,
+    /// An older upload of the same file.
+    pub replaces: Option<UploadId>,
+}
+
+/// What a file in place looks like without being read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where it is.
+    pub path: PlacePath,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was last changed, in nanoseconds since 1970.
+    pub modified_ns: i128,
+}
+
+impl Place {
+    fn key(&self) -> [u8; 32] {
+        place_key(&self.path)
+    }
+
+    fn entry(&self, upload_id: UploadId) -> PlaceEntry {
+        PlaceEntry { upload_id, size: self.size, modified_ns: self.modified_ns.to_string() }
+    }
+}
+
+/// A path as a key: its SHA-256.
+fn place_key(path: &PlacePath) -> [u8; 32] {
+    Sha256::digest(path.as_path().as_os_str().as_encoded_bytes()).into()
+}
+
+/// Entry of the tree `places`.
+#[derive(Debug, Serialize, Deserialize)]
+struct PlaceEntry {
+    upload_id: UploadId,
+    size: u64,
+    modified_ns: String,
+}
+
+/// What [`Store::submit`] did.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// Its uploads, in order.
+    pub uploads: Vec<UploadId>,
+    /// Older uploads of the same files that never completed, and are gone.
+    pub ended: Ended,
+}
+
+/// Which unfinished uploads an opened store takes up again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All.
+    #[default]
+    All,
+    /// Only files in place at or below these paths; the others rest.
+    Below(Vec<PathBuf>),
+}
+
+impl Scope {
+    fn includes(&self, upload: &Upload) -> bool {
+        match self {
+            Self::All => true,
+            Self::Below(paths) => {
+                upload.place().is_some_and(|place| paths.iter().any(|path| place.starts_with(path)))
+            }
+        }
+    }
+}
+
+/// What an opened store took up again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Uploads that wait for a worker.
+    pub waiting: usize,
+    /// Uploads that were in flight when the last process died.
+    pub interrupted: usize,
+    /// Unfinished uploads outside the scope, which rest.
+    pub resting: usize,
+}
+
+impl Store {
+    /// Opens the store of a data folder, or makes a new one. Resumes nothing: see [`Store::recover`].
+    ///
+    /// # Errors
+    /// [`OpenError`], a sentence that says what to do.
+    pub fn open(data_dir: &Path, cache_mb: u64, keep_events: u64, clock: Clock) -> Result<Self, OpenError> {
+        let opened = opening::open(data_dir, cache_mb << 20)?;
+        let newest_change =
+            opening::newest_change(&opened.trees).map_err(|error| OpenError::damaged(data_dir, &error))?;
+        let state =
+            State { newest_change, next_batch: 1, keep_events: keep_events.max(1), run: random(), clock, ..State::default() };
+        let inner = Inner {
+            trees: opened.trees,
+            db: opened.db,
+            db_file: opened.db_file,
+            highwater: Mutex::new((opened.highwater, None)),
+            inbox: Mutex::default(),
+            state: Mutex::new(state),
+            reading: RwLock::new(()),
+            newest: watch::Sender::new(0),
+            durable_change: AtomicU64::new(newest_change),
+            broken: OnceLock::new(),
+            data_dir: data_dir.to_owned(),
+            _lock: opened.lock,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Takes up what is unfinished: what waits waits again, and what was in flight is ended as interrupted.
+    ///
+    /// # Errors
+    /// [`WriteError::Unknown`] if the store cannot be read or written.
+    pub async fn recover(&self, scope: Scope, max_interruptions: u32) -> Result<Recovered, WriteError> {
+        let inner = Arc::clone(&self.inner);
+        let load = move || {
+            let mut state = inner.state.lock();
+            inner.load(&mut state, &scope)
+        };
+        let (resting, cancelled) =
+            tokio::task::spawn_blocking(load).await.map_err(WriteError::unknown)?.map_err(WriteError::unknown)?;
+        let interrupted = self.end_interrupted(max_interruptions).await?;
+        for (owner, batch) in cancelled {
+            self.cancel(owner, batch).await?;
+        }
+        let waiting = self.inner.state.lock().queue.len();
+        Ok(Recovered { waiting, interrupted, resting })
+    }
+
+    /// The number of the newest group of changes; it rises with each one, and when the store breaks.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.inner.newest.subscribe()
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub fn broken(&self) -> Option<&str> {
+        self.inner.broken.get().map(String::as_str)
+    }
+
+    /// Where time comes from.
+    pub fn clock(&self) -> Clock {
+        self.inner.state.lock().clock
+    }
+
+    /// How many uploads wait, and how many are in the hands of workers.
+    pub fn load(&self) -> (usize, usize) {
+        let state = self.inner.state.lock();
+        (state.queue.len(), state.active.len())
+    }
+
+    /// The data folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.inner.data_dir
+    }
+}
+
+impl Inner {
+    /// Builds the state anew from the trees. Answers with how many uploads rest, and cancelled batches that are not done.
+    fn load(&self, state: &mut State, scope: &Scope) -> Result<(usize, Vec<(Owner, BatchId)>), String> {
+        let text = |error: sled::Error| error.to_string();
+        let json = |error: serde_json::Error| error.to_string();
+        if let Some(next) = self.trees[Tree::Meta as usize].get(keys::NEXT_BATCH).map_err(text)? {
+            state.next_batch = String::from_utf8_lossy(&next).parse().unwrap_or(1);
+        }
+        let mut cancelled = Vec::new();
+        for entry in self.trees[Tree::Batches as usize].iter() {
+            let batch: Batch = serde_json::from_slice(&entry.map_err(text)?.1).map_err(json)?;
+            state.next_batch = state.next_batch.max(batch.number + 1);
+            if batch.counts.unfinished() > 0 {
+                if batch.cancelled_at.is_some() {
+                    cancelled.push((batch.owner.clone(), batch.id));
+                }
+                state.batches.insert(batch.id, batch);
+            }
+        }
+        let record = |key: &[u8]| reads::upload_at(&self.trees[Tree::Uploads as usize], key);
+        for entry in self.trees[Tree::Active as usize].iter() {
+            let entry: Active = serde_json::from_slice(&entry.map_err(text)?.1).map_err(json)?;
+            if let Some(upload) = record(&keys::upload(entry.batch_id, entry.position))? {
+                state.active.insert(upload.id, draft::InFlight { upload, entry });
+            }
+        }
+        let mut resting = 0;
+        for entry in self.trees[Tree::Work as usize].iter() {
+            let (key, work) = entry.map_err(text)?;
+            let work: Work = serde_json::from_slice(&work).map_err(json)?;
+            let (Some(number), Some(position)) = (key.first_chunk::<8>(), key.last_chunk::<4>()) else { continue };
+            let (number, position) = (u64::from_be_bytes(*number), u32::from_be_bytes(*position));
+            if *scope != Scope::All {
+                let upload = record(&keys::upload(work.batch_id, position))?;
+                if !upload.is_some_and(|upload| scope.includes(&upload)) {
+                    resting += 1;
+                    continue;
+                }
+            }
+            let open = state.batches.get(&work.batch_id).is_some_and(Batch::is_open);
+            let entry = Entry {
+                owner: work.owner,
+                batch: work.batch_id,
+                batch_number: number,
+                position,
+                upload: work.upload_id,
+            };
+            state.queue.push(entry, work.suspect, open);
+        }
+        let owners: Vec<Owner> = state.batches.values().map(|batch| batch.owner.clone()).collect();
+        for owner in owners {
+            let kept = kept_events(&self.trees[Tree::Events as usize], &owner).map_err(text)?;
+            state.seqs.insert(owner, kept);
+        }
+        Ok((resting, cancelled))
+    }
+}
+
+/// A number that tells openings apart.
+fn random() -> u64 {
+    let [a, b, ..] = *uuid::Uuid::new_v4().as_bytes().as_chunks::<8>().0 else { return 0 };
+    u64::from_le_bytes(a) ^ u64::from_le_bytes(b)
+}
