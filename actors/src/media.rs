@@ -1,7 +1,37 @@
 //! Bytes in, pictures and facts out: tells a file's format, checks it before anything is decoded, and makes thumbnail
 //! and vision input from one decode. Pure: no actor, no store, no clock, no network.
 
+//!
+//! ```text
+//! bytes -> format -> header (the door: `inspect`) -> decode -> pixels -> render -> thumbnail, picture   (`prepare`)
+//!                                                      `-> exif, facts (colour, sharpness)
+//! ```
+
 use serde::{Deserialize, Serialize};
+
+mod animation;
+mod bytes;
+mod capability;
+mod colour;
+mod decode;
+mod exif;
+mod facts;
+mod format;
+mod header;
+mod jpeg;
+mod layout;
+mod pixels;
+mod prepare;
+mod render;
+mod sharpness;
+mod source;
+mod webp;
+
+pub use capability::{Capability, capabilities};
+pub use facts::Shape;
+pub use format::SNIFF_BYTES;
+pub use header::inspect;
+pub use prepare::prepare;
 
 /// What a file is, told from its bytes and never from its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -124,6 +154,20 @@ pub struct Error {
     /// The sentence, for people.
     pub message: String,
 }
+
+impl Error {
+    fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}
 
 /// The sorts of trouble with a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

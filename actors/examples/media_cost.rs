@@ -1,0 +1,153 @@
+//! What the media work of one upload costs: for each file one line of JSON with CPU and wall time, peak memory and what
+//! came of it. The benches read it; it is also handy for looking at one's own pictures.
+//!
+//! ```text
+//! media_cost [--rounds N] [--threads N] [--out FOLDER] FILE...
+//! ```
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use mediamill_actors::media::{self, Limits, Prepared, VisionSpec};
+
+const LIMITS: Limits = Limits {
+    max_image_bytes: 100 << 20,
+    max_video_bytes: 2 << 30,
+    max_pixels: 100_000_000,
+    max_side_px: 16_384,
+    decode_memory: 512 << 20,
+};
+
+struct Options {
+    rounds: u32,
+    threads: usize,
+    out: Option<PathBuf>,
+    files: Vec<PathBuf>,
+}
+
+fn main() {
+    let options = options();
+    for file in &options.files {
+        if options.threads > 1 {
+            println!("{}", at_once(file, &options));
+        } else {
+            println!("{}", one(file, &options));
+        }
+    }
+}
+
+fn options() -> Options {
+    let mut options = Options { rounds: 1, threads: 1, out: None, files: Vec::new() };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut number = || args.next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(1);
+        match arg.as_str() {
+            "--rounds" => options.rounds = number(),
+            "--threads" => options.threads = number() as usize,
+            "--out" => options.out = args.next().map(PathBuf::from),
+            _ => options.files.push(PathBuf::from(arg)),
+        }
+    }
+    options
+}
+
+fn spec(max_pixels: Option<u64>) -> VisionSpec {
+    VisionSpec { max_pixels: max_pixels.unwrap_or(1_003_520), max_side_px: 1568, patch_px: 28, jpeg: true }
+}
+
+/// Everything an upload's file goes through, door included.
+fn work(file: &Path) -> Result<(u64, Prepared), media::Error> {
+    let read = |error: std::io::Error| media::Error {
+        kind: media::ErrorKind::Undecodable,
+        message: error.to_string(),
+    };
+    // The peers in the benches make pictures of up to 1568 pixels a side, whatever their number of pixels.
+    let spec = spec(std::env::var("MAX_PIXELS").ok().and_then(|n| n.parse().ok()));
+    let opened = std::fs::File::open(file).map_err(read)?;
+    let len = opened.metadata().map_err(read)?.len();
+    let inspected = media::inspect(&mut BufReader::new(opened), len, &LIMITS, &spec)?;
+    let bytes = std::fs::read(file).map_err(read)?;
+    Ok((inspected.decode_bytes, media::prepare(&bytes, &LIMITS, &spec, true)?))
+}
+
+fn one(file: &Path, options: &Options) -> serde_json::Value {
+    let (mut wall, mut result) = (f64::MAX, None);
+    let burnt = cpu_ms();
+    for _ in 0..options.rounds.max(1) {
+        let started = Instant::now();
+        result = Some(work(file));
+        wall = wall.min(started.elapsed().as_secs_f64() * 1e3);
+    }
+    // Some kernels count CPU time in steps of milliseconds, so that only a mean over the rounds means anything.
+    let cpu = (cpu_ms() - burnt) / f64::from(options.rounds.max(1));
+    let mut line = serde_json::json!({
+        "file": file, "cpu_ms": round(cpu), "wall_ms": round(wall), "peak_mib": peak_mib(),
+    });
+    match result {
+        Some(Ok((decode_bytes, prepared))) => {
+            line["decode_mib"] = (decode_bytes >> 20).into();
+            line["vision"] = serde_json::json!([prepared.picture.width, prepared.picture.height]);
+            line["content"] = serde_json::json!(prepared.picture.content);
+            line["facts"] = serde_json::to_value(&prepared.facts).unwrap_or_default();
+            if let Some(out) = &options.out {
+                keep(out, file, &prepared);
+            }
+        }
+        Some(Err(error)) => {
+            line["error"] = error.message.into();
+            line["kind"] = serde_json::to_value(error.kind).unwrap_or_default();
+        }
+        None => {}
+    }
+    line
+}
+
+/// The same file in several threads, `rounds` times in each: files a second.
+fn at_once(file: &Path, options: &Options) -> serde_json::Value {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            scope.spawn(|| (0..options.rounds).for_each(|_| drop(work(file))));
+        }
+    });
+    let files = options.threads as f64 * f64::from(options.rounds);
+    serde_json::json!({
+        "file": file, "threads": options.threads, "files_per_s": round(files / started.elapsed().as_secs_f64()),
+    })
+}
+
+fn keep(out: &Path, file: &Path, prepared: &Prepared) {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let written = std::fs::create_dir_all(out).and_then(|()| {
+        if let Some(Ok(thumbnail)) = &prepared.thumbnail {
+            std::fs::write(out.join(format!("{name}.thumbnail.jpg")), thumbnail)?;
+        }
+        if let Some(jpeg) = &prepared.picture.jpeg {
+            std::fs::write(out.join(format!("{name}.vision.jpg")), jpeg)?;
+        }
+        let size = format!("P6 {} {} 255\n", prepared.picture.width, prepared.picture.height);
+        let pixels = [size.as_bytes(), &prepared.picture.rgb].concat();
+        std::fs::write(out.join(format!("{name}.vision.ppm")), pixels)
+    });
+    if let Err(error) = written {
+        eprintln!("cannot write to {}: {error}", out.display());
+    }
+}
+
+fn round(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
+/// CPU time of this thread so far, where Linux tells it; else 0.
+fn cpu_ms() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
+}
+
+/// Most memory that this process has held, in MiB, where Linux tells it; else 0.
+fn peak_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10
+}

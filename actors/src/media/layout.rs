@@ -1,0 +1,168 @@
+//! How large the pictures become that are made of a picture.
+
+use super::VisionSpec;
+
+/// Longest side of a thumbnail, in pixels.
+const THUMBNAIL_PX: u32 = 256;
+/// How far width and height may be stretched against each other so that no padding is needed. Three percent are not
+/// seen, neither by people nor by models, which stretch more than that themselves.
+const MAX_STRETCH: f64 = 1.03;
+
+/// The picture and the white around it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Width and height of the picture, which lies in the upper left corner.
+    pub(super) content: (u32, u32),
+    /// Width and height of the whole, both multiples of a patch.
+    pub(super) padded: (u32, u32),
+}
+
+impl Layout {
+    /// Pixels of the whole.
+    pub(super) fn pixels(&self) -> u64 {
+        u64::from(self.padded.0) * u64::from(self.padded.1)
+    }
+}
+
+/// Lays out an upright picture for a model.
+///
+/// A picture that fits with its padding stays as it is, pixel for pixel. A larger one becomes as large as the limits
+/// allow: stretched a little, so that it ends at the edge of a patch, where that is hardly seen; else with its own
+/// proportions and padding. Each side is at least two patches, even if the limits are smaller than that.
+pub(super) fn vision(width: u32, height: u32, spec: &VisionSpec) -> Layout {
+    let patch = spec.patch_px.max(1);
+    let most_side = (spec.max_side_px / patch).max(2);
+    let most_patches = (spec.max_pixels / u64::from(patch).pow(2)).max(4);
+    let fits = |columns: u32, rows: u32| {
+        columns <= most_side && rows <= most_side && u64::from(columns) * u64::from(rows) <= most_patches
+    };
+    let padded = |content: (u32, u32)| {
+        let (columns, rows) = (content.0.div_ceil(patch).max(2), content.1.div_ceil(patch).max(2));
+        (columns, rows)
+    };
+    let whole = |(columns, rows): (u32, u32)| (columns * patch, rows * patch);
+
+    let (columns, rows) = padded((width, height));
+    if fits(columns, rows) {
+        return Layout { content: (width, height), padded: whole((columns, rows)) };
+    }
+    let aspect = f64::from(width) / f64::from(height);
+    let mut stretched = (0, (0, 0));
+    let mut kept = (0, (0, 0));
+    for columns in 2..=most_side {
+        let most_rows = u32::try_from(most_patches / u64::from(columns)).unwrap_or(most_side).min(most_side);
+        let ideal = f64::from(columns) / aspect;
+        for rows in [ideal.floor() as u32, ideal.ceil() as u32] {
+            let (w, h) = whole((columns, rows.clamp(2, most_rows.max(2))));
+            let stretch = f64::from(w) / f64::from(h) / aspect;
+            let sound = (MAX_STRETCH.recip()..=MAX_STRETCH).contains(&stretch);
+            let area = u64::from(w) * u64::from(h);
+            if sound && fits(columns, h / patch) && w <= width && h <= height && area > stretched.0 {
+                stretched = (area, (w, h));
+            }
+        }
+        // The picture with its own proportions in a box of so many columns and as many rows as may be.
+        let content = shrink((width, height), whole((columns, most_rows.max(2))));
+        let area = u64::from(content.0) * u64::from(content.1);
+        let (columns, rows) = padded(content);
+        if fits(columns, rows) && area > kept.0 {
+            kept = (area, content);
+        }
+    }
+    if stretched.0 * 10 >= kept.0 * 9 && stretched.0 > 0 {
+        return Layout { content: stretched.1, padded: stretched.1 };
+    }
+    Layout { content: kept.1, padded: whole(padded(kept.1)) }
+}
+
+/// Width and height of the thumbnail of an upright picture: never larger than the picture.
+pub(super) fn thumbnail(width: u32, height: u32) -> (u32, u32) {
+    shrink((width, height), (THUMBNAIL_PX, THUMBNAIL_PX))
+}
+
+/// The largest size with the same proportions that fits a box, at least one pixel each way, never enlarged.
+fn shrink((width, height): (u32, u32), (box_width, box_height): (u32, u32)) -> (u32, u32) {
+    let (w, h) = (u64::from(width.max(1)), u64::from(height.max(1)));
+    let (bw, bh) = (u64::from(box_width.max(1)), u64::from(box_height.max(1)));
+    if w <= bw && h <= bh {
+        return (width.max(1), height.max(1));
+    }
+    // Rounded to the nearest, which cannot leave the box since the box is whole.
+    let scale = |side: u64, over: u64, under: u64| {
+        u32::try_from((side * over + under / 2) / under).unwrap_or(u32::MAX).max(1)
+    };
+    if w * bh >= h * bw { (box_width, scale(h, bw, w)) } else { (scale(w, bh, h), box_height) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEC: VisionSpec =
+        VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
+
+    #[test]
+    fn vision_sizes_as_a_table() {
+        for ((width, height), content, padded) in [
+            ((1, 1), (1, 1), (56, 56)),
+            ((20, 20), (20, 20), (56, 56)),
+            ((56, 56), (56, 56), (56, 56)),
+            ((57, 100), (57, 100), (84, 112)),
+            ((3, 1200), (3, 1200), (56, 1204)),
+            ((16000, 1), (1568, 1), (1568, 56)),
+            ((1, 16000), (1, 1568), (56, 1568)),
+            ((451, 300), (451, 300), (476, 308)),
+            ((1000, 1000), (980, 980), (980, 980)),
+            ((4000, 3000), (1148, 868), (1148, 868)),
+            ((3000, 4000), (868, 1148), (868, 1148)),
+            ((8000, 6000), (1148, 868), (1148, 868)),
+            ((1920, 1080), (1316, 756), (1316, 756)),
+            ((3000, 300), (1568, 157), (1568, 168)),
+        ] {
+            let layout = vision(width, height, &SPEC);
+            assert_eq!((layout.content, layout.padded), (content, padded), "{width} x {height}");
+        }
+    }
+
+    #[test]
+    fn every_vision_size_keeps_the_limits() {
+        let specs = [
+            SPEC,
+            VisionSpec { max_pixels: 500_000, max_side_px: 800, patch_px: 14, jpeg: false },
+            VisionSpec { max_pixels: 1, max_side_px: 1, patch_px: 28, jpeg: false },
+            VisionSpec { max_pixels: u64::MAX, max_side_px: 2000, patch_px: 0, jpeg: false },
+        ];
+        let sides = [1, 2, 27, 28, 29, 55, 56, 300, 419, 1001, 1567, 1569, 2800, 9999, 16384];
+        for spec in specs {
+            let patch = spec.patch_px.max(1);
+            for width in sides {
+                for height in sides {
+                    let Layout { content, padded } = vision(width, height, &spec);
+                    let case = format!("{width} x {height}: {content:?} in {padded:?} by {spec:?}");
+                    assert!(content.0 >= 1 && content.1 >= 1, "{case}");
+                    assert!(content.0 <= width && content.1 <= height, "enlarged: {case}");
+                    assert!(content.0 <= padded.0 && content.1 <= padded.1, "{case}");
+                    assert!(padded.0 % patch == 0 && padded.1 % patch == 0, "{case}");
+                    assert!(padded.0 >= 2 * patch && padded.1 >= 2 * patch, "{case}");
+                    assert!(padded.0.max(padded.1) <= spec.max_side_px.max(2 * patch), "{case}");
+                    let pixels = u64::from(padded.0) * u64::from(padded.1);
+                    assert!(pixels <= spec.max_pixels.max(4 * u64::from(patch).pow(2)), "{case}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_thumbnail_is_never_enlarged() {
+        for (size, thumbnail) in [
+            ((4000, 3000), (256, 192)),
+            ((3000, 4000), (192, 256)),
+            ((100, 50), (100, 50)),
+            ((256, 256), (256, 256)),
+            ((3, 1200), (1, 256)),
+            ((16000, 1), (256, 1)),
+        ] {
+            assert_eq!(super::thumbnail(size.0, size.1), thumbnail);
+        }
+    }
+}

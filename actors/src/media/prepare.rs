@@ -1,0 +1,81 @@
+//! From the bytes of a file to thumbnail, vision input and facts, by one decode.
+
+use std::io::Cursor;
+
+use super::decode::{Decoded, decode};
+use super::header::{admit, header};
+use super::render::{self, Rgb};
+use super::{Error, Facts, Limits, Picture, Prepared, VisionSpec, facts, layout};
+
+/// JPEG quality of thumbnails.
+const THUMBNAIL_QUALITY: u8 = 85;
+/// JPEG quality of what a model sees.
+const VISION_QUALITY: u8 = 88;
+
+/// Makes all that is wanted of a picture from its bytes, with one decode.
+///
+/// The picture is turned upright by its EXIF orientation, its alpha is blended on white, and of an animation the first
+/// frame is taken. The thumbnail has at most 256 pixels a side, is never enlarged and is made only if
+/// `want_thumbnail`; if it alone fails, the rest is still there. Holds at most [`Inspected::decode_bytes`], `bytes`
+/// included, and looks at the limits again, as the file may have changed since the door.
+///
+/// Takes up to a second for the largest pictures and never waits for anything: for a thread that may block.
+///
+/// # Errors
+/// As [`inspect`](super::inspect), and [`ErrorKind::Undecodable`](super::ErrorKind::Undecodable) if the decoder gives
+/// up. A JPEG that is cut short is not an error: what is missing is grey, and [`Facts::damaged`] is set.
+///
+/// # Panics
+/// The decoders are not known to panic; a caller that must not end by one should still be ready for it.
+///
+/// [`Inspected::decode_bytes`]: super::Inspected::decode_bytes
+pub fn prepare(
+    bytes: &[u8],
+    limits: &Limits,
+    vision: &VisionSpec,
+    want_thumbnail: bool,
+) -> Result<Prepared, Error> {
+    let len = bytes.len() as u64;
+    let header = header(&mut Cursor::new(bytes), len, limits)?;
+    admit(&header, len, limits, vision)?;
+    let Decoded { pixels, exif, animation, damaged } = decode(bytes, &header, limits)?;
+
+    let orientation = exif.orientation;
+    let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
+    let (width, height) = turn((pixels.width, pixels.height));
+    let layout = layout::vision(width, height, vision);
+    let small = layout::thumbnail(width, height);
+
+    // A model that wants very small pictures leaves too few pixels for a thumbnail.
+    let from_all = want_thumbnail && (layout.content.0 < small.0 || layout.content.1 < small.1);
+    let early = from_all.then(|| render::resized_copy(&pixels, turn(small)));
+    let stored = render::resized(pixels, turn(layout.content))?;
+    let content = render::upright(render::coloured(stored), orientation);
+    let thumbnail = want_thumbnail.then(|| {
+        let picture = match early {
+            Some(early) => render::upright(render::coloured(early?), orientation),
+            None => render::reduced(&content, small)?,
+        };
+        render::jpeg(&picture, THUMBNAIL_QUALITY)
+    });
+
+    let seen = facts::look(&content);
+    let facts = Facts {
+        width,
+        height,
+        colours: seen.colours,
+        lightness: seen.lightness,
+        sharpness: seen.sharpness,
+        taken_at: exif.taken_at,
+        camera: exif.camera,
+        coordinates: exif.coordinates,
+        duration_ms: animation.and_then(|a| a.duration_ms()),
+        animated: animation.is_some_and(|a| a.is_moving()),
+        damaged,
+    };
+    let padded = render::padded(content, layout.padded);
+    let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };
+    let Rgb { width, height, data } = padded;
+    let picture = Picture { width, height, rgb: data, content: layout.content, jpeg };
+    Ok(Prepared { thumbnail, picture, facts })
+}

@@ -1,0 +1,155 @@
+//! Pixels in, pictures out: resized, turned, padded and encoded.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+
+use super::exif::Orientation;
+use super::pixels::Pixels;
+use super::{Error, ErrorKind};
+
+/// Red, green, blue; `width * height * 3` bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rgb {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) data: Vec<u8>,
+}
+
+/// Resizes to an exact size; the picture itself if it has that size. Grey stays one byte a pixel.
+pub(super) fn resized(picture: Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
+    if (picture.width, picture.height) == size { Ok(picture) } else { resized_copy(&picture, size) }
+}
+
+/// Writes grey as red, green, blue.
+pub(super) fn coloured(picture: Pixels) -> Rgb {
+    let Pixels { width, height, channels, data } = picture;
+    let data = if channels == 1 { data.iter().flat_map(|&l| [l, l, l]).collect() } else { data };
+    Rgb { width, height, data }
+}
+
+/// Resizes from a picture that is kept.
+pub(super) fn resized_copy(picture: &Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
+    let from = (picture.width, picture.height);
+    if from == size {
+        return Ok(picture.clone());
+    }
+    let data = shrunk(&picture.data, from, picture.channels, size)?;
+    Ok(Pixels { width: size.0, height: size.1, channels: picture.channels, data })
+}
+
+/// Makes a smaller picture of one that is kept.
+pub(super) fn reduced(picture: &Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
+    let from = (picture.width, picture.height);
+    let data = if from == (width, height) {
+        picture.data.clone()
+    } else {
+        shrunk(&picture.data, from, 3, (width, height))?
+    };
+    Ok(Rgb { width, height, data })
+}
+
+fn shrunk(data: &[u8], from: (u32, u32), channels: usize, to: (u32, u32)) -> Result<Vec<u8>, Error> {
+    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
+    let source = ImageRef::new(from.0, from.1, data, kind).map_err(trouble)?;
+    let mut target = Image::new(to.0, to.1, kind);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+    Resizer::new().resize(&source, &mut target, &options).map_err(trouble)?;
+    Ok(target.into_vec())
+}
+
+/// Turns a stored picture upright.
+pub(super) fn upright(picture: Rgb, orientation: Orientation) -> Rgb {
+    let Rgb { width, height, data } = picture;
+    let (w, h) = (width as usize, height as usize);
+    // Where the pixel comes from that is to stand at x, y of the result.
+    let source: fn(usize, usize, usize, usize) -> usize = match orientation.number() {
+        2 => |x, y, w, _| y * w + (w - 1 - x),
+        3 => |x, y, w, h| (h - 1 - y) * w + (w - 1 - x),
+        4 => |x, y, w, h| (h - 1 - y) * w + x,
+        5 => |x, y, w, _| x * w + y,
+        6 => |x, y, w, h| (h - 1 - x) * w + y,
+        7 => |x, y, w, h| (h - 1 - x) * w + (w - 1 - y),
+        8 => |x, y, w, _| x * w + (w - 1 - y),
+        _ => return Rgb { width, height, data },
+    };
+    let (width, height) = if orientation.swaps_sides() { (height, width) } else { (width, height) };
+    let pixels = data.as_chunks::<3>().0;
+    let mut turned = Vec::with_capacity(data.len());
+    for y in 0..height as usize {
+        for x in 0..width as usize {
+            turned.extend_from_slice(&pixels[source(x, y, w, h)]);
+        }
+    }
+    Rgb { width, height, data: turned }
+}
+
+/// Puts a picture into the upper left corner of a larger white one.
+pub(super) fn padded(picture: Rgb, (width, height): (u32, u32)) -> Rgb {
+    if (picture.width, picture.height) == (width, height) {
+        return picture;
+    }
+    let (row, wide) = (picture.width as usize * 3, width as usize * 3);
+    let mut data = vec![255; wide * height as usize];
+    for (to, from) in data.chunks_exact_mut(wide).zip(picture.data.chunks_exact(row)) {
+        to[..row].copy_from_slice(from);
+    }
+    Rgb { width, height, data }
+}
+
+/// Encodes as a baseline JPEG with chroma at half size, which every model server and browser takes.
+pub(super) fn jpeg(picture: &Rgb, quality: u8) -> Result<Vec<u8>, Error> {
+    let too_large = |_| Error::new(ErrorKind::TooLarge, "a JPEG has at most 65535 pixels a side");
+    let width = u16::try_from(picture.width).map_err(too_large)?;
+    let height = u16::try_from(picture.height).map_err(too_large)?;
+    let mut bytes = Vec::with_capacity(picture.data.len() / 8 + 1024);
+    let mut encoder = Encoder::new(&mut bytes, quality);
+    encoder.set_sampling_factor(SamplingFactor::F_2_2);
+    encoder.set_chroma_subsampling_method(jpeg_encoder::ChromaSubsamplingMethod::Average);
+    encoder.encode(&picture.data, width, height, ColorType::Rgb).map_err(trouble)?;
+    Ok(bytes)
+}
+
+fn trouble(error: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Undecodable, format!("cannot resize or encode the picture: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three by two pixels, numbered.
+    fn numbered() -> Rgb {
+        Rgb { width: 3, height: 2, data: (1..=6).flat_map(|n| [n, n, n]).collect() }
+    }
+
+    #[test]
+    fn each_orientation_stands_upright() {
+        for (number, size, expected) in [
+            (1, (3, 2), [1, 2, 3, 4, 5, 6]),
+            (2, (3, 2), [3, 2, 1, 6, 5, 4]),
+            (3, (3, 2), [6, 5, 4, 3, 2, 1]),
+            (4, (3, 2), [4, 5, 6, 1, 2, 3]),
+            (5, (2, 3), [1, 4, 2, 5, 3, 6]),
+            (6, (2, 3), [4, 1, 5, 2, 6, 3]),
+            (7, (2, 3), [6, 3, 5, 2, 4, 1]),
+            (8, (2, 3), [3, 6, 2, 5, 1, 4]),
+            (9, (3, 2), [1, 2, 3, 4, 5, 6]),
+        ] {
+            let turned = upright(numbered(), Orientation::new(number));
+            let pixels: Vec<u8> = turned.data.iter().copied().step_by(3).collect();
+            assert_eq!(
+                ((turned.width, turned.height), &pixels[..]),
+                (size, &expected[..]),
+                "orientation {number}"
+            );
+        }
+    }
+
+    #[test]
+    fn padding_is_white_and_lies_right_and_below() {
+        let wide = padded(numbered(), (4, 3));
+        let pixels: Vec<u8> = wide.data.iter().copied().step_by(3).collect();
+        assert_eq!(pixels, [1, 2, 3, 255, 4, 5, 6, 255, 255, 255, 255, 255]);
+    }
+}

@@ -1,0 +1,71 @@
+//! How sharp the sharpest parts of a picture are.
+//!
+//! Differences of neighbouring pixels are held against differences over four pixels, tile by tile. At a hard edge both
+//! are as large, but the second is met four times as often; in a blurred edge the first are a quarter of the second. So
+//! the ratio of their squares runs from 1/16 (blurred) past 1/4 (a hard edge) to about 1/2 (fine texture), however
+//! strong the contrast.
+//!
+//! Measured on ten photos of about a megapixel: as they are 0.25 to 0.74, blurred with a radius (sigma) of 1 pixel 0.11
+//! to 0.19, of 2 pixels 0.075 to 0.09, of 3 pixels 0.067 to 0.077.
+
+use super::render::Rgb;
+
+/// Tiles a side; the sharpest tenth of those that show anything counts, so that a sharp face before a soft background
+/// is a sharp picture.
+const TILES: usize = 8;
+const STEP: usize = 4;
+/// Mean square of the coarse differences below which a tile shows nothing but noise and soft shading.
+const LEAST_CONTRAST: f64 = 60.0;
+
+/// 0 where nothing can be said, as nothing is to be seen; else 1 (blurred) to 100.
+pub(super) fn of(picture: &Rgb) -> u8 {
+    let (width, height) = (picture.width as usize, picture.height as usize);
+    // Sides too short for a single tile that can be judged.
+    if width < 4 * STEP || height < 4 * STEP {
+        return 0;
+    }
+    let luma: Vec<u8> = picture
+        .data
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|&[r, g, b]| ((u32::from(r) * 77 + u32::from(g) * 150 + u32::from(b) * 29) >> 8) as u8)
+        .collect();
+    let across = TILES.min(width / STEP / 2).max(1);
+    let down = TILES.min(height / STEP / 2).max(1);
+    let mut ratios = Vec::with_capacity(across * down);
+    for row in 0..down {
+        let rows = row * (height - STEP) / down..(row + 1) * (height - STEP) / down;
+        for column in 0..across {
+            let columns = column * (width - STEP) / across..(column + 1) * (width - STEP) / across;
+            let (mut fine, mut coarse) = (0_u64, 0_u64);
+            for y in rows.clone() {
+                let line = &luma[y * width..][..width];
+                let next = &luma[(y + 1) * width..][..width];
+                let far = &luma[(y + STEP) * width..][..width];
+                let (mut f, mut c) = (0_u32, 0_u32);
+                // Slices of one length, so that the loop has no checks and becomes vector code.
+                let (start, n) = (columns.start, columns.len());
+                let here = &line[start..][..n];
+                let right = &line[start + 1..][..n];
+                let far_right = &line[start + STEP..][..n];
+                let (below, far_below) = (&next[start..][..n], &far[start..][..n]);
+                for x in 0..n {
+                    let square = |other: u8| u32::from(here[x].abs_diff(other)).pow(2);
+                    f += square(right[x]) + square(below[x]);
+                    c += square(far_right[x]) + square(far_below[x]);
+                }
+                fine += u64::from(f);
+                coarse += u64::from(c);
+            }
+            let pixels = rows.len() * columns.len();
+            if pixels > 0 && coarse as f64 / pixels as f64 > LEAST_CONTRAST {
+                ratios.push(fine as f64 / coarse as f64);
+            }
+        }
+    }
+    ratios.sort_by(f64::total_cmp);
+    let Some(&sharp) = ratios.get(ratios.len() * 9 / 10) else { return 0 };
+    // From 1/16 to 1/2 in equal steps of the ratio.
+    (100.0 * (16.0 * sharp).log2() / 3.0).round().clamp(1.0, 100.0) as u8
+}
