@@ -2,6 +2,7 @@
 //! here: those are the gate's.
 
 pub mod audit;
+pub mod builtin;
 
 use std::{sync::Arc, time::Duration};
 
