@@ -1,6 +1,9 @@
 //! What describes a picture and embeds a text. One call in, one checked answer out; no retry, no deadline and no queue
 //! here: those are the gate's.
 
+pub mod audit;
+pub mod builtin;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;

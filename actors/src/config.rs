@@ -218,7 +218,12 @@ impl Config {
         }
         within("provider.embedding_concurrency", self.provider.embedding_concurrency.get(), 1, 1024)?;
         within("provider.request_timeout_ms", ms(self.provider.request_timeout), 100, 86_400_000)?;
-        within("provider.first_request_timeout_ms", ms(self.provider.first_request_timeout), 100, 86_400_000)?;
+        within(
+            "provider.first_request_timeout_ms",
+            ms(self.provider.first_request_timeout),
+            100,
+            86_400_000,
+        )?;
         if let Some(concurrency) = self.workers.concurrency {
             within("workers.concurrency", concurrency.get(), 1, 4096)?;
         }

@@ -1,4 +1,19 @@
-//! The engine of mediamill.
+//! The engine of mediamill: works through batches of uploaded media, with its state in sled.
+//!
+//! In the order in which an upload meets them: [`media`] tells and decodes its bytes, [`analysis`] describes and audits them, [`store`]
+//! keeps what became of it ([`upload`], [`batch`]) and what happened ([`event`]), [`search`] finds it again. [`id`] names things,
+//! [`config`] says how, [`error`] says why not.
+//!
+//! What holds everywhere: a change of state and its event are one transaction; nothing is answered before it is on disk; every attempt has a
+//! token, and a write with another token is refused.
 
 pub mod analysis;
+pub mod batch;
+pub mod config;
+pub mod error;
+pub mod event;
+pub mod id;
 pub mod media;
+pub mod search;
+pub mod store;
+pub mod upload;

@@ -141,7 +141,12 @@ pub enum OpenError {
 
 impl OpenError {
     fn folder(path: &Path, verb: &str, error: &std::io::Error) -> Self {
-        Self::Folder { message: format!("cannot {verb} {}: {error}; choose another folder with store.data_dir or mend this one", path.display()) }
+        Self::Folder {
+            message: format!(
+                "cannot {verb} {}: {error}; choose another folder with store.data_dir or mend this one",
+                path.display()
+            ),
+        }
     }
 
     fn damaged(path: &Path, error: impl std::fmt::Display) -> Self {
@@ -392,8 +397,14 @@ impl Store {
         let opened = opening::open(data_dir, cache_mb << 20)?;
         let newest_change =
             opening::newest_change(&opened.trees).map_err(|error| OpenError::damaged(data_dir, &error))?;
-        let state =
-            State { newest_change, next_batch: 1, keep_events: keep_events.max(1), run: random(), clock, ..State::default() };
+        let state = State {
+            newest_change,
+            next_batch: 1,
+            keep_events: keep_events.max(1),
+            run: random(),
+            clock,
+            ..State::default()
+        };
         let inner = Inner {
             trees: opened.trees,
             db: opened.db,
@@ -421,8 +432,10 @@ impl Store {
             let mut state = inner.state.lock();
             inner.load(&mut state, &scope)
         };
-        let (resting, cancelled) =
-            tokio::task::spawn_blocking(load).await.map_err(WriteError::unknown)?.map_err(WriteError::unknown)?;
+        let (resting, cancelled) = tokio::task::spawn_blocking(load)
+            .await
+            .map_err(WriteError::unknown)?
+            .map_err(WriteError::unknown)?;
         let interrupted = self.end_interrupted(max_interruptions).await?;
         for (owner, batch) in cancelled {
             self.cancel(owner, batch).await?;
@@ -488,7 +501,9 @@ impl Inner {
         for entry in self.trees[Tree::Work as usize].iter() {
             let (key, work) = entry.map_err(text)?;
             let work: Work = serde_json::from_slice(&work).map_err(json)?;
-            let (Some(number), Some(position)) = (key.first_chunk::<8>(), key.last_chunk::<4>()) else { continue };
+            let (Some(number), Some(position)) = (key.first_chunk::<8>(), key.last_chunk::<4>()) else {
+                continue;
+            };
             let (number, position) = (u64::from_be_bytes(*number), u32::from_be_bytes(*position));
             if *scope != Scope::All {
                 let upload = record(&keys::upload(work.batch_id, position))?;

@@ -35,10 +35,14 @@ impl Inner {
     /// Makes a change; the future ends when it is on disk.
     ///
     /// `change` must not write anything to the draft before it refuses.
-    pub(super) fn write<T: Send + 'static>(
+    pub(super) fn write<T, F>(
         self: &Arc<Self>,
-        change: impl FnOnce(&mut Draft<'_>) -> Result<T, WriteError> + Send + 'static,
-    ) -> impl Future<Output = Result<T, WriteError>> + Send + use<T> {
+        change: F,
+    ) -> impl Future<Output = Result<T, WriteError>> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Draft<'_>) -> Result<T, WriteError> + Send + 'static,
+    {
         let (tell, told) = oneshot::channel();
         self.enqueue(Box::new(move |draft| {
             let result = change(draft);

@@ -109,7 +109,15 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     pub(super) fn new(trees: &'a [sled::Tree], state: &'a mut State) -> Self {
         let now = state.clock.now();
-        Self { trees, state, now, writes: Writes::new(), dirty_batches: Vec::new(), dirty_active: Vec::new(), poison: None }
+        Self {
+            trees,
+            state,
+            now,
+            writes: Writes::new(),
+            dirty_batches: Vec::new(),
+            dirty_active: Vec::new(),
+            poison: None,
+        }
     }
 
     /// All writes, records of batches and uploads in flight included.
@@ -156,15 +164,26 @@ impl<'a> Draft<'a> {
         Ok(self.trees[tree as usize].get(key).map_err(WriteError::unknown)?.map(|value| value.to_vec()))
     }
 
-    pub(super) fn get_json<T: DeserializeOwned>(&self, tree: Tree, key: &[u8]) -> Result<Option<T>, WriteError> {
-        self.get(tree, key)?.map(|value| serde_json::from_slice(&value).map_err(WriteError::unknown)).transpose()
+    pub(super) fn get_json<T: DeserializeOwned>(
+        &self,
+        tree: Tree,
+        key: &[u8],
+    ) -> Result<Option<T>, WriteError> {
+        self.get(tree, key)?
+            .map(|value| serde_json::from_slice(&value).map_err(WriteError::unknown))
+            .transpose()
     }
 
     pub(super) fn put(&mut self, tree: Tree, key: &[u8], value: Vec<u8>) {
         self.writes.insert((tree, key.to_vec()), Some(value));
     }
 
-    pub(super) fn put_json(&mut self, tree: Tree, key: &[u8], value: &impl Serialize) -> Result<(), WriteError> {
+    pub(super) fn put_json(
+        &mut self,
+        tree: Tree,
+        key: &[u8],
+        value: &impl Serialize,
+    ) -> Result<(), WriteError> {
         self.put(tree, key, serde_json::to_vec(value).map_err(WriteError::unknown)?);
         Ok(())
     }
@@ -261,7 +280,10 @@ impl<'a> Draft<'a> {
     fn settle(&mut self, before: &Upload, after: &Upload) -> Result<(), WriteError> {
         let now = self.now;
         let Some(batch) = self.batch(after.batch_id)? else {
-            return Err(WriteError::Unknown(format!("batch {} of upload {} is missing", after.batch_id, after.id)));
+            return Err(WriteError::Unknown(format!(
+                "batch {} of upload {} is missing",
+                after.batch_id, after.id
+            )));
         };
         batch.counts.remove(before);
         batch.counts.add(after);
@@ -316,7 +338,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Writes an event of a batch, with how the batch stands now; it ends the batch's run if nothing of it is unfinished any more.
-    pub(super) fn emit(&mut self, batch_id: BatchId, upload: Option<UploadId>, what: What) -> Result<(), WriteError> {
+    pub(super) fn emit(
+        &mut self,
+        batch_id: BatchId,
+        upload: Option<UploadId>,
+        what: What,
+    ) -> Result<(), WriteError> {
         let now = self.now;
         let Some(batch) = self.batch(batch_id)? else {
             return Err(WriteError::Unknown(format!("batch {batch_id} is missing")));

@@ -42,12 +42,17 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         .write(true)
         .open(folder.join("db"))
         .map_err(|error| OpenError::folder(&folder, "open", &error))?;
-    let mut highwater = Highwater::open(data_dir).map_err(|error| OpenError::folder(data_dir, "write", &error))?;
+    let mut highwater =
+        Highwater::open(data_dir).map_err(|error| OpenError::folder(data_dir, "write", &error))?;
 
     let meta = &trees[Tree::Meta as usize];
     let newest = newest_change(&trees).map_err(|error| OpenError::damaged(&folder, &error))?;
     if newest < highwater.read() {
-        return Err(OpenError::Shorter { data_dir: data_dir.to_owned(), found: newest, known: highwater.read() });
+        return Err(OpenError::Shorter {
+            data_dir: data_dir.to_owned(),
+            found: newest,
+            known: highwater.read(),
+        });
     }
     match meta.get(keys::FORMAT).map_err(|error| OpenError::damaged(&folder, &error))? {
         Some(format) if *format == *FORMAT.to_string().as_bytes() => {}

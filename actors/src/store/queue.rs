@@ -85,7 +85,9 @@ impl Queue {
     /// Opens or closes a batch for beginning.
     pub(super) fn set_open(&mut self, batch_number: u64, open: bool) {
         let Some(owner) = self.batches.get(&batch_number) else { return };
-        let Some(waiting) = self.owners.get_mut(owner).and_then(|it| it.get_mut(&batch_number)) else { return };
+        let Some(waiting) = self.owners.get_mut(owner).and_then(|it| it.get_mut(&batch_number)) else {
+            return;
+        };
         waiting.open = open;
         if open && !self.turns.contains(owner) {
             self.turns.push_back(owner.clone());
@@ -147,7 +149,9 @@ mod tests {
     }
 
     fn order(queue: &mut Queue) -> Vec<(String, u64, u32)> {
-        std::iter::from_fn(|| queue.pop()).map(|it| (it.owner.to_string(), it.batch_number, it.position)).collect()
+        std::iter::from_fn(|| queue.pop())
+            .map(|it| (it.owner.to_string(), it.batch_number, it.position))
+            .collect()
     }
 
     #[test]

@@ -156,7 +156,9 @@ impl Store {
     pub async fn batches(&self, owner: Owner, offset: usize, limit: usize) -> Result<Vec<Batch>, Error> {
         self.read(move |inner| {
             let mut batches = Vec::new();
-            for entry in inner.tree(Tree::OwnerBatches).scan_prefix(keys::owner(&owner)).skip(offset).take(limit) {
+            for entry in
+                inner.tree(Tree::OwnerBatches).scan_prefix(keys::owner(&owner)).skip(offset).take(limit)
+            {
                 let id: BatchId = decode(&entry.map_err(|error| error.to_string())?.1)?;
                 batches.extend(inner.batch(id)?);
             }
@@ -207,7 +209,9 @@ impl Store {
     /// [`Error::Store`].
     pub async fn at_place(&self, owner: Owner, place: Place) -> Result<Option<(Upload, bool)>, Error> {
         self.read(move |inner| {
-            let Some(value) = inner.get(Tree::Places, &keys::digest(&owner, &place.key()))? else { return Ok(None) };
+            let Some(value) = inner.get(Tree::Places, &keys::digest(&owner, &place.key()))? else {
+                return Ok(None);
+            };
             let entry: PlaceEntry = decode(&value)?;
             let same = entry.size == place.size && entry.modified_ns == place.modified_ns.to_string();
             Ok(inner.upload(entry.upload_id)?.map(|upload| (upload, same)))
@@ -255,7 +259,9 @@ impl Store {
                         }
                         None => return vector.take(),
                     };
-                    let Some(id) = key.get(prefix.len()..).and_then(|rest| rest.first_chunk::<16>()) else { continue };
+                    let Some(id) = key.get(prefix.len()..).and_then(|rest| rest.first_chunk::<16>()) else {
+                        continue;
+                    };
                     let id = UploadId::from_bytes(*id);
                     match &mut vector {
                         Some((of, numbers)) if *of == id => numbers.extend(vectors::numbers(&value)),
@@ -272,7 +278,9 @@ impl Store {
                 return Err(error);
             }
             hits.into_iter()
-                .filter_map(|hit| inner.upload(hit.id).map(|it| it.map(|upload| (upload, hit.score))).transpose())
+                .filter_map(|hit| {
+                    inner.upload(hit.id).map(|it| it.map(|upload| (upload, hit.score))).transpose()
+                })
                 .collect()
         })
         .await
@@ -283,7 +291,8 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn provider_state(&self) -> Result<Option<ProviderState>, Error> {
-        self.read(|inner| inner.get(Tree::Meta, keys::PROVIDER)?.map(|value| decode(&value)).transpose()).await
+        self.read(|inner| inner.get(Tree::Meta, keys::PROVIDER)?.map(|value| decode(&value)).transpose())
+            .await
     }
 
     /// Uploads whose files are still to be removed.

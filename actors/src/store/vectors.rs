@@ -17,10 +17,9 @@ pub(super) fn piece_count(length: usize) -> u8 {
 
 /// The pieces of a vector with their numbers.
 pub(super) fn pieces(vector: &[f32]) -> impl Iterator<Item = (u8, Vec<u8>)> {
-    vector
-        .chunks(NUMBERS)
-        .enumerate()
-        .map(|(piece, numbers)| (piece as u8, numbers.iter().flat_map(|number| number.to_le_bytes()).collect()))
+    vector.chunks(NUMBERS).enumerate().map(|(piece, numbers)| {
+        (piece as u8, numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+    })
 }
 
 /// The numbers of a piece; bytes beyond the last whole number are dropped.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     analysis::{Identity, Object, ProviderState},
-    batch::{Batch, Pace},
+    batch::Batch,
     event::What,
     id::{BatchId, Owner, UploadId},
     media::Facts,
@@ -135,7 +135,11 @@ impl Store {
                 let space = vectors::space(&by);
                 let upload = change(draft, &token, Step::Complete { by })?;
                 for (piece, bytes) in vectors::pieces(&vector) {
-                    draft.put(Tree::Embeddings, &keys::embedding(&upload.owner, &space, upload.id, piece), bytes);
+                    draft.put(
+                        Tree::Embeddings,
+                        &keys::embedding(&upload.owner, &space, upload.id, piece),
+                        bytes,
+                    );
                 }
                 if let Some(hash) = keys::unhex(&upload.content_hash) {
                     let key = keys::digest(&upload.owner, &hash);
@@ -189,7 +193,8 @@ impl Store {
     pub async fn hand_back_all(&self) -> Result<usize, WriteError> {
         self.inner
             .write(|draft| {
-                let tokens: Vec<Token> = draft.state.active.iter().map(|(id, it)| Token::of(*id, &it.entry)).collect();
+                let tokens: Vec<Token> =
+                    draft.state.active.iter().map(|(id, it)| Token::of(*id, &it.entry)).collect();
                 for token in &tokens {
                     hand_back(draft, token, false)?;
                 }
@@ -221,7 +226,10 @@ impl Store {
                     return Ok(());
                 }
                 if record.status().is_terminal() {
-                    return Err(WriteError::Refused(format!("the batch has ended as {}", record.status().as_str())));
+                    return Err(WriteError::Refused(format!(
+                        "the batch has ended as {}",
+                        record.status().as_str()
+                    )));
                 }
                 record.paused_at = paused.then_some(now);
                 record.pace = None;
@@ -294,8 +302,14 @@ impl Store {
     pub async fn note_place(&self, upload: UploadId, place: Place, moved: bool) -> Result<(), WriteError> {
         self.inner
             .write(move |draft| {
-                let Some(mut record) = draft.upload(upload)? else { return Err(WriteError::NotFound("upload")) };
-                draft.put_json(Tree::Places, &keys::digest(&record.owner, &place.key()), &place.entry(upload))?;
+                let Some(mut record) = draft.upload(upload)? else {
+                    return Err(WriteError::NotFound("upload"));
+                };
+                draft.put_json(
+                    Tree::Places,
+                    &keys::digest(&record.owner, &place.key()),
+                    &place.entry(upload),
+                )?;
                 if moved && record.status.is_terminal() {
                     if let Some(name) = place.path.as_path().file_name() {
                         record.file_name = name.to_string_lossy().into_owned();
@@ -496,17 +510,26 @@ fn fail(draft: &mut Draft<'_>, token: &Token, failure: Failure) -> Result<AfterA
     if last {
         return Ok(AfterAttempt::Ended);
     }
-    Ok(begin(draft, upload.id, alone)?.map_or(AfterAttempt::Ended, |begun| AfterAttempt::Again(Box::new(begun))))
+    Ok(begin(draft, upload.id, alone)?
+        .map_or(AfterAttempt::Ended, |begun| AfterAttempt::Again(Box::new(begun))))
 }
 
-fn hand_back(draft: &mut Draft<'_>, token: &Token, provider_went_away: bool) -> Result<AfterAttempt, WriteError> {
+fn hand_back(
+    draft: &mut Draft<'_>,
+    token: &Token,
+    provider_went_away: bool,
+) -> Result<AfterAttempt, WriteError> {
     let upload = change(draft, token, Step::HandBack { provider_went_away })?;
     draft.emit(upload.batch_id, Some(upload.id), What::UploadHandedBack { attempt: token.attempt })?;
     Ok(AfterAttempt::Rests)
 }
 
 /// The batch, if it is this owner's.
-fn owned_batch<'d>(draft: &'d mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<&'d mut Batch, WriteError> {
+fn owned_batch<'d>(
+    draft: &'d mut Draft<'_>,
+    owner: &Owner,
+    id: BatchId,
+) -> Result<&'d mut Batch, WriteError> {
     draft.batch(id)?.filter(|batch| batch.owner == *owner).ok_or(WriteError::NotFound("batch"))
 }
 
@@ -603,4 +626,3 @@ fn delete(draft: &mut Draft<'_>, owner: &Owner, id: UploadId) -> Result<Option<(
     draft.emit(upload.batch_id, Some(id), What::UploadDeleted { unfinished })?;
     Ok(Some((upload, was_active)))
 }
-

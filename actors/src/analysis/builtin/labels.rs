@@ -1,0 +1,218 @@
+//! The 80 classes of the detector in plain words, in the order of its outputs.
+
+/// How many classes there are.
+pub const CLASSES: usize = 80;
+
+/// One class of objects, in words.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Everyday word, singular, without article: `dog`. Unique.
+    pub name: &'static str,
+    /// Its plural, after a number: `dogs`, `pairs of skis`.
+    pub plural: &'static str,
+    /// How one of them is named.
+    pub form: Form,
+    /// Comes in stacks and bowls, where a count of boxes is not worth much.
+    pub stacked: bool,
+}
+
+/// How one object of a class is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// `a dog`, `an apple`.
+    Thing,
+    /// `a pair of skis`.
+    Pair,
+    /// `some broccoli`, however much there is.
+    Mass,
+    /// `an orange (fruit)`: a word that is also the name of a colour.
+    Fruit,
+}
+
+const fn thing(name: &'static str, plural: &'static str) -> Label {
+    Label { name, plural, form: Form::Thing, stacked: false }
+}
+
+const fn stacked(name: &'static str, plural: &'static str) -> Label {
+    Label { name, plural, form: Form::Thing, stacked: true }
+}
+
+/// All classes. A word that is wider than the class's own is used where the detector is: any table is a `dining table` to it.
+pub static LABELS: [Label; CLASSES] = [
+    thing("person", "people"),
+    thing("bicycle", "bicycles"),
+    thing("car", "cars"),
+    thing("motorcycle", "motorcycles"),
+    thing("airplane", "airplanes"),
+    thing("bus", "buses"),
+    thing("train", "trains"),
+    thing("truck", "trucks"),
+    thing("boat", "boats"),
+    thing("traffic light", "traffic lights"),
+    thing("fire hydrant", "fire hydrants"),
+    thing("stop sign", "stop signs"),
+    thing("parking meter", "parking meters"),
+    thing("bench", "benches"),
+    thing("bird", "birds"),
+    thing("cat", "cats"),
+    thing("dog", "dogs"),
+    thing("horse", "horses"),
+    thing("sheep", "sheep"),
+    thing("cow", "cows"),
+    thing("elephant", "elephants"),
+    thing("bear", "bears"),
+    thing("zebra", "zebras"),
+    thing("giraffe", "giraffes"),
+    thing("backpack", "backpacks"),
+    thing("umbrella", "umbrellas"),
+    thing("handbag", "handbags"),
+    thing("tie", "ties"),
+    thing("suitcase", "suitcases"),
+    thing("frisbee", "frisbees"),
+    Label { name: "skis", plural: "pairs of skis", form: Form::Pair, stacked: false },
+    thing("snowboard", "snowboards"),
+    thing("ball", "balls"),
+    thing("kite", "kites"),
+    thing("baseball bat", "baseball bats"),
+    thing("baseball glove", "baseball gloves"),
+    thing("skateboard", "skateboards"),
+    thing("surfboard", "surfboards"),
+    thing("tennis racket", "tennis rackets"),
+    stacked("bottle", "bottles"),
+    stacked("wine glass", "wine glasses"),
+    stacked("cup", "cups"),
+    thing("fork", "forks"),
+    thing("knife", "knives"),
+    thing("spoon", "spoons"),
+    stacked("bowl", "bowls"),
+    stacked("banana", "bananas"),
+    stacked("apple", "apples"),
+    stacked("sandwich", "sandwiches"),
+    Label { name: "orange", plural: "oranges (fruit)", form: Form::Fruit, stacked: true },
+    Label { name: "broccoli", plural: "broccoli", form: Form::Mass, stacked: true },
+    stacked("carrot", "carrots"),
+    stacked("hot dog", "hot dogs"),
+    stacked("pizza", "pizzas"),
+    stacked("donut", "donuts"),
+    stacked("cake", "cakes"),
+    thing("chair", "chairs"),
+    thing("couch", "couches"),
+    thing("potted plant", "potted plants"),
+    thing("bed", "beds"),
+    thing("table", "tables"),
+    thing("toilet", "toilets"),
+    thing("television", "televisions"),
+    thing("laptop", "laptops"),
+    thing("computer mouse", "computer mice"),
+    thing("remote control", "remote controls"),
+    thing("keyboard", "keyboards"),
+    thing("mobile phone", "mobile phones"),
+    thing("microwave oven", "microwave ovens"),
+    thing("oven", "ovens"),
+    thing("toaster", "toasters"),
+    thing("sink", "sinks"),
+    thing("refrigerator", "refrigerators"),
+    stacked("book", "books"),
+    thing("clock", "clocks"),
+    thing("vase", "vases"),
+    Label { name: "scissors", plural: "pairs of scissors", form: Form::Pair, stacked: false },
+    thing("teddy bear", "teddy bears"),
+    thing("hair dryer", "hair dryers"),
+    thing("toothbrush", "toothbrushes"),
+];
+
+impl Label {
+    /// One of them, with its article: `an apple`, `a pair of skis`, `some broccoli`.
+    pub fn one(&self) -> String {
+        match self.form {
+            Form::Thing => format!("{} {}", article(self.name), self.name),
+            Form::Pair => format!("a pair of {}", self.name),
+            Form::Mass => format!("some {}", self.name),
+            Form::Fruit => format!("{} {} (fruit)", article(self.name), self.name),
+        }
+    }
+}
+
+/// `a` or `an`, by the sound that a word begins with.
+pub fn article(word: &str) -> &'static str {
+    // Letters spelled out that sound like vowels, and vowels that sound like "you" and "won".
+    let spelled = ["HP", "HTC", "LG", "SJCAM"];
+    let consonant = ["one", "uni", "use", "eur", "ulefone", "umidigi"];
+    let lower = word.to_lowercase();
+    let first = word.split([' ', '-']).next().unwrap_or_default();
+    let vowel = lower.starts_with(['a', 'e', 'i', 'o', 'u'])
+        && !consonant.iter().any(|start| lower.starts_with(start));
+    if vowel || spelled.contains(&first) { "an" } else { "a" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn label(name: &str) -> &'static Label {
+        LABELS.iter().find(|label| label.name == name).expect(name)
+    }
+
+    #[test]
+    fn every_class_of_the_model_has_its_own_word_in_the_models_order() {
+        let classes: Vec<&str> = include_str!("../../../models/nanodet/coco80.txt").lines().collect();
+        assert_eq!(classes.len(), CLASSES);
+        assert_eq!(LABELS.iter().map(|label| label.name).collect::<HashSet<_>>().len(), CLASSES);
+        let renamed: Vec<(&str, &str)> = classes
+            .iter()
+            .zip(&LABELS)
+            .filter(|(class, label)| **class != label.name)
+            .map(|(class, label)| (*class, label.name))
+            .collect();
+        assert_eq!(
+            renamed,
+            [
+                ("sports ball", "ball"),
+                ("dining table", "table"),
+                ("tv", "television"),
+                ("mouse", "computer mouse"),
+                ("remote", "remote control"),
+                ("cell phone", "mobile phone"),
+                ("microwave", "microwave oven"),
+                ("hair drier", "hair dryer"),
+            ]
+        );
+    }
+
+    #[test]
+    fn one_of_a_class_has_the_right_article() {
+        for (name, one) in [
+            ("person", "a person"),
+            ("apple", "an apple"),
+            ("umbrella", "an umbrella"),
+            ("oven", "an oven"),
+            ("elephant", "an elephant"),
+            ("hot dog", "a hot dog"),
+            ("skis", "a pair of skis"),
+            ("scissors", "a pair of scissors"),
+            ("broccoli", "some broccoli"),
+            ("orange", "an orange (fruit)"),
+        ] {
+            assert_eq!(label(name).one(), one);
+        }
+    }
+
+    #[test]
+    fn cameras_have_the_right_article() {
+        for (camera, expected) in [
+            ("Apple iPhone 12", "an"),
+            ("Canon EOS 5D", "a"),
+            ("NIKON D90", "a"),
+            ("OLYMPUS E-M10", "an"),
+            ("LG G6", "an"),
+            ("HTC One", "an"),
+            ("OnePlus 9", "a"),
+            ("Ulefone Armor", "a"),
+            ("", "a"),
+        ] {
+            assert_eq!(article(camera), expected, "{camera}");
+        }
+    }
+}
