@@ -14,7 +14,7 @@ macro_rules! id {
 
         impl $name {
             /// A new one: a UUIDv7.
-            pub(crate) fn new() -> Self {
+            pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
 
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn ids_are_uuids_of_version_7_written_with_hyphens() {
-        let id = UploadId::new();
+        let id = UploadId::generate();
         let text = id.to_string();
         assert_eq!((text.len(), text.as_bytes()[14]), (36, b'7'));
         assert_eq!(text.parse::<UploadId>(), Ok(id));

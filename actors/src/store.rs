@@ -5,6 +5,7 @@
 
 mod committer;
 mod draft;
+mod dump;
 mod keys;
 mod opening;
 mod queue;

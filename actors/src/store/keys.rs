@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn every_key_comes_back_from_its_text() {
-        let (batch, id) = (BatchId::new(), UploadId::new());
+        let (batch, id) = (BatchId::generate(), UploadId::generate());
         let who = Owner::new("a/b ü").expect("valid");
         for (tree, key) in [
             (Tree::Active, id.as_bytes().to_vec()),

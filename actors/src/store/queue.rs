@@ -141,10 +141,10 @@ mod tests {
     fn entry(owner: &str, batch_number: u64, position: u32) -> Entry {
         Entry {
             owner: Owner::new(owner).expect("valid"),
-            batch: BatchId::new(),
+            batch: BatchId::generate(),
             batch_number,
             position,
-            upload: UploadId::new(),
+            upload: UploadId::generate(),
         }
     }
 

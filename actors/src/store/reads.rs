@@ -48,7 +48,7 @@ pub struct LogPage {
 type Read<T> = Result<T, String>;
 
 impl Store {
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Inner) -> Read<T> + Send + 'static,
     ) -> Result<T, Error> {

@@ -388,7 +388,7 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
     let (now, number) = (draft.now, draft.state.next_batch);
     draft.state.next_batch += 1;
     draft.put(Tree::Meta, keys::NEXT_BATCH, draft.state.next_batch.to_string().into_bytes());
-    let id = BatchId::new();
+    let id = BatchId::generate();
     let batch = Batch::new(id, number, new.owner.clone(), new.refused, now);
     draft.put(Tree::OwnerBatches, &keys::owner_batch(&new.owner, number), format!("\"{id}\"").into_bytes());
     draft.state.batches.insert(id, batch);

@@ -1,0 +1,135 @@
+//! The whole store as text: one JSON object a line, keys and values readable, and back again.
+
+use std::io::{BufRead, Write};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    Inner, Store,
+    keys::{self, Tree},
+    vectors,
+};
+use crate::error::Error;
+
+/// Most lines that one transactionless batch of a restore holds.
+const RESTORE_GROUP: usize = 1000;
+
+#[derive(Serialize, Deserialize)]
+struct Line<'a> {
+    #[serde(borrow)]
+    tree: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    key: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+impl Store {
+    /// Writes the store as it stands between two commits, trees by name and keys in their order, and gives the writer back. Writers of the
+    /// store wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if the store cannot be read or the output cannot be written.
+    pub async fn dump<W: Write + Send + 'static>(&self, mut output: W) -> Result<W, Error> {
+        self.read(move |inner| {
+            inner.dump(&mut output)?;
+            Ok(output)
+        })
+        .await
+    }
+
+    /// Fills an empty store with a dump.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if the store is not empty; [`Error::Invalid`] with the number of the first line that is not of a dump;
+    /// [`Error::Store`] if the store cannot be written.
+    pub fn restore(&self, dump: impl BufRead) -> Result<u64, Error> {
+        let store_error = |error: sled::Error| Error::Store(error.to_string());
+        let inner = &self.inner;
+        let _writing = inner.reading.write();
+        if Tree::ALL.iter().any(|tree| *tree != Tree::Meta && !inner.tree(*tree).is_empty()) {
+            return Err(Error::Conflict("the store is not empty; restore into an empty folder".into()));
+        }
+        let mut lines = 0;
+        let mut group: Vec<(Tree, Vec<u8>, Vec<u8>)> = Vec::new();
+        let write = |group: &mut Vec<(Tree, Vec<u8>, Vec<u8>)>| -> Result<(), Error> {
+            for (tree, key, value) in group.drain(..) {
+                inner.tree(tree).insert(key, value).map_err(store_error)?;
+            }
+            inner.db.flush().map(drop).map_err(store_error)
+        };
+        for line in dump.lines() {
+            lines += 1;
+            let wrong = || Error::Invalid(format!("line {lines} is not of a dump"));
+            let line =
+                line.map_err(|error| Error::Invalid(format!("line {lines} cannot be read: {error}")))?;
+            let parsed: Line<'_> = serde_json::from_str(&line).map_err(|_| wrong())?;
+            let tree = Tree::named(&parsed.tree).ok_or_else(wrong)?;
+            let key = keys::from_text(tree, &parsed.key).ok_or_else(wrong)?;
+            let value = match tree {
+                Tree::Embeddings => {
+                    let numbers: Vec<f32> = serde_json::from_str(parsed.value.get()).map_err(|_| wrong())?;
+                    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+                }
+                // The pieces of a long record are strings of hexadecimal digits.
+                Tree::Uploads if parsed.value.get().starts_with('"') => {
+                    let digits: String = serde_json::from_str(parsed.value.get()).map_err(|_| wrong())?;
+                    unhex(&digits).ok_or_else(wrong)?
+                }
+                Tree::UploadIds => {
+                    let text: String = serde_json::from_str(parsed.value.get()).map_err(|_| wrong())?;
+                    keys::from_text(Tree::Uploads, &text).ok_or_else(wrong)?
+                }
+                _ => parsed.value.get().as_bytes().to_vec(),
+            };
+            group.push((tree, key, value));
+            if group.len() == RESTORE_GROUP {
+                write(&mut group)?;
+            }
+        }
+        write(&mut group)?;
+        inner.db_file.sync_data().map_err(|error| Error::Store(error.to_string()))?;
+        let newest = super::opening::newest_change(&inner.trees).map_err(store_error)?;
+        inner.durable_change.store(newest, std::sync::atomic::Ordering::Release);
+        inner.state.lock().newest_change = newest;
+        Ok(lines)
+    }
+}
+
+impl Inner {
+    fn dump(&self, output: &mut impl Write) -> Result<(), String> {
+        for tree in Tree::ALL {
+            for entry in self.tree(tree).iter() {
+                let (key, value) = entry.map_err(|error| error.to_string())?;
+                let text = keys::to_text(tree, &key)
+                    .ok_or_else(|| format!("a key of {} makes no sense", tree.name()))?;
+                let value = match tree {
+                    Tree::Embeddings => {
+                        serde_json::value::to_raw_value(&vectors::numbers(&value).collect::<Vec<_>>())
+                    }
+                    Tree::UploadIds => serde_json::value::to_raw_value(
+                        &keys::to_text(Tree::Uploads, &value).unwrap_or_default(),
+                    ),
+                    _ => match std::str::from_utf8(&value)
+                        .ok()
+                        .and_then(|it| serde_json::from_str::<Box<RawValue>>(it).ok())
+                    {
+                        Some(json) => Ok(json),
+                        None => serde_json::value::to_raw_value(&keys::hex(&value)),
+                    },
+                }
+                .map_err(|error| error.to_string())?;
+                let line = Line { tree: tree.name().into(), key: text.into(), value: &value };
+                serde_json::to_writer(&mut *output, &line).map_err(|error| error.to_string())?;
+                output.write_all(b"\n").map_err(|error| error.to_string())?;
+            }
+        }
+        output.flush().map_err(|error| error.to_string())
+    }
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,182 @@
+//! The store from outside: what is acknowledged is there, attempts are counted, and a dump tells it all.
+
+use mediamill_actors::{
+    analysis::Identity,
+    id::{Owner, UploadId},
+    media::Format,
+    store::{AfterAttempt, Begun, Clock, NewBatch, NewUpload, OpenError, Scope, Store, WriteError},
+    upload::{Description, Failure, FailureKind, FileRef, Stage, Status},
+};
+
+fn open(folder: &tempfile::TempDir) -> Store {
+    Store::open(folder.path(), 8, 1000, Clock::System).expect("the store opens")
+}
+
+fn files(count: usize) -> Vec<NewUpload> {
+    (0..count)
+        .map(|number| NewUpload {
+            id: UploadId::generate(),
+            file: FileRef::Stored,
+            file_name: format!("{number}.png"),
+            file_size: 70,
+            content_hash: format!("{number:064x}"),
+            format: Format::Png,
+            decode_bytes: 1 << 20,
+            place: None,
+            replaces: None,
+        })
+        .collect()
+}
+
+async fn submit(store: &Store, owner: &Owner, count: usize) -> mediamill_actors::store::Accepted {
+    let new = NewBatch { owner: owner.clone(), refused: 0, uploads: files(count) };
+    store.submit(new, 1000).await.expect("the batch is written")
+}
+
+fn identity() -> Identity {
+    Identity {
+        provider: "scripted".into(),
+        vision_model: "v".into(),
+        embedding_model: "e".into(),
+        dimensions: 3,
+        prompt_version: 1,
+    }
+}
+
+fn failure(begun: &Begun) -> Failure {
+    Failure::new(begun.token.attempt, Stage::VisionAnalysis, FailureKind::BadAnswer, "it said nothing")
+}
+
+async fn complete(store: &Store, begun: &Begun) -> Result<(), WriteError> {
+    let description = Description {
+        text: "A grey square.".into(),
+        audit_score: 65,
+        needs_review: false,
+        audit_version: 1,
+        by: identity(),
+        asked: 1,
+        at: store.clock().now(),
+    };
+    store.keep_description(begun.token.clone(), description, Vec::new(), 5).await?;
+    store.complete(begun.token.clone(), vec![1.0, 0.5, -0.25], identity(), 5).await.map(drop)
+}
+
+async fn dump(store: &Store) -> String {
+    String::from_utf8(store.dump(Vec::new()).await.expect("a dump")).expect("text")
+}
+
+#[actix_rt::test]
+async fn an_upload_that_fails_twice_is_failed_and_its_neighbour_completes() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let batch = submit(&store, &owner, 2).await;
+    let begun = store.begin_next(9).await.expect("begun");
+    let AfterAttempt::Again(second) =
+        store.fail(begun[0].token.clone(), failure(&begun[0])).await.expect("written")
+    else {
+        panic!("the first failure is followed by another attempt");
+    };
+    assert_eq!((second.token.attempt, second.upload.failures.len()), (2, 1));
+    let stale = store.fail(begun[0].token.clone(), failure(&begun[0])).await;
+    assert!(matches!(stale, Err(WriteError::Stale)), "a late result is dropped");
+    let after = store.fail(second.token.clone(), failure(&second)).await.expect("written");
+    assert!(matches!(after, AfterAttempt::Ended));
+    complete(&store, &begun[1]).await.expect("completed");
+
+    let record = store.batch(owner.clone(), batch.batch_id).await.expect("the batch");
+    assert_eq!((record.counts.failed, record.counts.completed, record.counts.unfinished()), (1, 1, 0));
+    let page = store.events_from(owner, 1, 100).await.expect("the log");
+    let ends = page.changes.iter().filter(|it| it.event.batch.is_some_and(|batch| batch.ends_run.is_some()));
+    assert_eq!(ends.count(), 1, "one terminal event a run");
+    let seqs: Vec<u64> = page.changes.iter().map(|it| it.event.seq).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "without gaps");
+}
+
+#[actix_rt::test]
+async fn what_was_in_flight_when_the_process_died_runs_alone_and_fails_at_the_limit() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let batch = {
+        let store = open(&folder);
+        let batch = submit(&store, &owner, 3).await;
+        assert_eq!(store.begin_next(2).await.expect("begun").len(), 2);
+        batch
+    };
+    for interruptions in 0..2 {
+        let store = open(&folder);
+        store.recover(Scope::All, 2).await.expect("recovered");
+        let begun = store.begin_next(9).await.expect("begun");
+        assert_eq!(begun.len(), 1, "a suspect runs alone");
+        assert!(begun[0].alone);
+        assert_eq!(begun[0].upload.interruptions, interruptions);
+        assert!(store.begin_next(9).await.expect("asked").is_empty(), "nothing beside it");
+    }
+    let store = open(&folder);
+    store.recover(Scope::All, 2).await.expect("recovered");
+    let failed = store.upload(owner, batch.uploads[0]).await.expect("the upload");
+    assert_eq!((failed.status, failed.failures[0].kind), (Status::Failed, FailureKind::Interrupted));
+}
+
+#[actix_rt::test]
+async fn cancelling_ends_what_waits_and_what_runs_and_a_second_time_changes_nothing() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let batch = submit(&store, &owner, 5).await;
+    let begun = store.begin_next(2).await.expect("begun");
+    let ended = store.cancel(owner.clone(), batch.batch_id).await.expect("cancelled");
+    assert_eq!(ended.in_flight.len(), 2);
+    assert_eq!(complete(&store, &begun[0]).await, Err(WriteError::Stale));
+    let before = dump(&store).await;
+    store.cancel(owner.clone(), batch.batch_id).await.expect("nothing to do");
+    assert_eq!(dump(&store).await, before);
+    let stranger = Owner::new("stranger").expect("valid");
+    assert!(matches!(store.cancel(stranger, batch.batch_id).await, Err(WriteError::NotFound(_))));
+}
+
+#[actix_rt::test]
+async fn a_deleted_upload_leaves_nothing_behind_and_its_batch_adds_up() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let batch = submit(&store, &owner, 2).await;
+    let begun = store.begin_next(2).await.expect("begun");
+    complete(&store, &begun[0]).await.expect("completed");
+    for upload in &batch.uploads {
+        store.delete(owner.clone(), *upload).await.expect("deleted");
+    }
+    store.files_removed(batch.uploads.clone()).await.expect("written");
+    let record = store.batch(owner, batch.batch_id).await.expect("the batch");
+    assert_eq!((record.counts.total, record.status().as_str()), (0, "completed"));
+    let dump = dump(&store).await;
+    for tree in ["active", "embeddings", "hashes", "removals", "upload_ids", "uploads", "work"] {
+        assert!(!dump.contains(&format!("{{\"tree\":\"{tree}\"")), "{tree} is empty:\n{dump}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_restored_dump_gives_the_same_dump() {
+    let (folder, other, owner) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    submit(&store, &owner, 3).await;
+    let begun = store.begin_next(2).await.expect("begun");
+    complete(&store, &begun[0]).await.expect("completed");
+    let before = dump(&store).await;
+    let restored = open(&other);
+    restored.restore(before.as_bytes()).expect("restored");
+    assert_eq!(dump(&restored).await, before);
+    drop(restored);
+    let reopened = open(&other);
+    assert_eq!(reopened.recover(Scope::All, 3).await.expect("recovered").interrupted, 1);
+}
+
+#[actix_rt::test]
+async fn a_second_process_and_a_store_cut_short_are_told_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder);
+    submit(&store, &Owner::local(), 1).await;
+    let second = Store::open(folder.path(), 8, 1000, Clock::System).err();
+    assert!(matches!(second, Some(OpenError::Locked { .. })), "{second:?}");
+    drop(store);
+    std::fs::write(folder.path().join("HIGHWATER"), "99\n").expect("written");
+    let shorter = Store::open(folder.path(), 8, 1000, Clock::System).err();
+    assert!(matches!(shorter, Some(OpenError::Shorter { found: 1, known: 99, .. })), "{shorter:?}");
+}
