@@ -466,6 +466,16 @@ impl Store {
         (state.queue.len(), state.active.len())
     }
 
+    /// Gives this handle up and waits until no blocking job uses the store any more. Once no other handle is left, the folder is free for
+    /// another opening then; otherwise this waits for the other handles too.
+    pub async fn close(self) {
+        let left = Arc::downgrade(&self.inner);
+        drop(self);
+        while left.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// The data folder.
     pub fn data_dir(&self) -> &Path {
         &self.inner.data_dir

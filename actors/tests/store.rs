@@ -99,6 +99,7 @@ async fn what_was_in_flight_when_the_process_died_runs_alone_and_fails_at_the_li
         let store = open(&folder);
         let batch = submit(&store, &owner, 3).await;
         assert_eq!(store.begin_next(2).await.expect("begun").len(), 2);
+        store.close().await;
         batch
     };
     for interruptions in 0..2 {
@@ -109,6 +110,7 @@ async fn what_was_in_flight_when_the_process_died_runs_alone_and_fails_at_the_li
         assert!(begun[0].alone);
         assert_eq!(begun[0].upload.interruptions, interruptions);
         assert!(store.begin_next(9).await.expect("asked").is_empty(), "nothing beside it");
+        store.close().await;
     }
     let store = open(&folder);
     store.recover(Scope::All, 2).await.expect("recovered");
@@ -163,7 +165,7 @@ async fn a_restored_dump_gives_the_same_dump() {
     let restored = open(&other);
     restored.restore(before.as_bytes()).expect("restored");
     assert_eq!(dump(&restored).await, before);
-    drop(restored);
+    restored.close().await;
     let reopened = open(&other);
     assert_eq!(reopened.recover(Scope::All, 3).await.expect("recovered").interrupted, 1);
 }
@@ -175,7 +177,7 @@ async fn a_second_process_and_a_store_cut_short_are_told_what_to_do() {
     submit(&store, &Owner::local(), 1).await;
     let second = Store::open(folder.path(), 8, 1000, Clock::System).err();
     assert!(matches!(second, Some(OpenError::Locked { .. })), "{second:?}");
-    drop(store);
+    store.close().await;
     std::fs::write(folder.path().join("HIGHWATER"), "99\n").expect("written");
     let shorter = Store::open(folder.path(), 8, 1000, Clock::System).err();
     assert!(matches!(shorter, Some(OpenError::Shorter { found: 1, known: 99, .. })), "{shorter:?}");
