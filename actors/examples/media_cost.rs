@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits {
 
 struct Options {
     rounds: u32,
-    threads: usize,
+    threads: Option<usize>,
     out: Option<PathBuf>,
     files: Vec<PathBuf>,
 }
@@ -29,22 +29,22 @@ struct Options {
 fn main() {
     let options = options();
     for file in &options.files {
-        if options.threads > 1 {
-            println!("{}", at_once(file, &options));
-        } else {
-            println!("{}", one(file, &options));
-        }
+        let line = match options.threads {
+            Some(threads) => at_once(file, threads, &options),
+            None => one(file, &options),
+        };
+        println!("{line}");
     }
 }
 
 fn options() -> Options {
-    let mut options = Options { rounds: 1, threads: 1, out: None, files: Vec::new() };
+    let mut options = Options { rounds: 1, threads: None, out: None, files: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(1);
         match arg.as_str() {
             "--rounds" => options.rounds = number(),
-            "--threads" => options.threads = number() as usize,
+            "--threads" => options.threads = Some(number() as usize),
             "--out" => options.out = args.next().map(PathBuf::from),
             _ => options.files.push(PathBuf::from(arg)),
         }
@@ -72,6 +72,10 @@ fn work(file: &Path) -> Result<(u64, Prepared), media::Error> {
 }
 
 fn one(file: &Path, options: &Options) -> serde_json::Value {
+    // More than one round is a measurement, and its first would be cold.
+    if options.rounds > 1 {
+        drop(work(file));
+    }
     let (mut wall, mut result) = (f64::MAX, None);
     let burnt = cpu_ms();
     for _ in 0..options.rounds.max(1) {
@@ -104,16 +108,16 @@ fn one(file: &Path, options: &Options) -> serde_json::Value {
 }
 
 /// The same file in several threads, `rounds` times in each: files a second.
-fn at_once(file: &Path, options: &Options) -> serde_json::Value {
+fn at_once(file: &Path, threads: usize, options: &Options) -> serde_json::Value {
     let started = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..options.threads {
+        for _ in 0..threads {
             scope.spawn(|| (0..options.rounds).for_each(|_| drop(work(file))));
         }
     });
-    let files = options.threads as f64 * f64::from(options.rounds);
+    let files = threads as f64 * f64::from(options.rounds);
     serde_json::json!({
-        "file": file, "threads": options.threads, "files_per_s": round(files / started.elapsed().as_secs_f64()),
+        "file": file, "threads": threads, "files_per_s": round(files / started.elapsed().as_secs_f64()),
     })
 }
 
