@@ -115,7 +115,8 @@ pub fn embed(text: &str, dimensions: usize) -> Vec<f32> {
     if !normalise(&mut vector) {
         // No words, or words that cancel each other out to the last bit.
         vector.fill(0.0);
-        add(&mut vector, hash(b"", 0), 1.0);
+        let place = (hash(b"", 0) % vector.len() as u64) as usize;
+        vector[place] = 1.0;
     }
     vector
 }

@@ -17,12 +17,12 @@ pub const VERSION: u32 = 1;
 const MAX_SORTS: usize = 6;
 /// Share of a colour from which it is named, in percent.
 const COLOUR_PERCENT: u8 = 8;
-/// Mean lightness up to which a picture is dark, and from which it is light.
+/// Mean lightness below which a person calls a picture dark, and above which bright.
 const DARK: u8 = 25;
-const LIGHT: u8 = 80;
-/// Sharpness up to which a picture is blurred or without detail, and from which it is sharp.
-const BLURRED: u8 = 12;
-const SHARP: u8 = 45;
+const BRIGHT: u8 = 75;
+/// Sharpness below which a picture is blurred, and from which it is sharp; of 0 nothing is said, as nothing is to be seen.
+const BLURRED: u8 = 22;
+const SHARP: u8 = 60;
 /// Longer side of a picture, in pixels, up to which its size is worth a word.
 const TINY_PX: u32 = 64;
 
@@ -179,16 +179,16 @@ fn look(scene: &Scene<'_>) -> String {
     match facts.lightness {
         // Facts of nobody's making have no colours, and their 0 says nothing.
         _ if facts.colours.is_empty() => {}
-        ..=DARK => traits.push("dark".to_owned()),
-        LIGHT.. => traits.push("light".to_owned()),
+        ..DARK => traits.push("dark".to_owned()),
+        lightness if lightness > BRIGHT => traits.push("bright".to_owned()),
         _ => {}
     }
     let plain = facts.colours.first().is_some_and(|colour| colour.percent >= 97);
     traits.extend(colours(facts, scene.variation));
     match facts.sharpness {
-        // Of one colour, there is nothing to be sharp; the same goes for a few pixels.
-        _ if plain || facts.colours.is_empty() || !scene.looked_at => {}
-        ..=BLURRED => traits.push("blurred or without fine detail".to_owned()),
+        // Of one colour, or of a few pixels, there is nothing to be sharp.
+        _ if plain || !scene.looked_at => {}
+        1..BLURRED => traits.push("blurred".to_owned()),
         SHARP.. => traits.push("sharp".to_owned()),
         _ => {}
     }
@@ -256,11 +256,10 @@ fn shape(width: u32, height: u32) -> Option<String> {
     let ratio = f64::from(width) / f64::from(height);
     Some(
         match ratio {
-            _ if width == height => "square",
-            2.2.. => "in a very wide format",
-            1.05.. => "in horizontal format",
-            0.95.. => "almost square",
-            0.45.. => "in vertical format",
+            2.5.. => "in a very wide format",
+            1.03.. => "in horizontal format",
+            0.97.. => "square",
+            0.4.. => "in vertical format",
             _ => "in a very tall, narrow format",
         }
         .to_owned(),
@@ -451,7 +450,7 @@ mod tests {
             height: 800,
             colours: colours(&[("brown", 50), ("grey", 30), ("red", 3)]),
             lightness: 50,
-            sharpness: 30,
+            sharpness: 40,
             ..Facts::default()
         }
     }
@@ -516,7 +515,7 @@ mod tests {
     fn facts_are_told_as_a_person_would() {
         let facts = Facts {
             lightness: 15,
-            sharpness: 60,
+            sharpness: 70,
             taken_at: Some("2026-05-04T10:11:12".to_owned()),
             camera: Some("NIKON CORPORATION NIKON D90".to_owned()),
             coordinates: Some((59.3217, -18.0686)),
@@ -547,7 +546,7 @@ mod tests {
         let text = write(&Scene { looked_at: false, ..scene(&facts, vec![]) });
         assert_eq!(
             text,
-            "The picture is too small to tell what it shows. It is light, all white, square, and only 1 by 1 pixels in size."
+            "The picture is too small to tell what it shows. It is bright, all white, square, and only 1 by 1 pixels in size."
         );
         assert_eq!(audit(&text, Language::English).score, 100);
     }
@@ -565,7 +564,7 @@ mod tests {
         assert_eq!(
             write(&scene(&facts, vec![sight("cat", Count::Exactly(1))])),
             "The animation, judged by its first frame, shows a cat. It is almost without colour, mostly black, dark grey and \
-             white, blurred or without fine detail, and in horizontal format; it runs for 2 seconds; the file is damaged, so \
+             white, blurred, and in horizontal format; it runs for 2 seconds; the file is damaged, so \
              a part of what it held may be missing."
         );
     }
