@@ -178,3 +178,132 @@ fn merge(looks: &[Vec<Detection>], frame_seconds: &[f64]) -> Vec<(Sight, f32, u3
     merged.sort_by(|a, b| b.1.total_cmp(&a.1));
     merged
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::audit::{Language, audit},
+        labels::LABELS,
+        *,
+    };
+    use crate::media::{Facts, Picture};
+
+    fn cat() -> Picture {
+        let image =
+            image::load_from_memory(include_bytes!("../../tests/fixtures/cat.jpg")).expect("a sound JPEG");
+        let image = image.into_rgb8();
+        let (width, height) = image.dimensions();
+        Picture { width, height, rgb: image.into_raw(), content: (width, height), jpeg: None }
+    }
+
+    fn white(side: u32) -> Picture {
+        Picture { width: 56, height: 56, rgb: vec![255; 56 * 56 * 3], content: (side, side), jpeg: None }
+    }
+
+    fn request(pictures: Vec<Picture>) -> DescribeRequest {
+        let facts =
+            Facts { width: pictures.first().map_or(0, |p| p.content.0), height: 300, ..Facts::default() };
+        DescribeRequest { pictures, facts, names: vec![], variation: 0, frame_seconds: vec![] }
+    }
+
+    fn detection(name: &str, score: f32) -> Detection {
+        let label = LABELS.iter().find(|label| label.name == name).expect(name);
+        let area = detector::Area { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0 };
+        Detection { label, score, boxes: vec![area] }
+    }
+
+    #[tokio::test]
+    async fn a_cat_is_described_and_found_by_a_search_for_pets() {
+        let builtin = Builtin::default();
+        let described = builtin.describe(Arc::new(request(vec![cat()]))).await.expect("a description");
+        assert!(described.text.starts_with("The picture shows a cat."), "{}", described.text);
+        assert_eq!(audit(&described.text, Language::English).score, 100);
+        assert_eq!((described.objects.len(), described.objects[0].count), (1, 1));
+        assert_eq!(described.objects[0].label, "cat");
+        assert!((60..=100).contains(&described.objects[0].confidence));
+
+        let text = builtin.embed(described.text).await.expect("an embedding");
+        assert_eq!(text.len(), 512);
+        let query = builtin.embed("a pet".to_owned()).await.expect("an embedding");
+        let other = builtin.embed("The picture shows a bus.".to_owned()).await.expect("an embedding");
+        let hits = crate::search::nearest(&query, [("cat", text), ("bus", other)], 2);
+        assert_eq!(hits[0].id, "cat");
+        assert!(hits[0].score > hits[1].score + 0.1);
+    }
+
+    #[tokio::test]
+    async fn pictures_without_objects_are_described_by_their_facts() {
+        for side in [1, 20, 56] {
+            let described = Builtin::default()
+                .describe(Arc::new(request(vec![white(side)])))
+                .await
+                .expect("a description");
+            assert_eq!(described.objects, []);
+            assert_eq!(audit(&described.text, Language::English).score, 100, "{}", described.text);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_without_sound_pictures_is_a_bad_answer() {
+        for pictures in [vec![], vec![Picture { rgb: vec![], ..white(56) }]] {
+            let error =
+                Builtin::default().describe(Arc::new(request(pictures))).await.expect_err("no description");
+            assert!(matches!(error, ProviderError::BadAnswer { .. }), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_while_looking_is_a_bad_answer() {
+        let broken: Vec<Result<(), String>> = vec![];
+        let look = tokio::task::spawn_blocking(move || broken[0].clone()).await;
+        let Err(ProviderError::BadAnswer { message }) = sound(look) else {
+            unreachable!("a panic is no answer")
+        };
+        assert!(message.starts_with("the embedded detector panicked"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn the_frames_of_a_video_make_one_text() {
+        let facts = Facts { width: 640, height: 480, duration_ms: Some(2_000), ..Facts::default() };
+        let pictures = vec![cat(), white(56)];
+        let request = DescribeRequest { facts, frame_seconds: vec![0.0, 1.0], ..request(pictures) };
+        let described = Builtin::default().describe(Arc::new(request)).await.expect("a description");
+        assert!(described.text.starts_with("The video shows a cat at 0:00. "), "{}", described.text);
+        assert_eq!(described.objects[0].label, "cat");
+    }
+
+    #[test]
+    fn a_weak_sight_in_one_frame_of_many_is_only_possible() {
+        let sure = |looks: &[Vec<Detection>]| {
+            let seconds: Vec<f64> = (0..looks.len()).map(|second| second as f64).collect();
+            merge(looks, &seconds)[0].0.sure
+        };
+        assert!(sure(&[vec![detection("dog", 0.55)]]), "alone");
+        assert!(!sure(&[vec![detection("dog", 0.49)]]));
+        assert!(!sure(&[vec![detection("dog", 0.55)], vec![]]), "in one of two");
+        assert!(sure(&[vec![detection("dog", 0.65)], vec![]]), "but well seen");
+        assert!(sure(&[vec![detection("dog", 0.55)], vec![], vec![detection("dog", 0.51)]]), "or twice");
+        assert!(!sure(&[vec![detection("dog", 0.48)], vec![detection("dog", 0.47)]]));
+    }
+
+    #[test]
+    fn only_what_is_stated_is_listed_as_an_object() {
+        let looks = [vec![detection("dog", 0.731), detection("cat", 0.47)]];
+        let described = describe(&request(vec![white(56)]), &looks);
+        assert!(
+            described.text.starts_with("The picture shows a dog, and possibly a cat."),
+            "{}",
+            described.text
+        );
+        assert_eq!(described.objects, [Object { label: "dog".to_owned(), count: 1, confidence: 73 }]);
+    }
+
+    #[test]
+    fn an_embedding_of_too_few_or_many_dimensions_is_refused() {
+        for dimensions in [0, 15, 4097] {
+            let error = Builtin::new(dimensions).expect_err("refused");
+            assert!(matches!(error, ProviderError::Misconfigured { .. }), "{error:?}");
+        }
+        assert_eq!(Builtin::new(16).expect("accepted").identity().dimensions, 16);
+    }
+}

@@ -7,127 +7,18 @@ const MAX_WORDS: usize = 6;
 const MAX_CHARACTERS: usize = 24;
 
 /// Words that cameras, phones, programs and file systems write, and that say nothing of the picture.
-const EMPTY: &[&str] = &[
-    "album",
-    "android",
-    "apple",
-    "archive",
-    "attachment",
-    "attachments",
-    "backup",
-    "bak",
-    "bilder",
-    "bmp",
-    "burst",
-    "camera",
-    "cap",
-    "capture",
-    "copy",
-    "cover",
-    "crop",
-    "cropped",
-    "data",
-    "dcim",
-    "default",
-    "desktop",
-    "doc",
-    "documents",
-    "downloads",
-    "download",
-    "drive",
-    "dropbox",
-    "dsc",
-    "dscf",
-    "dscn",
-    "edit",
-    "edited",
-    "export",
-    "exported",
-    "file",
-    "files",
-    "final",
-    "folder",
-    "fotos",
-    "foto",
-    "frame",
-    "full",
-    "gallery",
-    "gif",
-    "gopr",
-    "gopro",
-    "hdr",
-    "heic",
-    "home",
-    "image",
-    "images",
-    "img",
-    "import",
-    "jpeg",
-    "jpg",
-    "kopie",
-    "large",
-    "media",
-    "medium",
-    "mnt",
-    "mov",
-    "movie",
-    "mp4",
-    "mvi",
-    "new",
-    "original",
-    "output",
-    "pano",
-    "photo",
-    "photos",
-    "pic",
-    "pics",
-    "pict",
-    "picture",
-    "pictures",
-    "png",
-    "preview",
-    "pxl",
-    "resized",
-    "roll",
-    "scan",
-    "small",
-    "temp",
-    "test",
-    "thumb",
-    "thumbnail",
-    "tiff",
-    "tmp",
-    "unnamed",
-    "untitled",
-    "upload",
-    "uploads",
-    "user",
-    "users",
-    "webp",
-    // Messengers and video.
-    "avi",
-    "dji",
-    "fb",
-    "internal",
-    "mkv",
-    "raw",
-    "received",
-    "screen",
-    "sent",
-    "shared",
-    "storage",
-    "telegram",
-    "vid",
-    "video",
-    "videos",
-    "whatsapp",
-];
+const EMPTY: &str = "\
+    album android archive attachment attachments avi backup bak bilder bmp burst camera capture copy crop \
+    cropped data dcim default desktop dji doc documents download downloads drive dropbox dsc dscf dscn \
+    edit edited export exported fb file files final folder foto fotos frame full gallery gif gopr gopro \
+    hdr heic home image images img import internal jpeg jpg kopie large media medium mkv mnt mov movie mp4 \
+    mvi new original output pano photo photos pic pics pict picture pictures png preview pxl raw received \
+    resized roll scan screen sent shared small storage telegram temp thumb thumbnail tiff tmp unnamed \
+    untitled upload uploads user users vid video videos webp whatsapp";
 
 /// Short words that belong between others and mean nothing alone.
-const GLUE: &[&str] = &[
-    "a", "an", "and", "at", "by", "de", "der", "die", "das", "for", "from", "in", "la", "my", "of", "on",
-    "our", "the", "to", "und", "with", "le",
-];
+const GLUE: &str = "\
+    a an and at by das de der die for from in la le my of on our the to und with";
 
 /// The words of a file's name and of its folders' names.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -180,6 +71,9 @@ fn meaningful(name: &str, limit: usize) -> Vec<String> {
         if piece.is_empty() || piece.chars().any(char::is_numeric) {
             continue;
         }
+        if is_empty(piece) {
+            continue;
+        }
         let parts = camel(piece);
         if parts.len() > 1 && parts.iter().any(|part| part.chars().count() < 3) {
             continue;
@@ -198,7 +92,16 @@ fn meaningful(name: &str, limit: usize) -> Vec<String> {
 }
 
 fn is_glue(word: &str) -> bool {
-    GLUE.contains(&word.to_lowercase().as_str())
+    among(GLUE, word)
+}
+
+fn among(list: &str, word: &str) -> bool {
+    let lower = word.to_lowercase();
+    list.split_whitespace().any(|other| other == lower)
+}
+
+fn is_empty(word: &str) -> bool {
+    among(EMPTY, word)
 }
 
 fn is_word(word: &str) -> bool {
@@ -213,7 +116,7 @@ fn is_word(word: &str) -> bool {
     (if latin { 3 } else { 1 }..=MAX_CHARACTERS).contains(&characters)
         && voiced
         && !hexadecimal
-        && !EMPTY.contains(&lower.as_str())
+        && !is_empty(word)
 }
 
 /// A UUID, a checksum, or something random: hexadecimal digits and separators only, at least twelve, with a number in it.

@@ -17,12 +17,12 @@ pub const VERSION: u32 = 1;
 const MAX_SORTS: usize = 6;
 /// Share of a colour from which it is named, in percent.
 const COLOUR_PERCENT: u8 = 8;
-/// Mean lightness up to which a picture is dark, and from which it is light.
+/// Mean lightness below which a person calls a picture dark, and above which bright.
 const DARK: u8 = 25;
-const LIGHT: u8 = 80;
-/// Sharpness up to which a picture is blurred or without detail, and from which it is sharp.
-const BLURRED: u8 = 12;
-const SHARP: u8 = 45;
+const BRIGHT: u8 = 75;
+/// Sharpness below which a picture is blurred, and from which it is sharp; of 0 nothing is said, as nothing is to be seen.
+const BLURRED: u8 = 22;
+const SHARP: u8 = 60;
 /// Longer side of a picture, in pixels, up to which its size is worth a word.
 const TINY_PX: u32 = 64;
 
@@ -179,16 +179,16 @@ fn look(scene: &Scene<'_>) -> String {
     match facts.lightness {
         // Facts of nobody's making have no colours, and their 0 says nothing.
         _ if facts.colours.is_empty() => {}
-        ..=DARK => traits.push("dark".to_owned()),
-        LIGHT.. => traits.push("light".to_owned()),
+        ..DARK => traits.push("dark".to_owned()),
+        lightness if lightness > BRIGHT => traits.push("bright".to_owned()),
         _ => {}
     }
     let plain = facts.colours.first().is_some_and(|colour| colour.percent >= 97);
     traits.extend(colours(facts, scene.variation));
     match facts.sharpness {
-        // Of one colour, there is nothing to be sharp; the same goes for a few pixels.
-        _ if plain || facts.colours.is_empty() || !scene.looked_at => {}
-        ..=BLURRED => traits.push("blurred or without fine detail".to_owned()),
+        // Of one colour, or of a few pixels, there is nothing to be sharp.
+        _ if plain || !scene.looked_at => {}
+        1..BLURRED => traits.push("blurred".to_owned()),
         SHARP.. => traits.push("sharp".to_owned()),
         _ => {}
     }
@@ -220,7 +220,7 @@ fn look(scene: &Scene<'_>) -> String {
 
 /// `mostly brown, grey and white`.
 fn colours(facts: &Facts, variation: u32) -> Option<String> {
-    let mostly = if variation / 3 % 2 == 0 { "mostly" } else { "mainly" };
+    let mostly = if (variation / 3).is_multiple_of(2) { "mostly" } else { "mainly" };
     let named = facts.colours.iter().filter(|colour| colour.percent >= COLOUR_PERCENT).take(3);
     let named: Vec<&str> = named.map(|colour| colour.name.as_str()).collect();
     let first = facts.colours.first()?;
@@ -256,11 +256,10 @@ fn shape(width: u32, height: u32) -> Option<String> {
     let ratio = f64::from(width) / f64::from(height);
     Some(
         match ratio {
-            _ if width == height => "square",
-            2.2.. => "in a very wide format",
-            1.05.. => "in horizontal format",
-            0.95.. => "almost square",
-            0.45.. => "in vertical format",
+            2.5.. => "in a very wide format",
+            1.03.. => "in horizontal format",
+            0.97.. => "square",
+            0.4.. => "in vertical format",
             _ => "in a very tall, narrow format",
         }
         .to_owned(),
@@ -412,4 +411,325 @@ fn serial(items: &[String]) -> String {
 fn capital(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::labels::LABELS, *};
+    use crate::{
+        analysis::audit::{Language, audit},
+        media::Colour,
+    };
+
+    fn label(name: &str) -> &'static Label {
+        LABELS.iter().find(|label| label.name == name).expect(name)
+    }
+
+    fn sight(name: &str, count: Count) -> Sight {
+        Sight { label: label(name), count, sure: true, seconds: vec![] }
+    }
+
+    fn maybe(name: &str) -> Sight {
+        Sight { sure: false, ..sight(name, Count::Exactly(1)) }
+    }
+
+    fn seen(name: &str, seconds: &[f64]) -> Sight {
+        Sight { seconds: seconds.to_vec(), ..sight(name, Count::Exactly(1)) }
+    }
+
+    fn colours(list: &[(&str, u8)]) -> Vec<Colour> {
+        list.iter().map(|(name, percent)| Colour { name: (*name).to_owned(), percent: *percent }).collect()
+    }
+
+    /// A picture of medium light and sharpness.
+    fn plain() -> Facts {
+        Facts {
+            width: 1200,
+            height: 800,
+            colours: colours(&[("brown", 50), ("grey", 30), ("red", 3)]),
+            lightness: 50,
+            sharpness: 40,
+            ..Facts::default()
+        }
+    }
+
+    fn scene(facts: &Facts, sights: Vec<Sight>) -> Scene<'_> {
+        Scene { sights, facts, names: Names::default(), frames: None, looked_at: true, variation: 0 }
+    }
+
+    #[test]
+    fn objects_are_named_with_their_numbers() {
+        let facts = plain();
+        for (sights, expected) in [
+            (vec![sight("cat", Count::Exactly(1))], "The picture shows a cat."),
+            (
+                vec![sight("person", Count::Exactly(2)), sight("umbrella", Count::Exactly(1))],
+                "The picture shows two people and an umbrella.",
+            ),
+            (
+                vec![
+                    sight("person", Count::AtLeast(12)),
+                    sight("sheep", Count::Exactly(3)),
+                    sight("skis", Count::Exactly(2)),
+                ],
+                "The picture shows at least 12 people, three sheep and two pairs of skis.",
+            ),
+            (
+                vec![
+                    sight("book", Count::Several),
+                    sight("broccoli", Count::Exactly(3)),
+                    maybe("computer mouse"),
+                ],
+                "The picture shows several books and some broccoli, and possibly a computer mouse.",
+            ),
+            (vec![maybe("dog")], "The picture shows possibly a dog."),
+            (vec![], "Nothing in the picture was recognised with confidence."),
+        ] {
+            assert_eq!(what(&scene(&facts, sights)), expected);
+        }
+    }
+
+    #[test]
+    fn a_repeated_request_is_worded_otherwise_and_still_well() {
+        let facts = plain();
+        let sights = vec![sight("dog", Count::Exactly(2)), maybe("cat")];
+        let texts: Vec<String> =
+            (0..6).map(|variation| write(&Scene { variation, ..scene(&facts, sights.clone()) })).collect();
+        assert_eq!(
+            texts[1],
+            "Two dogs, and possibly a cat, can be seen in the picture. It is mostly brown and grey, and in horizontal format."
+        );
+        assert_eq!(
+            texts[5],
+            "What can be seen in the picture is this: two dogs, and possibly a cat. It is mainly brown and grey, and in \
+             horizontal format."
+        );
+        for (at, text) in texts.iter().enumerate() {
+            assert!(!texts[..at].contains(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn facts_are_told_as_a_person_would() {
+        let facts = Facts {
+            lightness: 15,
+            sharpness: 70,
+            taken_at: Some("2026-05-04T10:11:12".to_owned()),
+            camera: Some("NIKON CORPORATION NIKON D90".to_owned()),
+            coordinates: Some((59.3217, -18.0686)),
+            ..plain()
+        };
+        let names = Names {
+            file: Some("anna birthday".to_owned()),
+            folders: vec!["Spain".to_owned(), "Summer".to_owned()],
+        };
+        let text = write(&Scene { names, ..scene(&facts, vec![sight("cake", Count::Exactly(1))]) });
+        assert_eq!(
+            text,
+            "The picture shows a cake. It is dark, mostly brown and grey, sharp, and in horizontal format. It was taken on \
+             4 May 2026 with a NIKON D90 at 59.32° N, 18.07° W, and the name of its file is “anna birthday”, in the folders \
+             “Spain” and “Summer”."
+        );
+    }
+
+    #[test]
+    fn a_single_white_pixel_is_described_and_passes_the_audit() {
+        let facts = Facts {
+            width: 1,
+            height: 1,
+            colours: colours(&[("white", 100)]),
+            lightness: 100,
+            ..Facts::default()
+        };
+        let text = write(&Scene { looked_at: false, ..scene(&facts, vec![]) });
+        assert_eq!(
+            text,
+            "The picture is too small to tell what it shows. It is bright, all white, square, and only 1 by 1 pixels in size."
+        );
+        assert_eq!(audit(&text, Language::English).score, 100);
+    }
+
+    #[test]
+    fn animations_damage_and_lack_of_colour_are_told() {
+        let facts = Facts {
+            colours: colours(&[("black", 70), ("dark grey", 20), ("white", 10)]),
+            sharpness: 5,
+            duration_ms: Some(2400),
+            animated: true,
+            damaged: true,
+            ..plain()
+        };
+        assert_eq!(
+            write(&scene(&facts, vec![sight("cat", Count::Exactly(1))])),
+            "The animation, judged by its first frame, shows a cat. It is almost without colour, mostly black, dark grey and \
+             white, blurred, and in horizontal format; it runs for 2 seconds; the file is damaged, so \
+             a part of what it held may be missing."
+        );
+    }
+
+    #[test]
+    fn a_video_tells_what_was_seen_when() {
+        let facts = Facts { duration_ms: Some(4_000), ..plain() };
+        let sights = vec![
+            seen("dog", &[0.0, 1.0, 2.0, 3.0]),
+            seen("person", &[1.0, 2.0, 3.0]),
+            seen("car", &[2.0]),
+            Sight { sure: false, ..seen("kite", &[0.0]) },
+        ];
+        assert_eq!(
+            write(&Scene { frames: Some(4), ..scene(&facts, sights) }),
+            "The video shows a dog throughout; a person between 0:01 and 0:03; a car at 0:02, and possibly a kite at 0:00. It \
+             is mostly brown and grey, and in horizontal format; four frames of its 4 seconds were looked at."
+        );
+        let one = write(&Scene { frames: Some(1), ..scene(&facts, vec![seen("dog", &[0.0])]) });
+        assert!(one.starts_with("The video shows a dog. "), "{one}");
+        assert!(one.ends_with("; one frame of its 4 seconds was looked at."), "{one}");
+    }
+
+    #[test]
+    fn dates_and_places_that_cannot_be_are_left_out() {
+        for (taken_at, expected) in [
+            ("2026-05-04T10:11:12", Some("4 May 2026")),
+            ("2024-02-29T00:00:00", Some("29 February 2024")),
+            ("0000-00-00T00:00:00", None),
+            ("2023-02-29T00:00:00", None),
+            ("1600-01-01T00:00:00", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(date(taken_at).as_deref(), expected, "{taken_at}");
+        }
+        for (place_, expected) in [
+            ((59.32, 18.07), Some("59.32° N, 18.07° E")),
+            ((-33.859, -151.2), Some("33.86° S, 151.20° W")),
+            ((0.0, 0.0), None),
+            ((91.0, 0.0), None),
+            ((f64::NAN, 1.0), None),
+        ] {
+            assert_eq!(place(place_).as_deref(), expected);
+        }
+        for (name, expected) in [
+            ("Canon Canon EOS 5D", Some("Canon EOS 5D")),
+            ("SAMSUNG TECHWIN Co., Ltd. Digimax", Some("SAMSUNG TECHWIN Digimax")),
+            ("  <|x|>. Evil! ", Some("x Evil")),
+            ("...", None),
+            ("", None),
+        ] {
+            assert_eq!(camera(name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_are_told_in_two_units() {
+        for (ms, expected) in [
+            (0, "less than a second"),
+            (1_000, "1 second"),
+            (59_400, "59 seconds"),
+            (60_000, "1 minute"),
+            (185_000, "3 minutes and 5 seconds"),
+            (7_260_000, "2 hours and 1 minute"),
+        ] {
+            assert_eq!(length(ms), expected);
+        }
+        assert_eq!(length(u64::MAX).split(' ').count(), 5);
+        assert_eq!(
+            (clock(3.9), clock(3723.0), clock(f64::NAN)),
+            ("0:03".into(), "1:02:03".into(), "0:00".into())
+        );
+    }
+
+    #[test]
+    fn crowds_and_stacks_are_not_counted() {
+        let boxes = |n: usize, step: f32| -> Vec<Area> {
+            (0..n)
+                .map(|i| i as f32 * step)
+                .map(|left| Area { left, top: 0.0, right: left + 10.0, bottom: 10.0 })
+                .collect()
+        };
+        let (person, book) = (label("person"), label("book"));
+        for (label, boxes, expected) in [
+            (person, boxes(0, 20.0), Count::Exactly(1)),
+            (person, boxes(10, 20.0), Count::Exactly(10)),
+            (person, boxes(11, 20.0), Count::AtLeast(11)),
+            (person, boxes(3, 4.0), Count::Exactly(3)),
+            (person, boxes(6, 4.0), Count::Several),
+            (book, boxes(3, 20.0), Count::Exactly(3)),
+            (book, boxes(4, 20.0), Count::Several),
+        ] {
+            assert_eq!(Count::of(label, &boxes), expected);
+        }
+    }
+
+    fn any_facts() -> impl Strategy<Value = Facts> {
+        let colour = prop::sample::select(vec![
+            "dark blue",
+            "black",
+            "white",
+            "grey",
+            "light green",
+            "orange",
+            "brown",
+        ]);
+        let colours = prop::collection::vec((colour, 1_u8..100), 0..5);
+        (
+            (0_u32..5000, 0_u32..5000, colours, 0_u8..=100, 0_u8..=100),
+            prop::option::of("(20|19)[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9])T10:00:00"),
+            prop::option::of("\\PC{0,60}"),
+            prop::option::of((-90.0..90.0, -180.0..180.0)),
+            (prop::option::of(0_u64..100_000_000), any::<bool>(), any::<bool>()),
+        )
+            .prop_map(|(look, taken_at, camera, coordinates, (duration_ms, animated, damaged))| {
+                let (width, height, list, lightness, sharpness) = look;
+                let colours = colours_sorted(list);
+                Facts {
+                    width,
+                    height,
+                    colours,
+                    lightness,
+                    sharpness,
+                    taken_at,
+                    camera,
+                    coordinates,
+                    duration_ms,
+                    animated,
+                    damaged,
+                }
+            })
+    }
+
+    fn colours_sorted(mut list: Vec<(&str, u8)>) -> Vec<Colour> {
+        list.sort_by_key(|(_, percent)| std::cmp::Reverse(*percent));
+        colours(&list)
+    }
+
+    fn any_sights() -> impl Strategy<Value = Vec<Sight>> {
+        let count = prop_oneof![
+            (1_u32..11).prop_map(Count::Exactly),
+            (11_u32..50).prop_map(Count::AtLeast),
+            Just(Count::Several)
+        ];
+        let times = prop::collection::vec(0.0..600.0_f64, 0..10);
+        let sight = (0..LABELS.len(), count, any::<bool>(), times)
+            .prop_map(|(class, count, sure, seconds)| Sight { label: &LABELS[class], count, sure, seconds });
+        prop::collection::vec(sight, 0..8)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+        #[test]
+        fn whatever_is_known_the_text_is_long_enough_and_passes_the_audit(
+            facts in any_facts(),
+            sights in any_sights(),
+            names in prop::collection::vec("[a-zA-Zéü _.<|>0-9-]{0,40}|[a-z]{3,8} [a-z]{3,8} [a-z]{3,8} [a-z]{3,8}", 0..4),
+            (frames, looked_at, variation) in (prop::option::of(1_usize..11), any::<bool>(), 0_u32..7),
+        ) {
+            let names = Names::of(&names);
+            let text = write(&Scene { sights, facts: &facts, names, frames, looked_at, variation });
+            prop_assert!(text.chars().count() >= 50, "{}", text);
+            let found = audit(&text, Language::English);
+            prop_assert!(found.score == 100, "{:?} {}", found, text);
+        }
+    }
 }
