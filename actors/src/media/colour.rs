@@ -47,7 +47,7 @@ pub(super) fn main(picture: &Rgb) -> (Vec<Colour>, u8) {
         .filter(|&(_, percent)| percent >= LEAST_PERCENT)
         .map(|(name, percent)| Colour { name: (*name).to_owned(), percent: percent as u8 })
         .collect();
-    colours.sort_by(|a, b| b.percent.cmp(&a.percent));
+    colours.sort_by_key(|colour| std::cmp::Reverse(colour.percent));
     colours.truncate(MOST_COLOURS);
     (colours, (lightness / f64::from(total)).round() as u8)
 }
@@ -160,7 +160,7 @@ fn name(colour: Lch) -> usize {
             _ => match () {
                 () if l < 0.36 => "dark red",
                 () if h < 340.0 && l < 0.55 => "purple",
-                () if h >= 5.0 && h < 15.0 && l < 0.6 && c > 0.15 => "red",
+                () if (5.0..15.0).contains(&h) && l < 0.6 && c > 0.15 => "red",
                 () => "pink",
             },
         },
