@@ -74,7 +74,7 @@ async fn an_upload_that_fails_twice_is_failed_and_its_neighbour_completes() {
     let AfterAttempt::Again(second) =
         store.fail(begun[0].token.clone(), failure(&begun[0])).await.expect("written")
     else {
-        panic!("the first failure is followed by another attempt");
+        unreachable!("the first failure is followed by another attempt");
     };
     assert_eq!((second.token.attempt, second.upload.failures.len()), (2, 1));
     let stale = store.fail(begun[0].token.clone(), failure(&begun[0])).await;
