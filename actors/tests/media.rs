@@ -259,7 +259,7 @@ fn a_file_cut_short_is_an_error_except_a_jpeg() {
 #[test]
 fn a_truncated_jpeg_is_used_and_marked_damaged() {
     let noise =
-        RgbImage::from_fn(400, 400, |x, y| Rgb([(x * 7 ^ y * 13) as u8, (x * y) as u8, (x + y) as u8]));
+        RgbImage::from_fn(400, 400, |x, y| Rgb([((x * 7) ^ (y * 13)) as u8, (x * y) as u8, (x + y) as u8]));
     let bytes = jpeg(&noise);
     assert!(!good(&bytes).facts.damaged);
     assert!(good(&bytes[..bytes.len() / 2]).facts.damaged);
@@ -374,7 +374,7 @@ fn extreme_shapes_work() {
         let prepared = good(&encoded(quarters(width, height), ImageFormat::Png));
         let picture = &prepared.picture;
         assert_eq!((prepared.facts.width, prepared.facts.height), (width, height));
-        assert!(picture.width % 28 == 0 && picture.height % 28 == 0);
+        assert!(picture.width.is_multiple_of(28) && picture.height.is_multiple_of(28));
         assert!(picture.width >= 56 && picture.height >= 56 && picture.width.max(picture.height) <= 1568);
         assert_eq!(picture.rgb.len() as u64, u64::from(picture.width) * u64::from(picture.height) * 3);
         let thumbnail = prepared.thumbnail.expect("asked for").expect("made");
