@@ -129,6 +129,13 @@ pub enum ProviderState {
         /// What happened, in one sentence.
         message: String,
     },
+    /// It was away for so long that nobody waits any more: calls fail until it answers again.
+    GaveUp {
+        /// Since when it is away.
+        since: jiff::Timestamp,
+        /// What happened, in one sentence.
+        message: String,
+    },
     /// Nothing will work until somebody acts.
     Misconfigured {
         /// Since when.
@@ -142,7 +149,7 @@ impl ProviderState {
     /// What is waited for, in one sentence; `None` if nothing is.
     pub fn waiting(&self) -> Option<String> {
         match self {
-            Self::Starting | Self::Ready => None,
+            Self::Starting | Self::Ready | Self::GaveUp { .. } => None,
             Self::Away { since, message } => Some(format!("the provider is away since {since}: {message}")),
             Self::Misconfigured { message, .. } => Some(format!("the provider is not set up: {message}")),
         }

@@ -1,6 +1,7 @@
 //! The engine of mediamill: works through batches of uploaded media, with its state in sled.
 //!
-//! In the order in which an upload meets them: [`media`] tells and decodes its bytes, [`analysis`] describes and audits them, [`store`]
+//! In the order in which an upload meets them: [`media`] tells and decodes its bytes, [`analysis`] describes and audits them behind the
+//! [`provider_gate`], [`store`]
 //! keeps what became of it ([`upload`], [`batch`]) and what happened ([`event`]), [`search`] finds it again. [`id`] names things,
 //! [`config`] says how, [`error`] says why not.
 //!
@@ -14,6 +15,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod media;
+pub mod provider_gate;
 pub mod search;
 pub mod store;
 pub mod upload;

@@ -1,0 +1,303 @@
+//! The way to the provider: permits, deadlines, and finding out whether a provider that does not answer is away.
+//!
+//! A call that cannot reach the provider or runs out of time is followed by one probe. If that is answered, the call failed. If not, the
+//! provider is away: calls are turned back at once, and one probe at a time asks with growing pauses until it answers.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    analysis::{DescribeRequest, Described, Identity, Provider, ProviderError, ProviderState},
+    config::Config,
+    store::Clock,
+    upload::FailureKind,
+};
+
+/// Shortest and longest pause between two probes, before jitter.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// Longest probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait that a server may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// Why a call gave nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallError {
+    /// The provider was known to be away or misconfigured, so it was not called: the attempt is to be handed back.
+    NotReady,
+    /// The provider went away during this call: the attempt is to be handed back, and counts if that happened before.
+    WentAway {
+        /// What happened, in one sentence.
+        message: String,
+    },
+    /// The provider is there, or nobody waits for it any more: the attempt failed.
+    Failed {
+        /// The sort of failure.
+        kind: FailureKind,
+        /// What happened, in one sentence.
+        message: String,
+    },
+}
+
+/// Guards one provider; shared by all workers of a pipeline. Needs a local task set, as actix gives it.
+pub struct ProviderGate {
+    provider: Arc<dyn Provider>,
+    vision: Semaphore,
+    vision_permits: u32,
+    embedding: Semaphore,
+    call_timeout: Duration,
+    first_call_timeout: Duration,
+    give_up_after: Duration,
+    state: watch::Sender<ProviderState>,
+    /// A call was answered, so that the model is loaded.
+    warm: AtomicBool,
+    probing: AtomicBool,
+    clock: Clock,
+}
+
+impl ProviderGate {
+    /// A gate before a provider that was not asked yet; see [`ProviderGate::start`].
+    pub fn new(provider: Arc<dyn Provider>, config: &Config, clock: Clock) -> Arc<Self> {
+        let vision_permits = config.vision_concurrency() as u32;
+        Arc::new(Self {
+            provider,
+            vision: Semaphore::new(vision_permits as usize),
+            vision_permits,
+            embedding: Semaphore::new(config.provider.embedding_concurrency.get() as usize),
+            call_timeout: config.provider.request_timeout,
+            first_call_timeout: config.provider.first_request_timeout.max(config.provider.request_timeout),
+            give_up_after: config.provider.give_up_after,
+            state: watch::Sender::new(ProviderState::Starting),
+            warm: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
+            clock,
+        })
+    }
+
+    /// Asks the provider for the first time, and goes on asking in the background if it does not answer.
+    pub async fn start(self: &Arc<Self>) {
+        match self.probe().await {
+            Ok(()) => self.set(ProviderState::Ready),
+            Err(error) => self.lose(error),
+        }
+    }
+
+    /// How the provider stands, and every change of that.
+    pub fn state(&self) -> watch::Receiver<ProviderState> {
+        self.state.subscribe()
+    }
+
+    /// What answers behind the gate.
+    pub fn identity(&self) -> Identity {
+        self.provider.identity()
+    }
+
+    /// Asks for a description. An upload during whose call the provider went away before is asked for `alone`, so that no other pays if
+    /// it kills the provider again.
+    ///
+    /// # Errors
+    /// [`CallError`] says how the attempt ends.
+    pub async fn describe(
+        self: &Arc<Self>,
+        request: Arc<DescribeRequest>,
+        alone: bool,
+    ) -> Result<Described, CallError> {
+        let permits = if alone { self.vision_permits } else { 1 };
+        let described = self.call(&self.vision, permits, || self.provider.describe(request)).await?;
+        if described.text.trim().is_empty() {
+            return Err(bad("the provider answered with an empty description"));
+        }
+        Ok(described)
+    }
+
+    /// Asks for an embedding.
+    ///
+    /// # Errors
+    /// [`CallError`] says how the attempt ends; a vector of the wrong length, with numbers that are not finite or all zero is a bad answer.
+    pub async fn embed(self: &Arc<Self>, text: String) -> Result<Vec<f32>, CallError> {
+        let vector = self.call(&self.embedding, 1, || self.provider.embed(text)).await?;
+        let dimensions = self.provider.identity().dimensions as usize;
+        if vector.len() != dimensions {
+            return Err(bad(format!(
+                "the embedding has {} numbers, but provider.embedding_dimensions is {dimensions}",
+                vector.len()
+            )));
+        }
+        if !vector.iter().all(|number| number.is_finite()) {
+            return Err(bad("the embedding has numbers that are not finite"));
+        }
+        if vector.iter().all(|number| *number == 0.0) {
+            return Err(bad("the embedding is all zeros"));
+        }
+        Ok(vector)
+    }
+
+    async fn call<'a, T>(
+        self: &'a Arc<Self>,
+        permits: &Semaphore,
+        count: u32,
+        call: impl FnOnce() -> BoxFuture<'a, Result<T, ProviderError>>,
+    ) -> Result<T, CallError> {
+        self.admit()?;
+        let _permit = permits.acquire_many(count).await.map_err(|_| CallError::NotReady)?;
+        // It may have gone away while this call waited for its turn.
+        self.admit()?;
+        let limit =
+            if self.warm.load(Ordering::Relaxed) { self.call_timeout } else { self.first_call_timeout };
+        let (kind, message) = match timeout(limit, call()).await {
+            Ok(Ok(answer)) => {
+                self.warm.store(true, Ordering::Relaxed);
+                return Ok(answer);
+            }
+            Ok(Err(ProviderError::BadAnswer { message })) => return Err(bad(message)),
+            Ok(Err(error @ ProviderError::Misconfigured { .. })) => {
+                self.lose(error);
+                return Err(CallError::NotReady);
+            }
+            Ok(Err(ProviderError::Unreachable { message, retry_after })) => {
+                if let Some(wait) = retry_after {
+                    sleep(wait.min(MAX_RETRY_AFTER)).await;
+                }
+                (FailureKind::ProviderAway, message)
+            }
+            Err(_) => (
+                FailureKind::TimedOut,
+                format!("the provider did not answer within {} s", limit.as_secs_f32()),
+            ),
+        };
+        match self.probe().await {
+            Ok(()) => Err(CallError::Failed { kind, message }),
+            Err(error @ ProviderError::Misconfigured { .. }) => {
+                self.lose(error);
+                Err(CallError::NotReady)
+            }
+            Err(_) => {
+                self.lose(ProviderError::Unreachable { message: message.clone(), retry_after: None });
+                Err(CallError::WentAway { message })
+            }
+        }
+    }
+
+    fn admit(&self) -> Result<(), CallError> {
+        match &*self.state.borrow() {
+            ProviderState::Ready => Ok(()),
+            ProviderState::Starting | ProviderState::Away { .. } | ProviderState::Misconfigured { .. } => {
+                Err(CallError::NotReady)
+            }
+            ProviderState::GaveUp { since, message } => Err(CallError::Failed {
+                kind: FailureKind::ProviderAway,
+                message: format!(
+                    "the provider is away since {since} and is not waited for any more: {message}"
+                ),
+            }),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), ProviderError> {
+        timeout(PROBE_TIMEOUT, self.provider.probe()).await.unwrap_or_else(|_| {
+            Err(ProviderError::Unreachable {
+                message: format!("the provider did not answer a probe within {} s", PROBE_TIMEOUT.as_secs()),
+                retry_after: None,
+            })
+        })
+    }
+
+    fn set(&self, state: ProviderState) {
+        self.state.send_if_modified(|now| {
+            let changed = *now != state;
+            if changed {
+                match state.waiting() {
+                    Some(sentence) => log::warn!("{sentence}"),
+                    None => log::info!("provider {}: {state:?}", self.provider.identity().provider),
+                }
+                *now = state;
+            }
+            changed
+        });
+    }
+
+    /// Notes that the provider is not to be had, and sees to it that it is asked again.
+    fn lose(self: &Arc<Self>, error: ProviderError) {
+        // The first report says since when.
+        if matches!(&*self.state.borrow(), ProviderState::Starting | ProviderState::Ready)
+            || misconfigured(&error)
+        {
+            self.note(error);
+        }
+        if !self.probing.swap(true, Ordering::AcqRel) {
+            let gate = Arc::downgrade(self);
+            actix_rt::spawn(async move {
+                let (lost, mut pause) = (Instant::now(), PAUSES.0);
+                loop {
+                    sleep(jitter(pause)).await;
+                    // The pipeline may be gone meanwhile, and the probing ends with it.
+                    let Some(gate) = gate.upgrade() else { return };
+                    if gate.ask_again(lost).await {
+                        return;
+                    }
+                    pause = (pause * 2).min(PAUSES.1);
+                }
+            });
+        }
+    }
+
+    /// Whether the provider answers again.
+    async fn ask_again(&self, lost: Instant) -> bool {
+        match self.probe().await {
+            Ok(()) => {
+                self.probing.store(false, Ordering::Release);
+                self.set(ProviderState::Ready);
+                return true;
+            }
+            Err(error) if misconfigured(&error) => self.note(error),
+            Err(_) => {}
+        }
+        let state = self.state.borrow().clone();
+        if let ProviderState::Away { since, message } = state
+            && !self.give_up_after.is_zero()
+            && lost.elapsed() >= self.give_up_after
+        {
+            self.set(ProviderState::GaveUp { since, message });
+        }
+        false
+    }
+
+    fn note(&self, error: ProviderError) {
+        let now = self.clock.now();
+        let since = match &*self.state.borrow() {
+            ProviderState::Away { since, .. } | ProviderState::Misconfigured { since, .. } => *since,
+            ProviderState::Starting | ProviderState::Ready | ProviderState::GaveUp { .. } => now,
+        };
+        self.set(match error {
+            ProviderError::Misconfigured { message } => ProviderState::Misconfigured { since, message },
+            ProviderError::Unreachable { message, .. } | ProviderError::BadAnswer { message } => {
+                ProviderState::Away { since, message }
+            }
+        });
+    }
+}
+
+fn misconfigured(error: &ProviderError) -> bool {
+    matches!(error, ProviderError::Misconfigured { .. })
+}
+
+fn bad(message: impl Into<String>) -> CallError {
+    CallError::Failed { kind: FailureKind::BadAnswer, message: message.into() }
+}
+
+/// A pause up to a quarter longer, so that many clients of one server do not ask in step.
+fn jitter(pause: Duration) -> Duration {
+    let [random, ..] = *uuid::Uuid::new_v4().as_bytes();
+    pause + pause.mul_f32(f32::from(random) / 1024.0)
+}
