@@ -1,0 +1,115 @@
+//! Where bytes lie: reading what was submitted, writing thumbnails so that they survive a power cut, removing what was deleted.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    id::UploadId,
+    upload::{FailureKind, FileRef, Upload},
+};
+
+/// The files below a data folder.
+#[derive(Debug, Clone)]
+pub struct Files {
+    data_dir: PathBuf,
+}
+
+impl Files {
+    /// The files of a data folder, which exists.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self { data_dir: data_dir.into() }
+    }
+
+    /// Where the thumbnail of an upload lies, if it was made.
+    pub fn thumbnail(&self, id: UploadId) -> PathBuf {
+        self.sharded("thumbnails", id).with_extension("jpg")
+    }
+
+    /// Where our own copy of an upload lies.
+    pub fn original(&self, id: UploadId) -> PathBuf {
+        self.sharded("originals", id)
+    }
+
+    /// The last digits of an id are random, so they spread files evenly over 256 folders.
+    fn sharded(&self, kind: &str, id: UploadId) -> PathBuf {
+        let name = id.to_string();
+        self.data_dir.join(kind).join(&name[name.len() - 2..]).join(&name)
+    }
+
+    /// Reads the bytes of an upload and makes sure that they are those that were submitted.
+    ///
+    /// # Errors
+    /// The sort of failure and a sentence: the file is gone, cannot be read, or has changed.
+    pub fn read(&self, upload: &Upload) -> Result<Vec<u8>, (FailureKind, String)> {
+        let path = match &upload.file {
+            FileRef::InPlace(path) => path.as_path().to_owned(),
+            FileRef::Stored => self.original(upload.id),
+        };
+        let changed = || {
+            (
+                FailureKind::FileChanged,
+                format!("{} changed since it was submitted; submit it again", path.display()),
+            )
+        };
+        let length = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.len();
+        if length != upload.file_size {
+            return Err(changed());
+        }
+        let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed()) }
+    }
+
+    /// Writes a thumbnail and waits for the disk.
+    ///
+    /// # Errors
+    /// Whatever the disk says; nothing is left at the thumbnail's path then.
+    pub fn write_thumbnail(&self, id: UploadId, jpeg: &[u8]) -> io::Result<()> {
+        let path = self.thumbnail(id);
+        let folder = path.parent().unwrap_or(&self.data_dir);
+        fs::create_dir_all(folder)?;
+        let unfinished = path.with_extension("tmp");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(jpeg)?;
+            file.sync_data()?;
+            fs::rename(&unfinished, &path)
+        };
+        write().inspect_err(|_| {
+            let _ = fs::remove_file(&unfinished);
+        })
+    }
+
+    /// Removes all files of an upload; those that are not there are fine.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn remove(&self, id: UploadId) -> io::Result<()> {
+        for path in [self.thumbnail(id), self.original(id)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The content hash of bytes: SHA-256 in hexadecimal digits.
+pub fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> (FailureKind, String) {
+    match error.kind() {
+        io::ErrorKind::NotFound => (
+            FailureKind::FileMissing,
+            format!("{} is no longer there; put it back and try again", path.display()),
+        ),
+        _ => (FailureKind::FileUnreadable, format!("cannot read {}: {error}", path.display())),
+    }
+}

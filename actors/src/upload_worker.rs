@@ -1,0 +1,289 @@
+//! One upload, at most two failed attempts.
+//!
+//! Takes no messages. It tells the supervisor [`UploadFinished`] when it stops, whatever stopped it: a worker that panicked tells it while
+//! it is dropped.
+
+use std::{sync::Arc, time::Instant};
+
+use actix::prelude::*;
+use tokio::sync::Semaphore;
+
+use crate::{
+    analysis::{DescribeRequest, Described, audit},
+    files::Files,
+    id::UploadId,
+    media::{self, Facts, Picture, VisionSpec},
+    provider_gate::{CallError, ProviderGate},
+    store::{AfterAttempt, Begun, Store, Token, WriteError},
+    upload::{Description, Failure, FailureKind, Stage, Thumbnail},
+};
+
+/// A worker stopped. If its attempt still runs, the worker died under it.
+#[derive(Debug, Clone, Message)]
+#[rtype(result = "()")]
+pub struct UploadFinished {
+    /// The upload.
+    pub upload: UploadId,
+    /// The last attempt that the worker had.
+    pub token: Token,
+}
+
+/// What all workers of a pipeline share.
+pub struct Tools {
+    /// Where state is kept.
+    pub store: Store,
+    /// The way to the provider.
+    pub gate: Arc<ProviderGate>,
+    /// Where bytes lie.
+    pub files: Files,
+    /// What may be decoded.
+    pub limits: media::Limits,
+    /// What the provider wants to see.
+    pub vision: VisionSpec,
+    /// Memory for decodes, in MiB.
+    pub decode_memory: Arc<Semaphore>,
+    /// Pictures decoded at once: one for each processor.
+    pub decoders: Arc<Semaphore>,
+}
+
+/// Works on one upload; see the module.
+pub struct UploadWorker {
+    tools: Arc<Tools>,
+    begun: Option<Begun>,
+    /// The attempt that runs.
+    token: Token,
+    finished: Recipient<UploadFinished>,
+}
+
+impl UploadWorker {
+    /// A worker for an attempt that was begun.
+    pub fn new(tools: Arc<Tools>, begun: Begun, finished: Recipient<UploadFinished>) -> Self {
+        Self { tools, token: begun.token.clone(), begun: Some(begun), finished }
+    }
+}
+
+impl Actor for UploadWorker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        if let Some(begun) = self.begun.take() {
+            self.attempt(begun, ctx);
+        }
+    }
+}
+
+impl Drop for UploadWorker {
+    fn drop(&mut self) {
+        self.finished.do_send(UploadFinished { upload: self.token.upload, token: self.token.clone() });
+    }
+}
+
+/// Stops the worker; what it was doing is dropped.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Abort;
+
+impl Handler<Abort> for UploadWorker {
+    type Result = ();
+
+    fn handle(&mut self, Abort: Abort, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl UploadWorker {
+    fn attempt(&mut self, begun: Begun, ctx: &mut Context<Self>) {
+        self.token = begun.token.clone();
+        let tools = Arc::clone(&self.tools);
+        ctx.spawn(async move { tools.attempt(begun).await }.into_actor(self).map(|again, worker, ctx| {
+            match again {
+                Some(begun) => worker.attempt(*begun, ctx),
+                None => ctx.stop(),
+            }
+        }));
+    }
+}
+
+/// Why an attempt did not complete.
+enum Stop {
+    Failed(Stage, FailureKind, String),
+    NotReady,
+    WentAway(Stage, String),
+    /// The attempt was given up, or the store is broken: there is nothing more to write.
+    Silent,
+}
+
+impl Stop {
+    fn call(stage: Stage, error: CallError) -> Self {
+        match error {
+            CallError::NotReady => Self::NotReady,
+            CallError::WentAway { message } => Self::WentAway(stage, message),
+            CallError::Failed { kind, message } => Self::Failed(stage, kind, message),
+        }
+    }
+}
+
+impl From<WriteError> for Stop {
+    fn from(_: WriteError) -> Self {
+        Self::Silent
+    }
+}
+
+impl Tools {
+    /// One attempt from its begin to its end. Answers with the next attempt, if one was begun.
+    async fn attempt(&self, begun: Begun) -> Option<Box<Begun>> {
+        let token = begun.token.clone();
+        let Err(stop) = self.work(begun).await else { return None };
+        let after = match stop {
+            Stop::Failed(stage, kind, message) => {
+                log::warn!(
+                    "upload {}: attempt {} failed in {}: {message}",
+                    token.upload,
+                    token.attempt,
+                    stage.as_str()
+                );
+                self.store.fail(token.clone(), Failure::new(token.attempt, stage, kind, message)).await
+            }
+            Stop::NotReady => self.store.hand_back(token, None).await,
+            Stop::WentAway(stage, message) => {
+                let failure = Failure::new(token.attempt, stage, FailureKind::ProviderAway, message);
+                self.store.hand_back(token, Some(failure)).await
+            }
+            Stop::Silent => return None,
+        };
+        match after {
+            Ok(AfterAttempt::Again(begun)) => Some(begun),
+            Ok(AfterAttempt::Rests | AfterAttempt::Ended) | Err(_) => None,
+        }
+    }
+
+    async fn work(&self, begun: Begun) -> Result<(), Stop> {
+        let token = begun.token.clone();
+        let text = if begun.upload.description.as_ref().is_some_and(|it| it.by == self.gate.identity()) {
+            self.store.keep_going(token.clone());
+            begun.upload.description.map(|it| it.text).unwrap_or_default()
+        } else {
+            self.describe(begun).await?
+        };
+        let started = Instant::now();
+        let vector =
+            self.gate.embed(text).await.map_err(|error| Stop::call(Stage::EmbeddingGeneration, error))?;
+        self.store.note_stage(token.clone(), Stage::Indexing);
+        let replaced = self.store.complete(token, vector, self.gate.identity(), millis(started)).await?;
+        if let Some(older) = replaced {
+            self.remove_files(older).await;
+        }
+        Ok(())
+    }
+
+    async fn describe(&self, begun: Begun) -> Result<String, Stop> {
+        let (token, upload) = (begun.token.clone(), begun.upload.clone());
+        let (picture, facts) = self.prepare(begun).await?;
+        let started = Instant::now();
+        let names = std::iter::once(upload.file_name.clone())
+            .chain(upload.place().into_iter().flat_map(|path| {
+                path.ancestors()
+                    .skip(1)
+                    .take(2)
+                    .filter_map(|it| Some(it.file_name()?.to_string_lossy().into_owned()))
+            }))
+            .collect();
+        let asked = upload.failures.len() as u32;
+        let request = DescribeRequest {
+            pictures: vec![picture],
+            facts,
+            names,
+            variation: asked,
+            frame_seconds: Vec::new(),
+        };
+        let alone = upload.provider_away > 0;
+        let ask = async |variation: u32| {
+            let request = Arc::new(DescribeRequest { variation, ..request.clone() });
+            self.gate.describe(request, alone).await.map_err(|error| Stop::call(Stage::VisionAnalysis, error))
+        };
+        let judge = |described: &Described| audit::audit(&described.text, audit::Language::English);
+        let mut best = ask(asked).await?;
+        let mut verdict = judge(&best);
+        let mut calls = 1;
+        if !verdict.passed() {
+            self.store.note_stage(token.clone(), Stage::DescriptionAudit);
+            // The second text is a chance, not a duty: the first one is kept if there is none.
+            match ask(asked + 1).await {
+                Ok(second) if judge(&second).score > verdict.score => {
+                    verdict = judge(&second);
+                    best = second;
+                }
+                Ok(_) | Err(Stop::Failed(..)) => {}
+                Err(stop) => return Err(stop),
+            }
+            calls = 2;
+        }
+        let description = Description {
+            text: best.text.clone(),
+            audit_score: verdict.score,
+            needs_review: !verdict.passed(),
+            audit_version: audit::VERSION,
+            by: self.gate.identity(),
+            asked: asked + calls,
+            at: self.store.clock().now(),
+        };
+        self.store.keep_description(token, description, best.objects, millis(started)).await?;
+        Ok(best.text)
+    }
+
+    /// Reads, decodes and writes the thumbnail, in a blocking job that holds its memory and a processor.
+    async fn prepare(&self, begun: Begun) -> Result<(Picture, Facts), Stop> {
+        let stage = Stage::ExtractingFrames;
+        let (token, upload) = (begun.token, begun.upload);
+        let mib = upload.decode_bytes.div_ceil(1 << 20).max(1) as u32;
+        let closed = |_| Stop::NotReady;
+        let memory = Arc::clone(&self.decode_memory).acquire_many_owned(mib).await.map_err(closed)?;
+        let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
+        let (files, limits, vision) = (self.files.clone(), self.limits.clone(), self.vision.clone());
+        let (id, had) = (upload.id, upload.thumbnail.clone());
+        let job = move || {
+            let _held = (memory, decoder);
+            let bytes = files.read(&upload)?;
+            let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
+                .map_err(|error| {
+                (FailureKind::Undecodable, format!("cannot decode {}: {}", upload.file_name, error.message))
+            })?;
+            let thumbnail = match prepared.thumbnail {
+                None => had,
+                Some(Ok(jpeg)) => match files.write_thumbnail(id, &jpeg) {
+                    Ok(()) => Thumbnail::Made,
+                    Err(error) => Thumbnail::Failed(format!("cannot write the thumbnail: {error}")),
+                },
+                Some(Err(error)) => Thumbnail::Failed(error.message),
+            };
+            Ok((prepared.picture, prepared.facts, thumbnail))
+        };
+        let (picture, facts, thumbnail) = tokio::task::spawn_blocking(job)
+            .await
+            .map_err(|_| {
+                Stop::Failed(stage, FailureKind::Panicked, "the decoder panicked; the log tells where".into())
+            })?
+            .map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
+        self.store.keep_media(token, thumbnail, facts.clone());
+        Ok((picture, facts))
+    }
+
+    /// Removes the files of an upload that is gone, and then the note that they are to be removed.
+    pub async fn remove_files(&self, id: UploadId) {
+        let files = self.files.clone();
+        match tokio::task::spawn_blocking(move || files.remove(id)).await {
+            Ok(Ok(())) => {
+                // If this is not written, the next start removes them once more.
+                let _ = self.store.files_removed(vec![id]).await;
+            }
+            Ok(Err(error)) => {
+                log::warn!("upload {id}: cannot remove its files, the next start tries again: {error}")
+            }
+            Err(_) => log::warn!("upload {id}: removing its files panicked"),
+        }
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
+}
