@@ -10,6 +10,7 @@
 
 pub mod analysis;
 pub mod batch;
+pub mod batch_supervisor;
 pub mod config;
 pub mod error;
 pub mod event;
