@@ -8,6 +8,7 @@ environment under target/. Every peer makes the same two pictures of a file, bot
 most 256 pixels a side, quality 85, and a picture for a model, quality 88.
 
     origin     Pillow with two full decodes, each turned, converted and resized by Lanczos; vision input of 1568 a side
+    origin lean  the same without `convert` for what is RGB already, which only copies the picture
     libvips    pyvips, thumbnail_image after a full decode, twice; the same sizes as origin
     ours       mediamill-actors by its example `media_cost`; vision input as configured by default (at most 1,003,520
                pixels), colour, sharpness and EXIF facts included
@@ -113,7 +114,7 @@ def make_inputs(photos):
 # ---- peers -----------------------------------------------------------------------------------------------------
 
 
-def origin(path):
+def origin(path, lean=False):
     from PIL import Image, ImageOps
     import io
 
@@ -121,15 +122,19 @@ def origin(path):
     for side, quality in ((256, 85), (1568, 88)):
         with Image.open(path) as picture:
             picture = ImageOps.exif_transpose(picture)
-            # Converting what is RGB already would only copy it, to our favour.
-            if picture.mode != "RGB":
+            if not lean or picture.mode != "RGB":
                 picture = picture.convert("RGB")
             # No draft mode: turning has loaded the whole picture already.
             picture.thumbnail((side, side), Image.LANCZOS)
             out = io.BytesIO()
             picture.save(out, "JPEG", quality=quality)
-            made.append((picture, out.getvalue()))
+            # Only the bytes: pictures that are kept hold the heap open, and the next round is spared its page faults.
+            made.append(out.getvalue())
     return made
+
+
+def origin_lean(path):
+    return origin(path, lean=True)
 
 
 def libvips(path):
@@ -141,7 +146,7 @@ def libvips(path):
     for side, quality in ((256, 85), (1568, 88)):
         picture = pyvips.Image.new_from_file(str(path)).copy_memory()
         picture = picture.thumbnail_image(side, height=side, size="down")
-        made.append((picture, picture.jpegsave_buffer(Q=quality)))
+        made.append(picture.jpegsave_buffer(Q=quality))
     return made
 
 
@@ -150,13 +155,13 @@ def libvips_scaled(path):
 
     pyvips.cache_set_max(0)
     return [
-        (None, pyvips.Image.thumbnail(str(path), side, height=side, size="down").jpegsave_buffer(Q=quality))
+        pyvips.Image.thumbnail(str(path), side, height=side, size="down").jpegsave_buffer(Q=quality)
         for side, quality in ((256, 85), (1568, 88))
     ]
 
 
 def peer(name, path, times):
-    work = {"origin": origin, "libvips": libvips, "libvips scaled": libvips_scaled}[name]
+    work = {"origin": origin, "origin lean": origin_lean, "libvips": libvips, "libvips scaled": libvips_scaled}[name]
     work(path)
     started = time.process_time()
     for _ in range(int(times)):
@@ -187,7 +192,7 @@ def run_peer(name, path, times):
 
 # How often a process works a file, so that it is at work for about a second.
 TIMES = {"jpeg_1mp.jpg": 30, "jpeg_12mp.jpg": 8, "jpeg_48mp.jpg": 3, "png_3.7mp.png": 12, "webp_12mp.webp": 4}
-PEERS = ["origin", "libvips", "libvips scaled", "ours", "ours 1568"]
+PEERS = ["origin", "origin lean", "libvips", "libvips scaled", "ours", "ours 1568"]
 
 
 def report(inputs, rounds):
@@ -201,14 +206,16 @@ def report(inputs, rounds):
     peak = {(f, name): run_peer(name, p, 1)[1] for f, p in inputs.items() for name in PEERS}
 
     print(f"\nCPU ms a file, least of {rounds} rounds; in brackets the peak memory of the process in MiB\n")
-    print(f"{'':16}" + "".join(f"{name:>19}" for name in PEERS) + "   origin/ours  goal")
+    print(f"{'':16}" + "".join(f"{name:>19}" for name in PEERS) + "   origin/ours  lean/ours  goal")
     failed = False
     for file in inputs:
         row = "".join(f"{cpu[file, name]:11.1f} ({peak[file, name]:4d}) " for name in PEERS)
-        ratio = cpu[file, "origin"] / cpu[file, "ours"]
-        goal = GOALS.get(file, 0)
-        failed |= ratio < goal
-        print(f"{file:16}{row}{ratio:11.2f} x  {goal or '-'}{'' if ratio >= goal else '  MISSED'}")
+        least = GOALS.get(file, 0)
+        ratios = [cpu[file, name] / cpu[file, "ours"] for name in ("origin", "origin lean")]
+        marks = [f"{r:9.2f} x{' ' if r >= least else '!'}" for r in ratios]
+        failed |= ratios[0] < least
+        print(f"{file:16}{row}{''.join(marks)}  {least or '-'}")
+    print("\n! misses the goal; the exit code goes by origin and the lines below")
 
     def goal(what, value, least, unit="x"):
         nonlocal failed
@@ -224,6 +231,8 @@ def report(inputs, rounds):
     rates = {n: max(found) for n, found in rates.items()}
     goal("two threads / one, files a second, 12 MP JPEG", rates[2] / rates[1], 1.8)
     goal("0.55 of origin's peak memory / ours, 48 MP JPEG", 0.55 * peak[big.name, "origin"] / peak[big.name, "ours"], 1.0)
+    lean = 0.55 * peak[big.name, "origin lean"] / peak[big.name, "ours"]
+    goal("the same against origin lean", lean, 1.0)
     for file, path in inputs.items():
         ours, theirs = quality(path)
         goal(f"PSNR of the vision input minus origin's, {file}", ours - theirs, -0.1, "dB")
