@@ -82,7 +82,8 @@ pub struct BatchSupervisor {
     tools: Arc<Tools>,
     concurrency: usize,
     max_queued: u64,
-    workers: HashMap<UploadId, Addr<UploadWorker>>,
+    /// Each with the number of the attempt that it was spawned for.
+    workers: HashMap<UploadId, (u32, Addr<UploadWorker>)>,
     /// A request for what is next is under way.
     filling: bool,
     /// Something changed meanwhile, so that it is to be asked for again.
@@ -185,7 +186,10 @@ impl Handler<UploadFinished> for BatchSupervisor {
     type Result = ();
 
     fn handle(&mut self, UploadFinished { upload, token }: UploadFinished, ctx: &mut Self::Context) {
-        self.workers.remove(&upload);
+        // An upload that was handed back may have a new worker before the old one is heard of.
+        if self.workers.get(&upload).is_some_and(|(attempt, _)| *attempt <= token.attempt) {
+            self.workers.remove(&upload);
+        }
         if self.draining {
             return;
         }
@@ -226,7 +230,7 @@ impl Handler<Drain> for BatchSupervisor {
             store.hand_back_all().await
         };
         Box::pin(idle.into_actor(self).map(|handed_back, supervisor, _| {
-            for (_, worker) in supervisor.workers.drain() {
+            for (_, (_, worker)) in supervisor.workers.drain() {
                 worker.do_send(Abort);
             }
             Ok(handed_back?)
@@ -250,7 +254,7 @@ impl BatchSupervisor {
     /// Stops the workers of uploads that were ended, and removes the files of those that were deleted.
     fn carry_out(&mut self, ended: Ended) {
         for upload in ended.in_flight {
-            if let Some(worker) = self.workers.get(&upload) {
+            if let Some((_, worker)) = self.workers.get(&upload) {
                 worker.do_send(Abort);
             }
         }
@@ -289,9 +293,9 @@ impl BatchSupervisor {
     fn spawn(&mut self, begun: Begun, ctx: &mut Context<Self>) {
         // What was begun while the drain began is handed back by it.
         if !self.draining {
-            let upload = begun.token.upload;
+            let (upload, attempt) = (begun.token.upload, begun.token.attempt);
             let worker = UploadWorker::new(Arc::clone(&self.tools), begun, ctx.address().recipient()).start();
-            self.workers.insert(upload, worker);
+            self.workers.insert(upload, (attempt, worker));
         }
     }
 }

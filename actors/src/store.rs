@@ -71,6 +71,8 @@ struct Inner {
     broken: OnceLock<String>,
     data_dir: PathBuf,
     _lock: File,
+    /// Stands last and is dropped last: its receivers learn that the folder is free.
+    closed: watch::Sender<()>,
 }
 
 impl Drop for Inner {
@@ -419,6 +421,7 @@ impl Store {
             broken: OnceLock::new(),
             data_dir: data_dir.to_owned(),
             _lock: opened.lock,
+            closed: watch::Sender::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -469,11 +472,10 @@ impl Store {
     /// Gives this handle up and waits until no blocking job uses the store any more. Once no other handle is left, the folder is free for
     /// another opening then; otherwise this waits for the other handles too.
     pub async fn close(self) {
-        let left = Arc::downgrade(&self.inner);
+        let mut closed = self.inner.closed.subscribe();
         drop(self);
-        while left.strong_count() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        // Nothing is ever sent, so this ends when the sender is dropped.
+        let _ = closed.changed().await;
     }
 
     /// The data folder.

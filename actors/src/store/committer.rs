@@ -124,10 +124,11 @@ impl Inner {
         match result {
             Ok(change) => {
                 self.note_highwater(change);
+                // Before the answers, so that whoever gets one finds the change among those that are on disk.
+                self.durable_change.store(change, Ordering::Release);
                 for reply in replies {
                     reply(Ok(()));
                 }
-                self.durable_change.store(change, Ordering::Release);
                 self.newest.send_modify(|generation| *generation += 1);
             }
             Err(text) => {
