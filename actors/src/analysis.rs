@@ -114,6 +114,17 @@ pub enum ProviderError {
     },
 }
 
+impl ProviderError {
+    /// What happened or what to do, in one sentence.
+    pub fn message(&self) -> &str {
+        match self {
+            Self::Unreachable { message, .. }
+            | Self::Misconfigured { message }
+            | Self::BadAnswer { message } => message,
+        }
+    }
+}
+
 /// How the provider stands, as the store keeps it and everybody is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]

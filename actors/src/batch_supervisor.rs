@@ -5,50 +5,95 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix::prelude::*;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::{
     analysis::ProviderState,
     error::Error,
     id::{BatchId, Owner, UploadId},
-    store::{Accepted, Begun, Ended, NewBatch, WriteError},
+    intake::{Admission, Intake, Look, Source},
+    lifeline::Lifeline,
+    store::{AfterAttempt, Begun, Ended, NewBatch, WriteError},
     upload::{Failure, FailureKind, Stage},
     upload_worker::{Abort, Tools, UploadFinished, UploadWorker},
 };
 
-/// Submits files that were looked at and accepted. Answers when they are durable.
+/// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that were handed over are durable; files in
+/// place are only referenced.
 ///
 /// # Errors
-/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::Store`].
+/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`]: nothing of it was taken then. A file that cannot be
+/// taken is no error of the batch: see [`Admission`].
 #[derive(Debug, Message)]
-#[rtype(result = "Result<Accepted, Error>")]
-pub struct SubmitBatch(pub NewBatch);
+#[rtype(result = "Result<Submitted, Error>")]
+pub struct SubmitBatch {
+    /// Whose batch.
+    pub owner: Owner,
+    /// The files.
+    pub files: Vec<Source>,
+    /// Does again what earlier uploads of the same files hold.
+    pub anew: bool,
+}
 
-/// A command about one batch of one owner.
+/// What became of a [`SubmitBatch`].
+#[derive(Debug)]
+pub struct Submitted {
+    /// The batch; `None` if nothing new came with it, because all was done before or nothing was submitted.
+    pub batch_id: Option<BatchId>,
+    /// What became of each file, in order.
+    pub files: Vec<Admission>,
+}
+
+/// Ends what is unfinished of a batch and aborts running calls; of a batch that has ended nothing changes.
 ///
 /// # Errors
 /// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
-pub struct ChangeBatch {
+pub struct CancelBatch {
     /// Whose batch.
     pub owner: Owner,
     /// Which batch.
     pub batch: BatchId,
-    /// What is to happen to it.
-    pub change: Change,
 }
 
-/// What can happen to a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Ends what is unfinished; of a batch that has ended nothing changes.
-    Cancel,
-    /// Begins no more uploads of it; running attempts finish.
-    Pause,
-    /// Begins its uploads again.
-    Resume,
-    /// Gives its failed uploads two fresh attempts.
-    RetryFailed,
+/// Begins no more uploads of a batch; running attempts finish.
+///
+/// # Errors
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct PauseBatch {
+    /// Whose batch.
+    pub owner: Owner,
+    /// Which batch.
+    pub batch: BatchId,
+}
+
+/// Begins the uploads of a paused batch again.
+///
+/// # Errors
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct ResumeBatch {
+    /// Whose batch.
+    pub owner: Owner,
+    /// Which batch.
+    pub batch: BatchId,
+}
+
+/// Gives the failed uploads of a batch two fresh attempts: its next run.
+///
+/// # Errors
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct RetryFailed {
+    /// Whose batch.
+    pub owner: Owner,
+    /// Which batch.
+    pub batch: BatchId,
 }
 
 /// Deletes an upload with all that belongs to it, wherever it stands.
@@ -64,13 +109,17 @@ pub struct DeleteUpload {
     pub upload: UploadId,
 }
 
-/// Takes no more work, gives running attempts this long to finish, and hands back the rest. Answers with how many that were.
+/// Takes no more work, gives running attempts this long to finish, hands back the rest, and stops the engine. Answers with how many were
+/// handed back.
 ///
 /// # Errors
 /// [`Error::Store`] if they could not be handed back; the next start takes them as interrupted then.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<usize, Error>")]
 pub struct Drain(pub Duration);
+
+/// Files of one submission that are looked at together: enough that a disk has something to do.
+const LOOKS_AT_ONCE: usize = 4;
 
 /// There may be something to begin.
 #[derive(Debug, Message)]
@@ -80,6 +129,7 @@ struct Fill;
 /// See the module.
 pub struct BatchSupervisor {
     tools: Arc<Tools>,
+    intake: Arc<Intake>,
     concurrency: usize,
     max_queued: u64,
     /// Each with the number of the attempt that it was spawned for.
@@ -89,19 +139,28 @@ pub struct BatchSupervisor {
     /// Something changed meanwhile, so that it is to be asked for again.
     again: bool,
     draining: bool,
+    lifeline: Lifeline,
 }
 
 impl BatchSupervisor {
     /// A supervisor of at most `concurrency` workers that takes submissions until `max_queued` uploads wait.
-    pub fn new(tools: Arc<Tools>, concurrency: usize, max_queued: u64) -> Self {
+    pub fn new(
+        tools: Arc<Tools>,
+        intake: Arc<Intake>,
+        concurrency: usize,
+        max_queued: u64,
+        lifeline: Lifeline,
+    ) -> Self {
         Self {
             tools,
+            intake,
             concurrency: concurrency.max(1),
             max_queued,
             workers: HashMap::new(),
             filling: false,
             again: false,
             draining: false,
+            lifeline,
         }
     }
 }
@@ -132,40 +191,88 @@ impl Actor for BatchSupervisor {
 }
 
 impl Handler<SubmitBatch> for BatchSupervisor {
-    type Result = ResponseActFuture<Self, Result<Accepted, Error>>;
+    type Result = ResponseActFuture<Self, Result<Submitted, Error>>;
 
-    fn handle(&mut self, SubmitBatch(new): SubmitBatch, _: &mut Self::Context) -> Self::Result {
-        let (store, max_queued, draining) = (self.tools.store.clone(), self.max_queued, self.draining);
+    fn handle(&mut self, submit: SubmitBatch, _: &mut Self::Context) -> Self::Result {
+        let (tools, intake) = (Arc::clone(&self.tools), Arc::clone(&self.intake));
+        let (max_queued, draining) = (self.max_queued, self.draining);
         let submit = async move {
             if draining {
                 return Err(Error::Stopping);
             }
-            Ok(store.submit(new, max_queued).await?)
+            intake.check_disk()?;
+            let SubmitBatch { owner, files, anew } = submit;
+            let looks: Vec<Look> = stream::iter(files)
+                .map(|source| intake.look(&owner, source, anew))
+                .buffered(LOOKS_AT_ONCE)
+                .try_collect()
+                .await?;
+            let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
+            for look in looks {
+                admissions.push(match look {
+                    Look::New(upload, bytes) => {
+                        let id = upload.id;
+                        uploads.push(*upload);
+                        received.extend(bytes);
+                        Admission::Accepted(id)
+                    }
+                    Look::Decided(admission) => admission,
+                });
+            }
+            let refused = admissions
+                .iter()
+                .filter(|it| matches!(it, Admission::Refused(_) | Admission::NotMedia(_)))
+                .count();
+            if uploads.is_empty() && refused == 0 {
+                return Ok((Submitted { batch_id: None, files: admissions }, Ended::default()));
+            }
+            let new = NewBatch { owner, refused: refused as u32, uploads };
+            let accepted = tools.store.submit(new, max_queued).await?;
+            tools.settle(received).await;
+            Ok((Submitted { batch_id: Some(accepted.batch_id), files: admissions }, accepted.ended))
         };
-        Box::pin(submit.into_actor(self).map(|accepted, supervisor, ctx| {
-            let mut accepted = accepted?;
-            supervisor.carry_out(std::mem::take(&mut accepted.ended));
+        Box::pin(submit.into_actor(self).map(|submitted, supervisor, ctx| {
+            let (submitted, ended) = submitted?;
+            supervisor.carry_out(ended);
             supervisor.fill(ctx);
-            Ok(accepted)
+            Ok(submitted)
         }))
     }
 }
 
-impl Handler<ChangeBatch> for BatchSupervisor {
+impl Handler<CancelBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
-    fn handle(&mut self, command: ChangeBatch, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, CancelBatch { owner, batch }: CancelBatch, _: &mut Self::Context) -> Self::Result {
         let store = self.tools.store.clone();
-        let change = async move {
-            let ChangeBatch { owner, batch, change } = command;
-            match change {
-                Change::Cancel => store.cancel(owner, batch).await,
-                Change::Pause => store.set_paused(owner, batch, true).await.map(|()| Ended::default()),
-                Change::Resume => store.set_paused(owner, batch, false).await.map(|()| Ended::default()),
-                Change::RetryFailed => store.retry_failed(owner, batch).await.map(|_| Ended::default()),
-            }
-        };
-        self.ending(change)
+        self.ending(async move { store.cancel(owner, batch).await })
+    }
+}
+
+impl Handler<PauseBatch> for BatchSupervisor {
+    type Result = ResponseActFuture<Self, Result<(), Error>>;
+
+    fn handle(&mut self, PauseBatch { owner, batch }: PauseBatch, _: &mut Self::Context) -> Self::Result {
+        let store = self.tools.store.clone();
+        self.ending(async move { store.set_paused(owner, batch, true).await.map(|()| Ended::default()) })
+    }
+}
+
+impl Handler<ResumeBatch> for BatchSupervisor {
+    type Result = ResponseActFuture<Self, Result<(), Error>>;
+
+    fn handle(&mut self, ResumeBatch { owner, batch }: ResumeBatch, _: &mut Self::Context) -> Self::Result {
+        let store = self.tools.store.clone();
+        self.ending(async move { store.set_paused(owner, batch, false).await.map(|()| Ended::default()) })
+    }
+}
+
+impl Handler<RetryFailed> for BatchSupervisor {
+    type Result = ResponseActFuture<Self, Result<(), Error>>;
+
+    fn handle(&mut self, RetryFailed { owner, batch }: RetryFailed, _: &mut Self::Context) -> Self::Result {
+        let store = self.tools.store.clone();
+        self.ending(async move { store.retry_failed(owner, batch).await.map(|_| Ended::default()) })
     }
 }
 
@@ -185,22 +292,22 @@ impl Handler<DeleteUpload> for BatchSupervisor {
 impl Handler<UploadFinished> for BatchSupervisor {
     type Result = ();
 
-    fn handle(&mut self, UploadFinished { upload, token }: UploadFinished, ctx: &mut Self::Context) {
+    fn handle(&mut self, finished: UploadFinished, ctx: &mut Self::Context) {
+        let UploadFinished { upload, token, died } = finished;
         // An upload that was handed back may have a new worker before the old one is heard of.
         if self.workers.get(&upload).is_some_and(|(attempt, _)| *attempt <= token.attempt) {
             self.workers.remove(&upload);
         }
-        if self.draining {
-            return;
+        if !died || self.draining {
+            return self.fill(ctx);
         }
         let store = self.tools.store.clone();
-        // Of an attempt that was ended in good order the token is stale, and nothing happens.
         let message = "the code that worked on it panicked; the log tells where";
         let failure = Failure::new(token.attempt, Stage::VisionAnalysis, FailureKind::Panicked, message);
         ctx.spawn(async move { store.fail(token, failure).await }.into_actor(self).map(
-            |after, supervisor, ctx| {
-                if let Ok(crate::store::AfterAttempt::Again(begun)) = after {
-                    log::error!("upload {}: its worker died; it is tried again", begun.token.upload);
+            move |after, supervisor, ctx| {
+                log::error!("upload {upload}: its worker died");
+                if let Ok(AfterAttempt::Again(begun)) = after {
                     supervisor.spawn(*begun, ctx);
                 }
                 supervisor.fill(ctx);
@@ -229,10 +336,13 @@ impl Handler<Drain> for BatchSupervisor {
             let _ = tokio::time::timeout(limit, wait).await;
             store.hand_back_all().await
         };
-        Box::pin(idle.into_actor(self).map(|handed_back, supervisor, _| {
+        Box::pin(idle.into_actor(self).map(|handed_back, supervisor, ctx| {
             for (_, (_, worker)) in supervisor.workers.drain() {
                 worker.do_send(Abort);
             }
+            // The rest of the engine follows.
+            supervisor.lifeline.release();
+            ctx.stop();
             Ok(handed_back?)
         }))
     }

@@ -35,6 +35,52 @@ impl Files {
         self.sharded("originals", id)
     }
 
+    /// Where the bytes of an upload lie while they come in, and until it is written and they are moved to [`Files::original`].
+    pub fn incoming(&self, id: UploadId) -> PathBuf {
+        self.data_dir.join("incoming").join(id.to_string())
+    }
+
+    /// Makes the names of files that are coming in durable.
+    pub(crate) fn sync_incoming(&self) -> io::Result<()> {
+        File::open(self.data_dir.join("incoming"))?.sync_all()
+    }
+
+    /// Moves the bytes of an upload that is written to where they stay.
+    ///
+    /// # Errors
+    /// Whatever the disk says; they are still found where they are, and the next start moves them.
+    pub(crate) fn settle(&self, id: UploadId) -> io::Result<()> {
+        let original = self.original(id);
+        if let Some(folder) = original.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::rename(self.incoming(id), original)
+    }
+
+    /// Uploads whose bytes were coming in when the last process ended.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub(crate) fn left_incoming(&self) -> io::Result<Vec<UploadId>> {
+        let entries = match fs::read_dir(self.data_dir.join("incoming")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        Ok(ids.collect())
+    }
+
+    /// Where the bytes of an upload can be read now.
+    pub fn readable(&self, upload: &Upload) -> PathBuf {
+        match &upload.file {
+            FileRef::InPlace(path) => path.as_path().to_owned(),
+            FileRef::Stored => {
+                let original = self.original(upload.id);
+                if original.exists() { original } else { self.incoming(upload.id) }
+            }
+        }
+    }
+
     /// The last digits of an id are random, so they spread files evenly over 256 folders.
     fn sharded(&self, kind: &str, id: UploadId) -> PathBuf {
         let name = id.to_string();
@@ -46,21 +92,24 @@ impl Files {
     /// # Errors
     /// The sort of failure and a sentence: the file is gone, cannot be read, or has changed.
     pub fn read(&self, upload: &Upload) -> Result<Vec<u8>, (FailureKind, String)> {
-        let path = match &upload.file {
-            FileRef::InPlace(path) => path.as_path().to_owned(),
-            FileRef::Stored => self.original(upload.id),
-        };
+        let mut path = self.readable(upload);
+        let mut length = fs::metadata(&path);
+        if length.is_err() {
+            // It may just have been moved from where it came in.
+            path = self.readable(upload);
+            length = fs::metadata(&path);
+        }
         let changed = || {
             (
                 FailureKind::FileChanged,
                 format!("{} changed since it was submitted; submit it again", path.display()),
             )
         };
-        let length = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?.len();
-        if length != upload.file_size {
+        if length.map_err(|error| unreadable(&path, &error))?.len() != upload.file_size {
             return Err(changed());
         }
-        let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+        let bytes = fs::read(&path).or_else(|_| fs::read(self.readable(upload)));
+        let bytes = bytes.map_err(|error| unreadable(&path, &error))?;
         if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed()) }
     }
 
@@ -89,7 +138,7 @@ impl Files {
     /// # Errors
     /// Whatever the disk says.
     pub fn remove(&self, id: UploadId) -> io::Result<()> {
-        for path in [self.thumbnail(id), self.original(id)] {
+        for path in [self.thumbnail(id), self.original(id), self.incoming(id)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -101,10 +150,15 @@ impl Files {
 
 /// The content hash of bytes: SHA-256 in hexadecimal digits.
 pub fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(bytes))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> (FailureKind, String) {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why a file cannot be read, as a sort of failure and a sentence.
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> (FailureKind, String) {
     match error.kind() {
         io::ErrorKind::NotFound => (
             FailureKind::FileMissing,

@@ -14,11 +14,12 @@ use crate::{
     id::UploadId,
     media::{self, Facts, Picture, VisionSpec},
     provider_gate::{CallError, ProviderGate},
+    receiving::Received,
     store::{AfterAttempt, Begun, Store, Token, WriteError},
     upload::{Description, Failure, FailureKind, Stage, Thumbnail},
 };
 
-/// A worker stopped. If its attempt still runs, the worker died under it.
+/// A worker stopped.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct UploadFinished {
@@ -26,6 +27,8 @@ pub struct UploadFinished {
     pub upload: UploadId,
     /// The last attempt that the worker had.
     pub token: Token,
+    /// It died under the attempt, which is still to be ended.
+    pub died: bool,
 }
 
 /// What all workers of a pipeline share.
@@ -52,13 +55,15 @@ pub struct UploadWorker {
     begun: Option<Begun>,
     /// The attempt that runs.
     token: Token,
+    /// The attempt ended, or somebody else ended it.
+    ended: bool,
     finished: Recipient<UploadFinished>,
 }
 
 impl UploadWorker {
     /// A worker for an attempt that was begun.
     pub fn new(tools: Arc<Tools>, begun: Begun, finished: Recipient<UploadFinished>) -> Self {
-        Self { tools, token: begun.token.clone(), begun: Some(begun), finished }
+        Self { tools, token: begun.token.clone(), begun: Some(begun), ended: false, finished }
     }
 }
 
@@ -74,7 +79,11 @@ impl Actor for UploadWorker {
 
 impl Drop for UploadWorker {
     fn drop(&mut self) {
-        self.finished.do_send(UploadFinished { upload: self.token.upload, token: self.token.clone() });
+        self.finished.do_send(UploadFinished {
+            upload: self.token.upload,
+            token: self.token.clone(),
+            died: !self.ended,
+        });
     }
 }
 
@@ -87,6 +96,7 @@ impl Handler<Abort> for UploadWorker {
     type Result = ();
 
     fn handle(&mut self, Abort: Abort, ctx: &mut Self::Context) {
+        self.ended = true;
         ctx.stop();
     }
 }
@@ -98,7 +108,10 @@ impl UploadWorker {
         ctx.spawn(async move { tools.attempt(begun).await }.into_actor(self).map(|again, worker, ctx| {
             match again {
                 Some(begun) => worker.attempt(*begun, ctx),
-                None => ctx.stop(),
+                None => {
+                    worker.ended = true;
+                    ctx.stop();
+                }
             }
         }));
     }
@@ -266,6 +279,26 @@ impl Tools {
             .map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
         self.store.keep_media(token, thumbnail, facts.clone());
         Ok((picture, facts))
+    }
+
+    /// Moves the bytes of uploads that were just written to where they stay.
+    pub(crate) async fn settle(&self, received: Vec<Received>) {
+        if received.is_empty() {
+            return;
+        }
+        let files = self.files.clone();
+        let settle = move || {
+            for bytes in received {
+                let id = bytes.id();
+                bytes.keep();
+                if let Err(error) = files.settle(id) {
+                    log::warn!("upload {id}: cannot move its bytes, the next start tries again: {error}");
+                }
+            }
+        };
+        if tokio::task::spawn_blocking(settle).await.is_err() {
+            log::warn!("moving the bytes of uploads panicked");
+        }
     }
 
     /// Removes the files of an upload that is gone, and then the note that they are to be removed.

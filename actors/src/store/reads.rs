@@ -176,6 +176,18 @@ impl Store {
         upload.filter(|upload| upload.owner == owner).ok_or(Error::NotFound("upload"))
     }
 
+    /// Which of these uploads have a record.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn known(&self, ids: Vec<UploadId>) -> Result<Vec<(UploadId, bool)>, Error> {
+        self.read(move |inner| {
+            let known = |id: UploadId| Ok((id, inner.get(Tree::UploadIds, id.as_bytes())?.is_some()));
+            ids.into_iter().map(known).collect()
+        })
+        .await
+    }
+
     /// Uploads of a batch in their order, if it is this owner's.
     ///
     /// # Errors

@@ -1,0 +1,275 @@
+//! The door: looks at files, tells what need not be done again, and refuses what cannot be taken.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, Read as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::UNIX_EPOCH,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    analysis::{Identity, audit},
+    error::Error,
+    files::{self, Files},
+    id::{Owner, UploadId},
+    media::{self, ErrorKind, VisionSpec},
+    provider_gate::ProviderGate,
+    receiving::{Received, Receiving},
+    store::{NewUpload, Place, Store},
+    upload::{Failure, FailureKind, FileRef, PlacePath, Stage, Status, Thumbnail, Upload},
+};
+
+/// Where the bytes of a submitted file are.
+#[derive(Debug)]
+pub enum Source {
+    /// A file that is only referenced and never changed. A path that is not absolute is taken from the current folder.
+    InPlace(PathBuf),
+    /// Bytes that [`Intake::receive`] took in.
+    Received(Received),
+}
+
+/// What became of a submitted file.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is a new upload.
+    Accepted(UploadId),
+    /// An earlier upload of the same bytes holds all that this one would give, from the same provider, models and audit.
+    Done(Box<Upload>),
+    /// An earlier upload of the same file waits or is worked on.
+    Unfinished(UploadId),
+    /// It cannot be taken, and has no record.
+    Refused(Failure),
+    /// It is neither a picture nor a video, and has no record.
+    NotMedia(Failure),
+}
+
+/// Looks at files before they become uploads; see the module.
+pub struct Intake {
+    store: Store,
+    gate: Arc<ProviderGate>,
+    files: Files,
+    limits: media::Limits,
+    vision: VisionSpec,
+    min_free_bytes: u64,
+}
+
+/// A file that may become an upload.
+pub(crate) enum Look {
+    /// It becomes one.
+    New(Box<NewUpload>, Option<Received>),
+    /// It does not.
+    Decided(Admission),
+}
+
+impl Intake {
+    /// A door before `store`, which refuses everything while less than `min_free_bytes` are free on its disk.
+    pub fn new(
+        store: Store,
+        gate: Arc<ProviderGate>,
+        files: Files,
+        limits: media::Limits,
+        vision: VisionSpec,
+        min_free_bytes: u64,
+    ) -> Self {
+        Self { store, gate, files, limits, vision, min_free_bytes }
+    }
+
+    /// Makes sure that the disk has room.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with room: writing will tell.
+    pub fn check_disk(&self) -> Result<(), Error> {
+        match fs4::available_space(self.store.data_dir()) {
+            Ok(free) if free < self.min_free_bytes => {
+                Err(Error::DiskFull { free_mb: free >> 20, needed_mb: self.min_free_bytes >> 20 })
+            }
+            Ok(_) => Ok(()),
+            Err(error) => {
+                log::warn!("cannot tell how much of the disk is free: {error}");
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins to take in the bytes of a file. What is not submitted afterwards leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`], and [`Error::Store`] if no file can be made.
+    pub async fn receive(&self, file_name: &str) -> Result<Receiving, Error> {
+        self.check_disk()?;
+        let most = self.limits.max_image_bytes.max(self.limits.max_video_bytes);
+        Receiving::begin(self.files.clone(), self.limits.clone(), self.vision.clone(), file_name, most).await
+    }
+
+    /// Looks at one file. With `anew`, what was done before is done again.
+    pub(crate) async fn look(&self, owner: &Owner, source: Source, anew: bool) -> Result<Look, Error> {
+        match source {
+            Source::Received(received) => Ok(Look::New(Box::new(received.upload()), Some(received))),
+            Source::InPlace(path) => self.look_in_place(owner, path, anew).await,
+        }
+    }
+
+    async fn look_in_place(&self, owner: &Owner, path: PathBuf, anew: bool) -> Result<Look, Error> {
+        let decided = |admission| Ok(Look::Decided(admission));
+        let path = match std::path::absolute(&path) {
+            Ok(path) => path,
+            Err(error) => return decided(unreadable(&path, &error)),
+        };
+        let place = match blocking({
+            let path = path.clone();
+            move || place_of(path)
+        })
+        .await?
+        {
+            Ok(place) => place,
+            Err(refused) => return decided(refused),
+        };
+        let identity = self.gate.identity();
+        let known = self.store.at_place(owner.clone(), place.clone()).await?;
+        let mut replaces = None;
+        if let Some((upload, same)) = known {
+            if same && !anew {
+                if self.is_done(&upload, &identity) {
+                    return decided(Admission::Done(Box::new(upload)));
+                }
+                if !upload.status.is_terminal() {
+                    return decided(Admission::Unfinished(upload.id));
+                }
+            }
+            // A file that took the place of one that moved away is another upload.
+            replaces = (upload.place() == Some(path.as_path())).then_some(upload.id);
+        }
+        let (limits, vision) = (self.limits.clone(), self.vision.clone());
+        let looked = blocking({
+            let path = path.clone();
+            move || inspect(&path, &limits, &vision)
+        })
+        .await?;
+        let (inspected, content_hash, file_size) = match looked {
+            Ok(looked) => looked,
+            Err(refused) => return decided(refused),
+        };
+        if !anew && let Some(upload) = self.store.with_content(owner.clone(), content_hash.clone()).await? {
+            if self.is_done(&upload, &identity) {
+                let gone = upload.place().is_some_and(|old| old != path && !old.exists());
+                if let Err(error) = self.store.note_place(upload.id, place, gone).await {
+                    log::warn!("upload {}: cannot note that it is also at another path: {error}", upload.id);
+                }
+                return decided(Admission::Done(Box::new(upload)));
+            }
+            // The same bytes at a path that is gone: the new upload stands for both.
+            if replaces.is_none() && upload.place().is_some_and(|old| !old.exists()) {
+                replaces = Some(upload.id);
+            }
+        }
+        let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let new = NewUpload {
+            id: UploadId::generate(),
+            file: FileRef::InPlace(PlacePath::new(path)),
+            file_name,
+            file_size,
+            content_hash,
+            format: inspected.format,
+            decode_bytes: inspected.decode_bytes,
+            place: Some(place),
+            replaces,
+        };
+        Ok(Look::New(Box::new(new), None))
+    }
+
+    /// Whether nothing would come out differently, and everything is still there.
+    fn is_done(&self, upload: &Upload, identity: &Identity) -> bool {
+        upload.status == Status::Completed
+            && upload.is_described_by(identity, audit::VERSION)
+            && (upload.thumbnail != Thumbnail::Made || self.files.thumbnail(upload.id).exists())
+    }
+}
+
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(job).await.map_err(|_| Error::Store("looking at a file panicked".into()))
+}
+
+/// What a path looks like; only files are taken, so that a pipe or a device cannot hold the door up.
+fn place_of(path: PathBuf) -> Result<Place, Admission> {
+    let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+    if !metadata.is_file() {
+        let message = format!("{} is not a file", path.display());
+        return Err(refused(FailureKind::Refused, message));
+    }
+    let modified_ns = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
+        Ok(Ok(since)) => since.as_nanos() as i128,
+        Ok(Err(before)) => -(before.duration().as_nanos() as i128),
+        Err(_) => 0,
+    };
+    Ok(Place { path: PlacePath::new(path), size: metadata.len(), modified_ns })
+}
+
+/// Reads the header, then hashes the whole file.
+fn inspect(
+    path: &Path,
+    limits: &media::Limits,
+    vision: &VisionSpec,
+) -> Result<(media::Inspected, String, u64), Admission> {
+    let failed = |error: &io::Error| unreadable(path, error);
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let length = file.metadata().map_err(|error| failed(&error))?.len();
+    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let inspected = media::inspect(&mut reader, length, limits, vision).map_err(|error| {
+        let message = format!("{}: {}", path.display(), error.message);
+        match error.kind {
+            ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, message)),
+            kind => refused(failure_kind(kind), message),
+        }
+    })?;
+    let mut file = reader.into_inner();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut read = 0;
+    io::Seek::rewind(&mut file).map_err(|error| failed(&error))?;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                read += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(&error)),
+        }
+        if read > length {
+            break;
+        }
+    }
+    if read != length {
+        let message = format!("{} is being written; try again when it is whole", path.display());
+        return Err(refused(FailureKind::FileChanged, message));
+    }
+    Ok((inspected, files::hexadecimal(&hasher.finalize()), length))
+}
+
+/// The sort of failure of what the door refuses.
+pub(crate) fn failure_kind(kind: ErrorKind) -> FailureKind {
+    match kind {
+        ErrorKind::Undecodable => FailureKind::Undecodable,
+        ErrorKind::Empty | ErrorKind::NotMedia | ErrorKind::Unsupported | ErrorKind::TooLarge => {
+            FailureKind::Refused
+        }
+    }
+}
+
+/// The failure of a file that never became an upload.
+pub(crate) fn not_accepted(kind: FailureKind, message: String) -> Failure {
+    Failure::new(0, Stage::Queued, kind, message)
+}
+
+fn refused(kind: FailureKind, message: String) -> Admission {
+    Admission::Refused(not_accepted(kind, message))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Admission {
+    let (kind, message) = files::unreadable(path, error);
+    refused(kind, message)
+}

@@ -1,0 +1,317 @@
+//! The whole engine: opens the store, wires the actors, takes up what is unfinished, and says when and why it stopped.
+
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::{
+    analysis::{
+        Provider, ProviderState,
+        builtin::{self, Builtin},
+    },
+    batch_supervisor::{BatchSupervisor, Drain},
+    config::{self, Config, ProviderKind},
+    error::Error,
+    files::Files,
+    intake::Intake,
+    lifeline::{End, Lifeline},
+    media::{self, VisionSpec},
+    provider_gate::ProviderGate,
+    store::{Clock, OpenError, Recovered, Scope, Store},
+    upload_worker::Tools,
+};
+
+/// A running engine: the addresses of its actors. It goes on when this is dropped, and ends with the actix system or by a [`Drain`].
+pub struct Pipeline {
+    /// Takes the commands.
+    pub supervisor: Addr<BatchSupervisor>,
+    /// Takes in bytes before they are submitted.
+    pub intake: Arc<Intake>,
+    /// Where thumbnails and stored originals lie.
+    pub files: Files,
+    /// What was found unfinished.
+    pub recovered: Recovered,
+    gate: Arc<ProviderGate>,
+    store: Store,
+    stopped: watch::Receiver<Option<Stopped>>,
+}
+
+/// Why an engine stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stopped {
+    /// It was told to, by [`Drain`].
+    Drained,
+    /// The store cannot be written any more; what was acknowledged is kept, and the next start goes on.
+    StoreBroken(String),
+    /// An actor is gone without having been told to, by a panic that the log tells of.
+    ActorDied(&'static str),
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drained => f.write_str("the engine was told to stop"),
+            Self::StoreBroken(text) => write!(
+                f,
+                "the store cannot be written any more ({text}); make room on its disk or mend it, and start again: nothing that was \
+                 acknowledged is lost"
+            ),
+            Self::ActorDied(actor) => {
+                write!(f, "the actor {actor} is gone, the log tells why; start again, and the work goes on")
+            }
+        }
+    }
+}
+
+/// Why an engine did not start. Each is a sentence that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StartError {
+    /// A value of the configuration cannot be taken.
+    Config(String),
+    /// The store does not open.
+    Open(OpenError),
+    /// The store opened, but cannot be read or written.
+    Store(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(text) => f.write_str(text),
+            Self::Open(error) => error.fmt(f),
+            Self::Store(text) => write!(f, "the store failed: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What an engine starts with beside its configuration.
+#[derive(Default)]
+pub struct Options {
+    /// Which unfinished uploads are taken up.
+    pub scope: Scope,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// What describes and embeds, instead of what the configuration names.
+    pub provider: Option<Arc<dyn Provider>>,
+}
+
+impl Pipeline {
+    /// Starts an engine in the present actix system. What an earlier one left unfinished goes on.
+    ///
+    /// # Errors
+    /// [`StartError`], a sentence that says what to do.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, Options::default()).await
+    }
+
+    /// As [`Pipeline::start`], with what a configuration cannot say.
+    ///
+    /// # Errors
+    /// [`StartError`], a sentence that says what to do.
+    pub async fn start_with(config: Config, options: Options) -> Result<Self, StartError> {
+        config.validate().map_err(StartError::Config)?;
+        let provider = match options.provider {
+            Some(provider) => provider,
+            None => connect(&config)?,
+        };
+        let store = open(&config, options.clock).await?;
+        let failed = |error: &dyn fmt::Display| StartError::Store(error.to_string());
+        let recovered = store
+            .recover(options.scope, config.limits.max_interruptions)
+            .await
+            .map_err(|error| failed(&error))?;
+        let files = Files::new(store.data_dir());
+        let vision = provider.vision(vision(&config));
+        let limits = limits(&config);
+        let gate = ProviderGate::new(provider, &config, options.clock);
+        let intake = Arc::new(Intake::new(
+            store.clone(),
+            Arc::clone(&gate),
+            files.clone(),
+            limits.clone(),
+            vision.clone(),
+            config.limits.min_free_disk_mb << 20,
+        ));
+        let tools = Arc::new(Tools {
+            store: store.clone(),
+            gate: Arc::clone(&gate),
+            files: files.clone(),
+            limits,
+            vision,
+            decode_memory: Arc::new(Semaphore::new(config.limits.decode_memory_mb as usize)),
+            decoders: Arc::new(Semaphore::new(config::processors())),
+        });
+        sweep(&tools).await.map_err(|error| failed(&error))?;
+
+        let (ends, ended) = mpsc::unbounded_channel();
+        let supervisor = BatchSupervisor::new(
+            tools,
+            Arc::clone(&intake),
+            config.worker_concurrency(),
+            config.limits.max_queued_uploads,
+            Lifeline::new("BatchSupervisor", ends),
+        )
+        .start();
+        let (stopping, stopped) = watch::channel(None);
+        actix_rt::spawn(keep(supervisor.clone(), store.clone(), ended, stopping));
+        actix_rt::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.start().await }
+        });
+        Ok(Self { supervisor, intake, files, recovered, gate, store, stopped })
+    }
+
+    /// How the provider stands, and every change of that.
+    pub fn provider(&self) -> watch::Receiver<ProviderState> {
+        self.gate.state()
+    }
+
+    /// The store, for reading; whoever changes it goes around the actors.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Ends when the engine has stopped, and says why.
+    pub fn stopped(&self) -> impl Future<Output = Stopped> + 'static {
+        let mut stopped = self.stopped.clone();
+        async move {
+            match stopped.wait_for(Option::is_some).await.as_deref() {
+                Ok(Some(reason)) => reason.clone(),
+                Ok(None) | Err(_) => Stopped::Drained,
+            }
+        }
+    }
+
+    /// Stops in good order: running attempts have `limit` to finish, the rest is handed back. When this answers, the data folder is free,
+    /// unless somebody else still holds a part of this engine.
+    pub async fn stop(self, limit: Duration) -> Stopped {
+        // An engine that stopped by itself no longer answers.
+        let _ = self.supervisor.send(Drain(limit)).await;
+        let reason = self.stopped().await;
+        let store = self.store.clone();
+        drop(self);
+        let _ = tokio::time::timeout(Duration::from_millis(500), store.close()).await;
+        reason
+    }
+}
+
+/// Waits for the first sign of an end, stops the rest, and says why.
+async fn keep(
+    supervisor: Addr<BatchSupervisor>,
+    store: Store,
+    mut ended: mpsc::UnboundedReceiver<End>,
+    stopping: watch::Sender<Option<Stopped>>,
+) {
+    let mut changes = store.watch();
+    let broken = async {
+        loop {
+            if let Some(text) = store.broken() {
+                return text.to_owned();
+            }
+            if changes.changed().await.is_err() {
+                return "it is closed".to_owned();
+            }
+        }
+    };
+    let reason = tokio::select! {
+        end = ended.recv() => match end {
+            Some(End { orderly: false, actor }) => Stopped::ActorDied(actor),
+            Some(End { orderly: true, .. }) | None => Stopped::Drained,
+        },
+        text = broken => Stopped::StoreBroken(text),
+    };
+    if reason != Stopped::Drained {
+        log::error!("{reason}");
+        let _ = supervisor.send(Drain(Duration::ZERO)).await;
+    }
+    stopping.send_replace(Some(reason));
+}
+
+/// Removes the files of deleted uploads and of uploads that were never written, and settles the others.
+async fn sweep(tools: &Arc<Tools>) -> Result<(), Error> {
+    let removals = tools.store.removals().await?;
+    if !removals.is_empty() {
+        let tools = Arc::clone(tools);
+        actix_rt::spawn(async move {
+            for id in removals {
+                tools.remove_files(id).await;
+            }
+        });
+    }
+    let files = tools.files.clone();
+    let left = tokio::task::spawn_blocking(move || files.left_incoming()).await;
+    let left = match left {
+        Ok(Ok(left)) => left,
+        Ok(Err(error)) => {
+            log::warn!("cannot look for files that were coming in: {error}");
+            Vec::new()
+        }
+        Err(error) => return Err(Error::Store(error.to_string())),
+    };
+    let known = tools.store.known(left).await?;
+    let files = tools.files.clone();
+    let settle = move || {
+        for (id, written) in known {
+            let done = if written { files.settle(id) } else { files.remove(id) };
+            if let Err(error) = done {
+                log::warn!(
+                    "upload {id}: cannot move or remove its bytes, the next start tries again: {error}"
+                );
+            }
+        }
+    };
+    tokio::task::spawn_blocking(settle).await.map_err(|error| Error::Store(error.to_string()))
+}
+
+/// Opens the store of a configuration, which may take a second, without taking anything up.
+///
+/// # Errors
+/// [`StartError::Open`].
+pub async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
+    let (data_dir, cache_mb, keep): (PathBuf, u64, u64) =
+        (config.store.data_dir.clone(), config.store.cache_mb, config.events.keep);
+    tokio::task::spawn_blocking(move || Store::open(&data_dir, cache_mb, keep, clock))
+        .await
+        .map_err(|error| StartError::Store(error.to_string()))?
+        .map_err(StartError::Open)
+}
+
+/// What describes and embeds, as the configuration says.
+///
+/// # Errors
+/// [`StartError::Config`].
+pub fn connect(config: &Config) -> Result<Arc<dyn Provider>, StartError> {
+    match config.provider.kind {
+        ProviderKind::Builtin => {
+            let dimensions = config.provider.embedding_dimensions.unwrap_or(builtin::DEFAULT_DIMENSIONS);
+            Ok(Arc::new(
+                Builtin::new(dimensions).map_err(|error| StartError::Config(error.message().into()))?,
+            ))
+        }
+    }
+}
+
+/// The limits of a configuration for files.
+pub fn limits(config: &Config) -> media::Limits {
+    let limits = &config.limits;
+    media::Limits {
+        max_image_bytes: limits.max_file_bytes,
+        max_video_bytes: limits.max_video_bytes,
+        max_pixels: limits.max_pixels,
+        max_side_px: limits.max_side_px,
+        decode_memory: limits.decode_memory_mb << 20,
+    }
+}
+
+fn vision(config: &Config) -> VisionSpec {
+    let vision = &config.vision;
+    VisionSpec {
+        max_pixels: vision.max_pixels,
+        max_side_px: vision.max_side_px,
+        patch_px: vision.patch_px,
+        jpeg: config.provider.kind != ProviderKind::Builtin,
+    }
+}
