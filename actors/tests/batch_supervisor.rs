@@ -54,10 +54,13 @@ impl World {
         let submit = SubmitBatch { owner: self.owner.clone(), files, anew: false };
         let submitted = self.pipeline.supervisor.send(submit).await.expect("alive").expect("accepted");
         let id = |admission| match admission {
-            Admission::Accepted(id) => id,
-            other => panic!("accepted, not {other:?}"),
+            Admission::Accepted(id) => Some(id),
+            _ => None,
         };
-        (submitted.batch_id.expect("a batch"), submitted.files.into_iter().map(id).collect())
+        (
+            submitted.batch_id.expect("a batch"),
+            submitted.files.into_iter().map(|it| id(it).expect("accepted")).collect(),
+        )
     }
 
     async fn ended(&self, batch: BatchId) -> mediamill_actors::batch::Batch {
