@@ -1,28 +1,38 @@
 //! The command line: one file for each command.
 
 mod dump;
+mod process;
 mod restore;
+mod search;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use indicatif::MultiProgress;
 use mediamill_actors::{
     config::Config,
     store::{Clock, Store},
 };
 
+use tokio::sync::watch;
+
+use crate::config::{self, Overrides};
+
 /// Works through folders and batches of photos, with all state in one folder.
 #[derive(clap::Parser)]
 #[command(name = "mediamill", version)]
 pub(crate) struct Arguments {
-    /// The folder that holds all state.
-    #[arg(long, value_name = "DIR", global = true)]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(clap::Subcommand)]
 enum Command {
+    /// Works through files and folders in place: thumbnail, description, audit, embedding.
+    Process(process::Process),
+    /// Finds what was described by words.
+    Search(search::Search),
     /// Prints the store as text: one JSON object a line. Changes nothing.
     Dump,
     /// Fills an empty store with a dump.
@@ -33,18 +43,78 @@ enum Command {
 }
 
 impl Arguments {
-    /// Does what was asked for; what went wrong is told in a sentence.
-    pub(crate) async fn run(self) -> Result<(), String> {
-        let data_dir = self.data_dir.ok_or("no data folder is named; say --data-dir DIR")?;
+    /// What is logged unless RUST_LOG says otherwise. What `process` tells of each file needs no second telling.
+    pub(crate) fn log_level(&self) -> &'static str {
+        if matches!(self.command, Command::Process(_)) { "error" } else { "warn" }
+    }
+
+    /// Does what was asked for and answers with the exit code; what went wrong before any work is told in a sentence.
+    pub(crate) async fn run(self, bars: &MultiProgress) -> Result<u8, String> {
+        let config = config::load(&self.overrides)?;
         match self.command {
-            Command::Dump => dump::run(&data_dir).await,
-            Command::Restore { file } => restore::run(&data_dir, &file),
+            Command::Process(process) => process.run(config, bars).await,
+            Command::Search(search) => search.run(&config).await.map(|()| 0),
+            Command::Dump => dump::run(&config).await.map(|()| 0),
+            Command::Restore { file } => restore::run(&config, &file).map(|()| 0),
         }
     }
 }
 
-fn open(data_dir: &Path) -> Result<Store, String> {
-    let config = Config::default();
-    Store::open(data_dir, config.store.cache_mb, config.events.keep, Clock::System)
+/// Refuses a data folder without a store, which opening would make.
+fn must_exist(config: &Config) -> Result<(), String> {
+    let data_dir = &config.store.data_dir;
+    if data_dir.join("store").exists() {
+        return Ok(());
+    }
+    Err(format!(
+        "there is no store in {}; process some pictures first, or name the folder that holds one with --data-dir",
+        data_dir.display()
+    ))
+}
+
+/// Opens the store without taking anything up.
+fn open(config: &Config) -> Result<Store, String> {
+    Store::open(&config.store.data_dir, config.store.cache_mb, config.events.keep, Clock::System)
         .map_err(|error| error.to_string())
+}
+
+/// Whether Ctrl-C was pressed, or the process was asked to terminate. The second time ends the process at once.
+#[derive(Clone)]
+struct Interrupt(watch::Receiver<bool>);
+
+impl Interrupt {
+    fn listen() -> Self {
+        let (interrupt, interrupted) = watch::channel(false);
+        actix_rt::spawn(async move {
+            signal().await;
+            interrupt.send_replace(true);
+            signal().await;
+            std::process::exit(130);
+        });
+        Self(interrupted)
+    }
+
+    async fn wait(&mut self) {
+        if self.0.wait_for(|interrupted| *interrupted).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(unix)]
+async fn signal() {
+    use actix_rt::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = actix_rt::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = actix_rt::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn signal() {
+    let _ = actix_rt::signal::ctrl_c().await;
 }

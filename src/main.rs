@@ -1,14 +1,20 @@
-//! The program `mediamill`. So far it dumps and restores stores; the commands that do the work come with the actors.
+//! The program `mediamill`.
 
 mod cli;
+mod config;
 
-use std::process::ExitCode;
+use std::io::{self, Write};
 
 use clap::Parser as _;
+use indicatif::MultiProgress;
 
 #[actix_rt::main]
-async fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+async fn main() {
+    let arguments = cli::Arguments::parse();
+    let bars = MultiProgress::new();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(arguments.log_level()))
+        .target(env_logger::Target::Pipe(Box::new(AboveBars(bars.clone()))))
+        .init();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // A damaged store makes sled panic while it opens; that becomes an error with a sentence.
@@ -16,11 +22,24 @@ async fn main() -> ExitCode {
             quiet(panic);
         }
     }));
-    match cli::Arguments::parse().run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("mediamill: {message}");
-            ExitCode::from(2)
-        }
+    let code = arguments.run(&bars).await.unwrap_or_else(|message| {
+        eprintln!("mediamill: {message}");
+        2
+    });
+    // Decoders that still run are not waited for.
+    let _ = io::stdout().flush();
+    std::process::exit(code.into());
+}
+
+/// Log lines stand above the bars.
+struct AboveBars(MultiProgress);
+
+impl Write for AboveBars {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.suspend(|| io::stderr().write(line))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
     }
 }

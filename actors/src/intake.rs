@@ -217,13 +217,11 @@ fn inspect(
     let file = File::open(path).map_err(|error| failed(&error))?;
     let length = file.metadata().map_err(|error| failed(&error))?.len();
     let mut reader = BufReader::with_capacity(1 << 16, file);
-    let inspected = media::inspect(&mut reader, length, limits, vision).map_err(|error| {
-        let message = format!("{}: {}", path.display(), error.message);
-        match error.kind {
-            ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, message)),
-            kind => refused(failure_kind(kind), message),
-        }
-    })?;
+    let inspected =
+        media::inspect(&mut reader, length, limits, vision).map_err(|error| match error.kind {
+            ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, error.message)),
+            kind => refused(failure_kind(kind), error.message),
+        })?;
     let mut file = reader.into_inner();
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];

@@ -170,9 +170,7 @@ impl Receiving {
         let failed =
             |error: io::Error| not_accepted(FailureKind::Storage, format!("cannot take a file in: {error}"));
         let (inspected, sink, file_name) = job(finish).await.map_err(failed)?;
-        let inspected = inspected.map_err(|error| {
-            not_accepted(failure_kind(error.kind), format!("{file_name}: {}", error.message))
-        })?;
+        let inspected = inspected.map_err(|error| not_accepted(failure_kind(error.kind), error.message))?;
         let content_hash = files::hexadecimal(&sink.hasher.finalize());
         Ok(Received { incoming: sink.incoming, file_name, file_size: sink.length, content_hash, inspected })
     }

@@ -259,7 +259,7 @@ impl Tools {
             let bytes = files.read(&upload)?;
             let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
                 .map_err(|error| {
-                (FailureKind::Undecodable, format!("cannot decode {}: {}", upload.file_name, error.message))
+                (FailureKind::Undecodable, format!("{}: {}", upload.file_name, error.message))
             })?;
             let thumbnail = match prepared.thumbnail {
                 None => had,

@@ -2,11 +2,13 @@
 
 use std::{fs::File, io::BufReader, path::Path};
 
-pub(crate) fn run(data_dir: &Path, file: &Path) -> Result<(), String> {
+use mediamill_actors::config::Config;
+
+pub(crate) fn run(config: &Config, file: &Path) -> Result<(), String> {
     let dump = File::open(file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
-    let lines = super::open(data_dir)?
+    let lines = super::open(config)?
         .restore(BufReader::new(dump))
         .map_err(|error| format!("cannot restore {}: {error}", file.display()))?;
-    println!("restored {lines} entries into {}", data_dir.display());
+    println!("restored {lines} entries into {}", config.store.data_dir.display());
     Ok(())
 }

@@ -94,6 +94,12 @@ impl Queue {
         }
     }
 
+    /// What waits of one owner, batch by batch.
+    pub(super) fn uploads_of(&self, owner: &Owner) -> impl Iterator<Item = (BatchId, UploadId)> {
+        let batches = self.owners.get(owner).into_iter().flat_map(BTreeMap::values);
+        batches.flat_map(|it| it.positions.values().map(|upload| (it.batch, *upload)))
+    }
+
     /// Owners with something that waits.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Owner> {
         self.owners.keys()

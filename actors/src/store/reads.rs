@@ -176,6 +176,13 @@ impl Store {
         upload.filter(|upload| upload.owner == owner).ok_or(Error::NotFound("upload"))
     }
 
+    /// Uploads of an owner that wait or are in flight, each with its batch. What rests outside the scope of a recovery is not among them.
+    pub fn taken_up(&self, owner: &Owner) -> Vec<(BatchId, UploadId)> {
+        let state = self.inner.state.lock();
+        let active = state.active.values().map(|it| &it.upload).filter(|it| it.owner == *owner);
+        state.queue.uploads_of(owner).chain(active.map(|it| (it.batch_id, it.id))).collect()
+    }
+
     /// Which of these uploads have a record.
     ///
     /// # Errors

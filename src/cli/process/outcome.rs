@@ -1,0 +1,117 @@
+//! What became of one file, as `--json` prints it and the summary counts it.
+
+use std::path::{Path, PathBuf};
+
+use mediamill_actors::{
+    analysis::Object,
+    files::Files,
+    media::Facts,
+    upload::{Failure, Status, Thumbnail, Upload},
+};
+use serde::Serialize;
+
+/// One line of `--json`.
+#[derive(Debug, Serialize)]
+pub(super) struct Outcome {
+    /// The file; bytes that are no text are replaced.
+    #[serde(serialize_with = "lossy")]
+    pub(super) path: PathBuf,
+    pub(super) status: OutcomeStatus,
+    /// An earlier run had done it.
+    pub(super) skipped: bool,
+    description: Option<String>,
+    objects: Vec<Object>,
+    facts: Option<Facts>,
+    audit_score: Option<u8>,
+    pub(super) needs_review: bool,
+    /// Absolute.
+    #[serde(serialize_with = "lossy_or_null")]
+    thumbnail: Option<PathBuf>,
+    /// Why there is no thumbnail though the file was worked on.
+    thumbnail_failure: Option<String>,
+    pub(super) failure: Option<Vec<Failure>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OutcomeStatus {
+    Completed,
+    Failed,
+    Refused,
+    Cancelled,
+    Pending,
+}
+
+impl Outcome {
+    /// What became of an upload. `at` is where its bytes were found, if that is not where the record says.
+    pub(super) fn of(upload: &Upload, files: &Files, at: Option<&Path>, skipped: bool) -> Self {
+        let path = at.or(upload.place()).map_or_else(|| PathBuf::from(&upload.file_name), Path::to_owned);
+        let (thumbnail, thumbnail_failure) = match &upload.thumbnail {
+            Thumbnail::Made => (Some(files.thumbnail(upload.id)), None),
+            Thumbnail::Pending => (None, None),
+            Thumbnail::Failed(message) => (None, Some(message.clone())),
+        };
+        let description = upload.description.as_ref();
+        Self {
+            path,
+            status: match upload.status {
+                Status::Completed => OutcomeStatus::Completed,
+                Status::Failed => OutcomeStatus::Failed,
+                Status::Cancelled => OutcomeStatus::Cancelled,
+                Status::Pending | Status::Analyzing | Status::Embedding => OutcomeStatus::Pending,
+            },
+            skipped,
+            description: description.map(|it| it.text.clone()),
+            objects: upload.objects.clone(),
+            facts: upload.facts.clone(),
+            audit_score: description.map(|it| it.audit_score),
+            needs_review: description.is_some_and(|it| it.needs_review),
+            thumbnail,
+            thumbnail_failure,
+            failure: (!upload.failures.is_empty()).then(|| upload.failures.clone()),
+        }
+    }
+
+    /// A file that was never accepted.
+    pub(super) fn refused(path: PathBuf, failure: Failure) -> Self {
+        Self { status: OutcomeStatus::Refused, failure: Some(vec![failure]), ..Self::pending(path) }
+    }
+
+    /// A file that was not reached.
+    pub(super) fn pending(path: PathBuf) -> Self {
+        Self {
+            path,
+            status: OutcomeStatus::Pending,
+            skipped: false,
+            description: None,
+            objects: Vec::new(),
+            facts: None,
+            audit_score: None,
+            needs_review: false,
+            thumbnail: None,
+            thumbnail_failure: None,
+            failure: None,
+        }
+    }
+
+    /// Why it went wrong, in one sentence.
+    pub(super) fn reason(&self) -> &str {
+        self.failure.as_ref().and_then(|all| all.last()).map_or("", |failure| failure.message.as_str())
+    }
+
+    /// Its description on one line.
+    pub(super) fn text(&self) -> &str {
+        self.description.as_deref().unwrap_or_default()
+    }
+}
+
+fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+fn lossy_or_null<S: serde::Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => lossy(path, serializer),
+        None => serializer.serialize_none(),
+    }
+}

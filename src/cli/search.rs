@@ -1,0 +1,68 @@
+//! `mediamill search`: what was described, found again by words.
+
+use std::io::{self, Write as _};
+
+use mediamill_actors::{
+    analysis::{ProviderError, builtin},
+    config::{Config, ProviderKind},
+    id::Owner,
+    pipeline,
+};
+use serde::Serialize;
+
+/// What `search` is told.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Search {
+    /// What to look for
+    #[arg(required = true, value_name = "WORDS")]
+    words: Vec<String>,
+    /// Print at most this many
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+    /// Print one JSON object for each hit
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Hit {
+    path: String,
+    score: f32,
+    description: String,
+}
+
+impl Search {
+    pub(crate) async fn run(self, config: &Config) -> Result<(), String> {
+        super::must_exist(config)?;
+        let store = super::open(config)?;
+        let provider = pipeline::connect(config).map_err(|error| error.to_string())?;
+        let embedded = provider.embed(self.words.join(" ")).await;
+        let query = embedded.map_err(|error: ProviderError| error.message().to_owned())?;
+        let found = store
+            .nearest(Owner::local(), provider.identity(), query, self.limit.into())
+            .await
+            .map_err(|error| error.to_string())?;
+        let mut out = io::stdout().lock();
+        if !self.json && found.is_empty() {
+            eprintln!("mediamill: nothing is found that this provider embedded; process some pictures first");
+        }
+        for (upload, score) in found {
+            let path =
+                upload.place().map_or(upload.file_name.clone(), |it| it.to_string_lossy().into_owned());
+            let description = upload.description.map(|it| it.text).unwrap_or_default();
+            let line = if self.json {
+                serde_json::to_string(&Hit { path, score, description }).map_err(|error| error.to_string())?
+            } else {
+                format!("{score:.2} {path}\n     {description}")
+            };
+            if writeln!(out, "{line}").is_err() {
+                // Whoever read is gone.
+                return Ok(());
+            }
+        }
+        if !self.json && config.provider.kind == ProviderKind::Builtin {
+            eprintln!("mediamill: {}", builtin::NOTICE);
+        }
+        Ok(())
+    }
+}
