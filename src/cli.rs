@@ -1,5 +1,6 @@
 //! The command line: one file for each command.
 
+mod check;
 mod dump;
 mod process;
 mod restore;
@@ -33,6 +34,8 @@ enum Command {
     Process(process::Process),
     /// Finds what was described by words.
     Search(search::Search),
+    /// Says what configuration, disk, store, provider and decoders are like, and how to fix what is not right. Resumes nothing.
+    Check,
     /// Prints the store as text: one JSON object a line. Changes nothing.
     Dump,
     /// Fills an empty store with a dump.
@@ -54,6 +57,7 @@ impl Arguments {
         match self.command {
             Command::Process(process) => process.run(config, bars).await,
             Command::Search(search) => search.run(&config).await.map(|()| 0),
+            Command::Check => Ok(check::run(&config).await),
             Command::Dump => dump::run(&config).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config, &file).map(|()| 0),
         }

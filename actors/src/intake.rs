@@ -82,7 +82,7 @@ impl Intake {
     /// # Errors
     /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with room: writing will tell.
     pub fn check_disk(&self) -> Result<(), Error> {
-        match fs4::available_space(self.store.data_dir()) {
+        match free_bytes(self.store.data_dir()) {
             Ok(free) if free < self.min_free_bytes => {
                 Err(Error::DiskFull { free_mb: free >> 20, needed_mb: self.min_free_bytes >> 20 })
             }
@@ -186,6 +186,14 @@ impl Intake {
             && upload.is_described_by(identity, audit::VERSION)
             && (upload.thumbnail != Thumbnail::Made || self.files.thumbnail(upload.id).exists())
     }
+}
+
+/// Free space on the disk of a folder, in bytes, for users without special rights.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    fs4::available_space(folder)
 }
 
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {

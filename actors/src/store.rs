@@ -11,6 +11,7 @@ mod opening;
 mod queue;
 mod reads;
 mod vectors;
+mod verification;
 mod writes;
 
 use std::{
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 pub use self::{
     draft::Active,
     reads::{Change, Cursor, LogPage},
+    verification::Verification,
     writes::Ended,
 };
 use self::{

@@ -1,0 +1,243 @@
+//! Holds the trees against each other: what is derived must follow from the upload records, and events must have no gap.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{
+    Inner, PlaceEntry, Store,
+    draft::{Active, Change, Work},
+    keys::{self, Tree},
+    reads,
+    writes::Hashed,
+};
+use crate::{
+    batch::{Batch, Counts},
+    error::Error,
+    event::Event,
+    id::{BatchId, Owner, UploadId},
+    upload::{Status, Upload},
+};
+
+/// Faults that are described; more are only counted.
+const MOST_FAULTS: usize = 100;
+
+/// What a verification found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// How many batches there are.
+    pub batches: u64,
+    /// How many uploads stand where, in the order of [`Status`]'s names.
+    pub uploads: BTreeMap<&'static str, u64>,
+    /// Events that are kept.
+    pub events: u64,
+    /// Uploads whose thumbnail is on record as made.
+    pub thumbnails: Vec<UploadId>,
+    /// What does not fit, the first hundred, each in one sentence.
+    pub faults: Vec<String>,
+    /// How many faults there are.
+    pub fault_count: u64,
+}
+
+impl Verification {
+    fn fault(&mut self, sentence: impl FnOnce() -> String) {
+        self.fault_count += 1;
+        if self.faults.len() < MOST_FAULTS {
+            self.faults.push(sentence());
+        }
+    }
+}
+
+impl Store {
+    /// Reads the whole store and holds its trees against each other. Writers wait meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if something cannot be read at all.
+    pub async fn verify(&self) -> Result<Verification, Error> {
+        self.read(|inner| {
+            let mut found = Verification::default();
+            let uploads = inner.verify_uploads(&mut found)?;
+            inner.verify_indexes(&uploads, &mut found)?;
+            inner.verify_events(&mut found)?;
+            Ok(found)
+        })
+        .await
+    }
+}
+
+/// What the indexes are held against.
+struct Known {
+    batch: BatchId,
+    position: u32,
+    status: Status,
+    embedded: bool,
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|error| format!("a record does not make sense: {error}"))
+}
+
+impl Inner {
+    /// Records and the counts of their batches.
+    fn verify_uploads(&self, found: &mut Verification) -> Result<HashMap<UploadId, Known>, String> {
+        let mut uploads = HashMap::new();
+        let mut counts: HashMap<BatchId, Counts> = HashMap::new();
+        for entry in self.tree(Tree::Uploads).iter() {
+            let (key, _) = entry.map_err(text)?;
+            if key.len() != 20 {
+                continue;
+            }
+            let Some(upload): Option<Upload> = reads::upload_at(self.tree(Tree::Uploads), &key)? else {
+                continue;
+            };
+            if keys::upload(upload.batch_id, upload.position) != key[..] {
+                found.fault(|| format!("upload {} stands under another key than its own", upload.id));
+            }
+            counts.entry(upload.batch_id).or_default().add(&upload);
+            *found.uploads.entry(upload.status.as_str()).or_default() += 1;
+            if upload.thumbnail == crate::upload::Thumbnail::Made {
+                found.thumbnails.push(upload.id);
+            }
+            let known = Known {
+                batch: upload.batch_id,
+                position: upload.position,
+                status: upload.status,
+                embedded: upload.embedded_by.is_some(),
+            };
+            if uploads.insert(upload.id, known).is_some() {
+                found.fault(|| format!("upload {} has two records", upload.id));
+            }
+        }
+        for entry in self.tree(Tree::Batches).iter() {
+            let batch: Batch = json(&entry.map_err(text)?.1)?;
+            found.batches += 1;
+            let counted = counts.remove(&batch.id).unwrap_or_default();
+            if counted != batch.counts {
+                found.fault(|| {
+                    format!("batch {} says {:?}, but its uploads say {counted:?}", batch.id, batch.counts)
+                });
+            }
+            let ended = batch.counts.unfinished() == 0;
+            if ended != (batch.ended_run == batch.run) {
+                found.fault(|| {
+                    format!("batch {} ended without its end being told, or the other way", batch.id)
+                });
+            }
+        }
+        for batch in counts.into_keys() {
+            found.fault(|| format!("there are uploads of batch {batch}, but no record of it"));
+        }
+        Ok(uploads)
+    }
+
+    /// Trees that follow from the records.
+    fn verify_indexes(
+        &self,
+        uploads: &HashMap<UploadId, Known>,
+        found: &mut Verification,
+    ) -> Result<(), String> {
+        let mut named = 0;
+        for entry in self.tree(Tree::UploadIds).iter() {
+            let (id, key) = entry.map_err(text)?;
+            let id = upload_id(&id)?;
+            named += 1;
+            if !uploads.get(&id).is_some_and(|it| keys::upload(it.batch, it.position) == key[..]) {
+                found.fault(|| format!("the name {id} leads to no upload"));
+            }
+        }
+        if named != uploads.len() {
+            found.fault(|| format!("{} uploads have {named} names", uploads.len()));
+        }
+        let mut waiting = HashSet::new();
+        for entry in self.tree(Tree::Work).iter() {
+            let work: Work = json(&entry.map_err(text)?.1)?;
+            waiting.insert(work.upload_id);
+        }
+        let mut active = HashSet::new();
+        for entry in self.tree(Tree::Active).iter() {
+            let (id, value) = entry.map_err(text)?;
+            let _: Active = json(&value)?;
+            active.insert(upload_id(&id)?);
+        }
+        let mut embedded = HashSet::new();
+        for key in self.tree(Tree::Embeddings).iter().keys() {
+            let key = key.map_err(text)?;
+            // Owner and space, then the upload and the number of the piece.
+            let id = key.len().checked_sub(17).and_then(|at| key.get(at..at + 16));
+            embedded.insert(upload_id(id.unwrap_or_default())?);
+        }
+        for (id, known) in uploads {
+            let status = known.status.as_str();
+            if (known.status == Status::Pending) != waiting.remove(id) {
+                found.fault(|| {
+                    format!("upload {id} is {status}, which does not fit whether it waits for work")
+                });
+            }
+            if known.status.is_active() != active.remove(id) {
+                found
+                    .fault(|| format!("upload {id} is {status}, which does not fit whether it is in flight"));
+            }
+            if known.embedded != embedded.remove(id) {
+                found
+                    .fault(|| format!("upload {id} is {status}, which does not fit whether it has a vector"));
+            }
+        }
+        for id in waiting.iter().chain(&active).chain(&embedded) {
+            found.fault(|| format!("something is kept of upload {id}, which has no record"));
+        }
+        for entry in self.tree(Tree::Hashes).iter() {
+            let hashed: Hashed = json(&entry.map_err(text)?.1)?;
+            if !uploads.contains_key(&hashed.upload_id) {
+                found
+                    .fault(|| format!("a content leads to upload {}, which has no record", hashed.upload_id));
+            }
+        }
+        for entry in self.tree(Tree::Places).iter() {
+            let place: PlaceEntry = json(&entry.map_err(text)?.1)?;
+            if !uploads.contains_key(&place.upload_id) {
+                found.fault(|| format!("a path leads to upload {}, which has no record", place.upload_id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Events of each owner without a gap, and each one among the changes.
+    fn verify_events(&self, found: &mut Verification) -> Result<(), String> {
+        let mut newest: HashMap<Vec<u8>, u64> = HashMap::new();
+        for entry in self.tree(Tree::Events).iter() {
+            let (key, value) = entry.map_err(text)?;
+            let event: Event = json(&value)?;
+            found.events += 1;
+            let owner = key[..key.len().saturating_sub(8)].to_vec();
+            if let Some(before) = newest.insert(owner, event.seq)
+                && event.seq != before + 1
+            {
+                found.fault(|| format!("event {} of an owner is followed by {}", before, event.seq));
+            }
+        }
+        let mut before: Option<u64> = None;
+        for entry in self.tree(Tree::Changes).iter() {
+            let (key, value) = entry.map_err(text)?;
+            let Change { owner, seq }: Change = json(&value)?;
+            let number = keys::trailing_number(&key).unwrap_or_default();
+            if before.is_some_and(|before| number <= before) {
+                found.fault(|| format!("change {number} is out of order"));
+            }
+            before = Some(number);
+            if !self.tree(Tree::Events).contains_key(keys::event(&owner, seq)).map_err(text)? {
+                found.fault(|| missing_event(&owner, seq, number));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn missing_event(owner: &Owner, seq: u64, change: u64) -> String {
+    format!("change {change} is event {seq} of {owner}, which is not there")
+}
+
+fn upload_id(bytes: &[u8]) -> Result<UploadId, String> {
+    bytes.first_chunk::<16>().map(|id| UploadId::from_bytes(*id)).ok_or_else(|| "a key makes no sense".into())
+}
