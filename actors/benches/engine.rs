@@ -1,0 +1,238 @@
+//! What the engine itself costs, with a provider that costs nothing and tiny pictures. Every figure is for durable work.
+//!
+//! ```text
+//! cargo bench -p mediamill-actors --bench engine                     all of it
+//! cargo bench -p mediamill-actors --bench engine -- bookkeeping      uploads a second, CPU and memory for each
+//! cargo bench -p mediamill-actors --bench engine -- size             2,000 uploads in stores of 1,000 and of 100,000, interleaved
+//! cargo bench -p mediamill-actors --bench engine -- busy             how busy a provider of 200 ms with one permit is, with 12 MP pictures
+//! cargo bench -p mediamill-actors --bench engine -- ready            time to start with 100,000 unfinished uploads
+//! ```
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::future::BoxFuture;
+use mediamill_actors::{
+    analysis::{DescribeRequest, Described, Identity, Provider, ProviderError},
+    batch_supervisor::SubmitBatch,
+    config::Config,
+    id::Owner,
+    intake::Source,
+    pipeline::{Options, Pipeline},
+};
+
+fn main() {
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let wants = |name: &str| wanted.is_empty() || wanted.iter().any(|it| it == name);
+    let system = actix_rt::System::new();
+    if wants("bookkeeping") {
+        system.block_on(bookkeeping());
+    }
+    if wants("size") {
+        system.block_on(size());
+    }
+    if wants("busy") {
+        system.block_on(busy());
+    }
+    if wants("ready") {
+        system.block_on(ready());
+    }
+}
+
+/// Answers after a while, and counts the time in which it was asked.
+#[derive(Default)]
+struct Scripted {
+    takes: Duration,
+    busy_us: AtomicU64,
+}
+
+impl Provider for Scripted {
+    fn identity(&self) -> Identity {
+        serde_json::from_value(serde_json::json!({
+            "provider": "scripted", "vision_model": "s", "embedding_model": "s", "dimensions": 512, "prompt_version": 1
+        }))
+        .expect("an identity")
+    }
+
+    fn describe(&self, _: Arc<DescribeRequest>) -> BoxFuture<'_, Result<Described, ProviderError>> {
+        Box::pin(async {
+            let started = Instant::now();
+            if !self.takes.is_zero() {
+                actix_rt::time::sleep(self.takes).await;
+            }
+            self.busy_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
+            let text =
+                "The picture is a plain one, and it was made to see what the engine itself costs.".into();
+            Ok(Described { text, objects: Vec::new() })
+        })
+    }
+
+    fn embed(&self, _: String) -> BoxFuture<'_, Result<Vec<f32>, ProviderError>> {
+        Box::pin(async { Ok(vec![0.5; 512]) })
+    }
+
+    fn probe(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    config: Config,
+    provider: Arc<Scripted>,
+    names: u64,
+}
+
+impl World {
+    fn new(takes: Duration, picture: (u32, u32), workers: u32) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut config = Config::default();
+        config.store.data_dir = folder.path().join("data");
+        config.limits.min_free_disk_mb = 0;
+        config.workers.concurrency = std::num::NonZeroU32::new(workers);
+        let pixels = image::RgbImage::from_fn(picture.0, picture.1, |x, y| {
+            image::Rgb([(x / 7) as u8, (y / 5) as u8, ((x + y) / 3) as u8])
+        });
+        pixels.save(folder.path().join("picture.jpg")).expect("written");
+        Self { folder, config, provider: Arc::new(Scripted { takes, ..Scripted::default() }), names: 0 }
+    }
+
+    async fn start(&self) -> Pipeline {
+        let provider: Arc<dyn Provider> = self.provider.clone();
+        let options = Options { provider: Some(provider), ..Options::default() };
+        Pipeline::start_with(self.config.clone(), options).await.expect("it starts")
+    }
+
+    /// New names of the one picture.
+    fn files(&mut self, count: u64) -> Vec<PathBuf> {
+        let from = self.names;
+        self.names += count;
+        (from..self.names)
+            .map(|n| {
+                let folder = self.folder.path().join(format!("{}", n / 1000));
+                std::fs::create_dir_all(&folder).expect("a folder");
+                let name = folder.join(format!("{n}.jpg"));
+                std::fs::hard_link(self.folder.path().join("picture.jpg"), &name).expect("a name");
+                name
+            })
+            .collect()
+    }
+
+    async fn submit(&mut self, pipeline: &Pipeline, count: u64) {
+        for files in self.files(count).chunks(500) {
+            let files = files.iter().cloned().map(Source::InPlace).collect();
+            let submit = SubmitBatch { owner: Owner::local(), files, anew: true };
+            pipeline.supervisor.send(submit).await.expect("alive").expect("taken");
+        }
+    }
+}
+
+async fn idle(pipeline: &Pipeline) {
+    let mut changes = pipeline.store().watch();
+    while pipeline.store().load() != (0, 0) {
+        changes.changed().await.expect("open");
+    }
+}
+
+/// CPU time of this process, and its resident memory.
+fn usage() -> (Duration, u64) {
+    let read = |name: &str| std::fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
+    let stat = read("stat");
+    let fields: Vec<u64> =
+        stat.rsplit(") ").next().unwrap_or_default().split(' ').filter_map(|it| it.parse().ok()).collect();
+    // Fields 14 and 15 of the file, in ticks of 10 ms; the state, which is no number, is left out here.
+    let ticks = fields.get(10).copied().unwrap_or_default() + fields.get(11).copied().unwrap_or_default();
+    let pages: u64 = read("statm").split(' ').nth(1).and_then(|it| it.parse().ok()).unwrap_or_default();
+    (Duration::from_millis(ticks * 10), pages * 4096)
+}
+
+async fn bookkeeping() {
+    for workers in [4, 8, 16, 32, 64] {
+        let mut world = World::new(Duration::ZERO, (32, 24), workers);
+        let pipeline = world.start().await;
+        world.submit(&pipeline, 1000).await;
+        idle(&pipeline).await;
+        let (cpu, memory) = usage();
+        let started = Instant::now();
+        let uploads = 10_000;
+        world.submit(&pipeline, uploads).await;
+        let submitted = started.elapsed();
+        idle(&pipeline).await;
+        let (took, after) = (started.elapsed(), usage());
+        println!(
+            "bookkeeping, {workers} workers: {uploads} uploads in {:.2} s (submitted after {:.2} s), {:.0} a second, {:.3} ms CPU each, \
+             memory {} to {} MiB",
+            took.as_secs_f64(),
+            submitted.as_secs_f64(),
+            uploads as f64 / took.as_secs_f64(),
+            (after.0 - cpu).as_secs_f64() * 1000.0 / uploads as f64,
+            memory >> 20,
+            after.1 >> 20
+        );
+        pipeline.stop(Duration::ZERO).await;
+    }
+}
+
+async fn size() {
+    let mut worlds = Vec::new();
+    for uploads in [1000, 100_000] {
+        let mut world = World::new(Duration::ZERO, (32, 24), 16);
+        let pipeline = world.start().await;
+        world.submit(&pipeline, uploads).await;
+        idle(&pipeline).await;
+        worlds.push((uploads, world, pipeline, Vec::new()));
+    }
+    for _ in 0..7 {
+        for (_, world, pipeline, times) in &mut worlds {
+            let started = Instant::now();
+            world.submit(pipeline, 2000).await;
+            idle(pipeline).await;
+            times.push(started.elapsed());
+        }
+    }
+    let mut medians = Vec::new();
+    for (uploads, _, pipeline, mut times) in worlds {
+        times.sort();
+        let median = times[times.len() / 2].as_secs_f64();
+        println!("size: 2000 uploads in a store of {uploads}: {median:.3} s (median of {})", times.len());
+        medians.push(median);
+        pipeline.stop(Duration::ZERO).await;
+    }
+    println!("size: large to small {:.2}", medians[1] / medians[0]);
+}
+
+async fn busy() {
+    let mut world = World::new(Duration::from_millis(200), (4000, 3000), 0);
+    world.config.provider.vision_concurrency = std::num::NonZeroU32::new(1);
+    let pipeline = world.start().await;
+    let started = Instant::now();
+    world.submit(&pipeline, 100).await;
+    idle(&pipeline).await;
+    let took = started.elapsed();
+    let busy = Duration::from_micros(world.provider.busy_us.load(Ordering::Relaxed));
+    println!(
+        "busy: 100 pictures of 12 MP in {:.1} s, the provider was busy {:.1} % of that",
+        took.as_secs_f64(),
+        busy.as_secs_f64() / took.as_secs_f64() * 100.0
+    );
+    pipeline.stop(Duration::ZERO).await;
+}
+
+async fn ready() {
+    // One call that never ends holds everything up.
+    let mut world = World::new(Duration::from_secs(100_000), (32, 24), 2);
+    let pipeline = world.start().await;
+    world.submit(&pipeline, 100_000).await;
+    pipeline.stop(Duration::ZERO).await;
+    let started = Instant::now();
+    let pipeline = world.start().await;
+    println!("ready: {:.2} s with {:?}", started.elapsed().as_secs_f64(), pipeline.recovered);
+    pipeline.stop(Duration::ZERO).await;
+}
