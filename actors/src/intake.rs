@@ -64,6 +64,18 @@ pub(crate) enum Look {
     Decided(Admission),
 }
 
+/// What a look at a file in place gave.
+enum Looked {
+    New(Box<NewUpload>),
+    Decided(Admission),
+    /// The bytes are known from another path, which may be gone.
+    Elsewhere {
+        upload: Box<Upload>,
+        place: Place,
+        gone: bool,
+    },
+}
+
 impl Intake {
     /// A door before `store`, which refuses everything while less than `min_free_bytes` are free on its disk.
     pub fn new(
@@ -105,32 +117,53 @@ impl Intake {
     }
 
     /// Looks at one file. With `anew`, what was done before is done again.
-    pub(crate) async fn look(&self, owner: &Owner, source: Source, anew: bool) -> Result<Look, Error> {
+    pub(crate) async fn look(
+        self: &Arc<Self>,
+        owner: &Owner,
+        source: Source,
+        anew: bool,
+    ) -> Result<Look, Error> {
         match source {
             Source::Received(received) => Ok(Look::New(Box::new(received.upload()), Some(received))),
             Source::InPlace(path) => self.look_in_place(owner, path, anew).await,
         }
     }
 
-    async fn look_in_place(&self, owner: &Owner, path: PathBuf, anew: bool) -> Result<Look, Error> {
-        let decided = |admission| Ok(Look::Decided(admission));
+    async fn look_in_place(
+        self: &Arc<Self>,
+        owner: &Owner,
+        path: PathBuf,
+        anew: bool,
+    ) -> Result<Look, Error> {
+        let (intake, owner) = (Arc::clone(self), owner.clone());
+        let looked = tokio::task::spawn_blocking(move || intake.look_now(&owner, path, anew)).await;
+        let looked = looked.map_err(|_| Error::Store("looking at a file panicked".into()))?;
+        match looked? {
+            Looked::New(new) => Ok(Look::New(new, None)),
+            Looked::Decided(admission) => Ok(Look::Decided(admission)),
+            Looked::Elsewhere { upload, place, gone } => {
+                if let Err(error) = self.store.note_place(upload.id, place, gone).await {
+                    log::warn!("upload {}: cannot note that it is also at another path: {error}", upload.id);
+                }
+                Ok(Look::Decided(Admission::Done(upload)))
+            }
+        }
+    }
+
+    /// All that blocks, in one job.
+    fn look_now(&self, owner: &Owner, path: PathBuf, anew: bool) -> Result<Looked, Error> {
+        let decided = |admission| Ok(Looked::Decided(admission));
         let path = match std::path::absolute(&path) {
             Ok(path) => path,
             Err(error) => return decided(unreadable(&path, &error)),
         };
-        let place = match blocking({
-            let path = path.clone();
-            move || place_of(path)
-        })
-        .await?
-        {
+        let place = match place_of(path.clone()) {
             Ok(place) => place,
             Err(refused) => return decided(refused),
         };
         let identity = self.gate.identity();
-        let known = self.store.at_place(owner.clone(), place.clone()).await?;
         let mut replaces = None;
-        if let Some((upload, same)) = known {
+        if let Some((upload, same)) = self.store.at_place(owner, &place)? {
             if same && !anew {
                 if self.is_done(&upload, &identity) {
                     return decided(Admission::Done(Box::new(upload)));
@@ -142,31 +175,22 @@ impl Intake {
             // A file that took the place of one that moved away is another upload.
             replaces = (upload.place() == Some(path.as_path())).then_some(upload.id);
         }
-        let (limits, vision) = (self.limits.clone(), self.vision.clone());
-        let looked = blocking({
-            let path = path.clone();
-            move || inspect(&path, &limits, &vision)
-        })
-        .await?;
-        let (inspected, content_hash, file_size) = match looked {
+        let (inspected, content_hash, file_size) = match inspect(&path, &self.limits, &self.vision) {
             Ok(looked) => looked,
             Err(refused) => return decided(refused),
         };
-        if !anew && let Some(upload) = self.store.with_content(owner.clone(), content_hash.clone()).await? {
+        if !anew && let Some(upload) = self.store.with_content(owner, &content_hash)? {
+            let gone = upload.place().is_some_and(|old| old != path && !old.exists());
             if self.is_done(&upload, &identity) {
-                let gone = upload.place().is_some_and(|old| old != path && !old.exists());
-                if let Err(error) = self.store.note_place(upload.id, place, gone).await {
-                    log::warn!("upload {}: cannot note that it is also at another path: {error}", upload.id);
-                }
-                return decided(Admission::Done(Box::new(upload)));
+                return Ok(Looked::Elsewhere { upload: Box::new(upload), place, gone });
             }
             // The same bytes at a path that is gone: the new upload stands for both.
-            if replaces.is_none() && upload.place().is_some_and(|old| !old.exists()) {
+            if replaces.is_none() && gone {
                 replaces = Some(upload.id);
             }
         }
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let new = NewUpload {
+        Ok(Looked::New(Box::new(NewUpload {
             id: UploadId::generate(),
             file: FileRef::InPlace(PlacePath::new(path)),
             file_name,
@@ -176,8 +200,7 @@ impl Intake {
             decode_bytes: inspected.decode_bytes,
             place: Some(place),
             replaces,
-        };
-        Ok(Look::New(Box::new(new), None))
+        })))
     }
 
     /// Whether nothing would come out differently, and everything is still there.
@@ -194,10 +217,6 @@ impl Intake {
 /// Whatever the disk says.
 pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     fs4::available_space(folder)
-}
-
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(job).await.map_err(|_| Error::Store("looking at a file panicked".into()))
 }
 
 /// What a path looks like; only files are taken, so that a pipe or a device cannot hold the door up.
@@ -224,7 +243,7 @@ fn inspect(
     let failed = |error: &io::Error| unreadable(path, error);
     let file = File::open(path).map_err(|error| failed(&error))?;
     let length = file.metadata().map_err(|error| failed(&error))?.len();
-    let mut reader = BufReader::with_capacity(1 << 16, file);
+    let mut reader = BufReader::new(file);
     let inspected =
         media::inspect(&mut reader, length, limits, vision).map_err(|error| match error.kind {
             ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, error.message)),
@@ -232,7 +251,7 @@ fn inspect(
         })?;
     let mut file = reader.into_inner();
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
+    let mut buffer = vec![0; (length as usize + 1).min(1 << 18)];
     let mut read = 0;
     io::Seek::rewind(&mut file).map_err(|error| failed(&error))?;
     loop {

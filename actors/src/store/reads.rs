@@ -53,10 +53,7 @@ impl Store {
         read: impl FnOnce(&Inner) -> Read<T> + Send + 'static,
     ) -> Result<T, Error> {
         let inner = Arc::clone(&self.inner);
-        let job = move || {
-            let _on_disk = inner.reading.read();
-            read(&inner)
-        };
+        let job = move || inner.read_now(read);
         match tokio::task::spawn_blocking(job).await {
             Ok(result) => result.map_err(Error::Store),
             Err(_) => Err(Error::Store("a page of the store does not make sense".into())),
@@ -222,33 +219,33 @@ impl Store {
         .await
     }
 
-    /// Which upload a path stands for, and whether size and time are as they were then.
+    /// Which upload a path stands for, and whether size and time are as they were then. Blocks: to be called in a blocking job.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn at_place(&self, owner: Owner, place: Place) -> Result<Option<(Upload, bool)>, Error> {
-        self.read(move |inner| {
-            let Some(value) = inner.get(Tree::Places, &keys::digest(&owner, &place.key()))? else {
+    pub fn at_place(&self, owner: &Owner, place: &Place) -> Result<Option<(Upload, bool)>, Error> {
+        let find = |inner: &Inner| {
+            let Some(value) = inner.get(Tree::Places, &keys::digest(owner, &place.key()))? else {
                 return Ok(None);
             };
             let entry: PlaceEntry = decode(&value)?;
             let same = entry.size == place.size && entry.modified_ns == place.modified_ns.to_string();
             Ok(inner.upload(entry.upload_id)?.map(|upload| (upload, same)))
-        })
-        .await
+        };
+        self.inner.read_now(find).map_err(Error::Store)
     }
 
-    /// A completed upload with these bytes.
+    /// A completed upload with these bytes. Blocks: to be called in a blocking job.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn with_content(&self, owner: Owner, content_hash: String) -> Result<Option<Upload>, Error> {
-        self.read(move |inner| {
-            let Some(hash) = keys::unhex(&content_hash) else { return Ok(None) };
-            let Some(value) = inner.get(Tree::Hashes, &keys::digest(&owner, &hash))? else { return Ok(None) };
+    pub fn with_content(&self, owner: &Owner, content_hash: &str) -> Result<Option<Upload>, Error> {
+        let find = |inner: &Inner| {
+            let Some(hash) = keys::unhex(content_hash) else { return Ok(None) };
+            let Some(value) = inner.get(Tree::Hashes, &keys::digest(owner, &hash))? else { return Ok(None) };
             inner.upload(decode::<Hashed>(&value)?.upload_id)
-        })
-        .await
+        };
+        self.inner.read_now(find).map_err(Error::Store)
     }
 
     /// Uploads of an owner whose vectors lie nearest to `query`, among those that `by` embedded.
@@ -332,6 +329,12 @@ impl Store {
 }
 
 impl Inner {
+    /// Reads what is on disk.
+    fn read_now<T>(&self, read: impl FnOnce(&Self) -> Read<T>) -> Read<T> {
+        let _on_disk = self.reading.read();
+        read(self)
+    }
+
     pub(super) fn tree(&self, tree: Tree) -> &sled::Tree {
         &self.trees[tree as usize]
     }
