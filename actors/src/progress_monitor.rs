@@ -1,0 +1,315 @@
+//! Ticks: reads what changed in the store since the last tick and the uploads in flight, and forwards it as messages to the Publisher.
+//! It also answers what is asked about batches and uploads.
+//!
+//! It reads nothing for owners that nobody listens to.
+
+use std::{io::Write, sync::Arc};
+
+use actix::prelude::*;
+use tokio::sync::watch;
+
+use crate::{
+    analysis::{Identity, ProviderState},
+    batch::Batch,
+    config,
+    error::Error,
+    id::{BatchId, Owner, UploadId},
+    lifeline::Lifeline,
+    provider_gate::{CallError, ProviderGate},
+    publisher::{Forward, Listeners},
+    store::Store,
+    upload::Upload,
+    wire,
+};
+
+/// Asks for a batch.
+///
+/// # Errors
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<BatchView, Error>")]
+pub struct GetBatch {
+    /// Whose batch.
+    pub owner: Owner,
+    /// Which batch.
+    pub batch: BatchId,
+}
+
+/// Asks for an upload, with the step that it is in now.
+///
+/// # Errors
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Upload, Error>")]
+pub struct GetUpload {
+    /// Whose upload.
+    pub owner: Owner,
+    /// Which upload.
+    pub upload: UploadId,
+}
+
+/// Asks for batches, newest first.
+///
+/// # Errors
+/// [`Error::Invalid`] unless `limit` is 1 to 100, [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<BatchView>, Error>")]
+pub struct ListBatches {
+    /// Whose batches.
+    pub owner: Owner,
+    /// How many are passed over.
+    pub offset: usize,
+    /// Most that come, 1 to 100.
+    pub limit: usize,
+}
+
+/// Asks for the uploads of a batch, in their order.
+///
+/// # Errors
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Invalid`] unless `limit` is 1 to 1000, [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Upload>, Error>")]
+pub struct ListUploads {
+    /// Whose batch.
+    pub owner: Owner,
+    /// Which batch.
+    pub batch: BatchId,
+    /// How many are passed over.
+    pub offset: usize,
+    /// Most that come, 1 to 1000.
+    pub limit: usize,
+}
+
+/// Asks for completed uploads whose descriptions are nearest in meaning to words, the nearest first.
+///
+/// # Errors
+/// [`Error::Invalid`] unless `query` has 1 to 1000 characters other than white space and `limit` is 1 to 100;
+/// [`Error::ProviderUnavailable`] if the words cannot be embedded; [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Vec<Found>, Error>")]
+pub struct SearchUploads {
+    /// Whose uploads.
+    pub owner: Owner,
+    /// The words.
+    pub query: String,
+    /// Most that come, 1 to 100.
+    pub limit: usize,
+}
+
+/// Asks how the engine is.
+#[derive(Debug, Message)]
+#[rtype(result = "Health")]
+pub struct GetHealth;
+
+/// Writes the whole store to a writer, between two commits, and gives the writer back. Writers of the store wait meanwhile: hand it a file
+/// or memory, never a socket.
+///
+/// # Errors
+/// [`Error::Store`] if the store cannot be read or the writer cannot be written.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<W, Error>")]
+pub struct DumpStore<W: Write + Send + 'static>(pub W);
+
+/// Forwards what is left, and stops.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// A batch, and what follows from its record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchView {
+    /// Its record.
+    pub batch: Batch,
+    /// Where it stands.
+    pub status: crate::batch::Status,
+    /// Percent of its uploads that ended, rounded down.
+    pub percent: u8,
+    /// Seconds until the last upload ends, if that can be told.
+    pub eta_seconds: Option<u64>,
+    /// What is waited for, in one sentence.
+    pub waiting: Option<String>,
+}
+
+/// An upload that was found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// The upload.
+    pub upload: Upload,
+    /// Cosine of the angle between description and query, -1 to 1.
+    pub score: f32,
+}
+
+/// How the engine is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// How the provider stands.
+    pub provider: ProviderState,
+    /// What answers there.
+    pub identity: Identity,
+    /// Uploads that wait for a worker.
+    pub waiting: usize,
+    /// Uploads in the hands of workers.
+    pub active: usize,
+    /// Subscribers of the Publisher.
+    pub subscribers: usize,
+    /// Why the store cannot be written any more, if so.
+    pub store_broken: Option<String>,
+}
+
+/// See the module.
+pub struct ProgressMonitor {
+    store: Store,
+    gate: Arc<ProviderGate>,
+    publisher: Recipient<Forward>,
+    listeners: watch::Receiver<Listeners>,
+    config: config::Monitor,
+    lifeline: Lifeline,
+}
+
+impl ProgressMonitor {
+    /// A monitor that tells `publisher` what changes for those owners that `listeners` names.
+    pub fn new(
+        store: Store,
+        gate: Arc<ProviderGate>,
+        publisher: Recipient<Forward>,
+        listeners: watch::Receiver<Listeners>,
+        config: &config::Monitor,
+        lifeline: Lifeline,
+    ) -> Self {
+        Self { store, gate, publisher, listeners, config: config.clone(), lifeline }
+    }
+}
+
+impl Actor for ProgressMonitor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, _: &mut Self::Context) {
+        let _ = (&self.publisher, &self.config);
+    }
+}
+
+impl Handler<Stop> for ProgressMonitor {
+    type Result = ();
+
+    fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) {
+        self.lifeline.release();
+        ctx.stop();
+    }
+}
+
+impl Handler<GetBatch> for ProgressMonitor {
+    type Result = ResponseFuture<Result<BatchView, Error>>;
+
+    fn handle(&mut self, GetBatch { owner, batch }: GetBatch, _: &mut Self::Context) -> Self::Result {
+        let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
+        Box::pin(async move { Ok(BatchView::of(store.batch(owner, batch).await?, &store, &gate)) })
+    }
+}
+
+impl Handler<GetUpload> for ProgressMonitor {
+    type Result = ResponseFuture<Result<Upload, Error>>;
+
+    fn handle(&mut self, GetUpload { owner, upload }: GetUpload, _: &mut Self::Context) -> Self::Result {
+        let store = self.store.clone();
+        Box::pin(async move { store.upload(owner, upload).await })
+    }
+}
+
+impl Handler<ListBatches> for ProgressMonitor {
+    type Result = ResponseFuture<Result<Vec<BatchView>, Error>>;
+
+    fn handle(&mut self, list: ListBatches, _: &mut Self::Context) -> Self::Result {
+        let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
+        Box::pin(async move {
+            within("limit", list.limit, 100)?;
+            let batches = store.batches(list.owner, list.offset, list.limit).await?;
+            Ok(batches.into_iter().map(|batch| BatchView::of(batch, &store, &gate)).collect())
+        })
+    }
+}
+
+impl Handler<ListUploads> for ProgressMonitor {
+    type Result = ResponseFuture<Result<Vec<Upload>, Error>>;
+
+    fn handle(&mut self, list: ListUploads, _: &mut Self::Context) -> Self::Result {
+        let store = self.store.clone();
+        Box::pin(async move {
+            within("limit", list.limit, 1000)?;
+            store.uploads(list.owner, list.batch, list.offset, list.limit).await
+        })
+    }
+}
+
+impl Handler<SearchUploads> for ProgressMonitor {
+    type Result = ResponseFuture<Result<Vec<Found>, Error>>;
+
+    fn handle(&mut self, search: SearchUploads, _: &mut Self::Context) -> Self::Result {
+        let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
+        Box::pin(async move {
+            within("limit", search.limit, 100)?;
+            within("the length of query", search.query.trim().chars().count(), 1000)?;
+            let vector = gate.embed(search.query).await.map_err(|error| unavailable(error, &gate))?;
+            let found = store.nearest(search.owner, gate.identity(), vector, search.limit).await?;
+            Ok(found.into_iter().map(|(upload, score)| Found { upload, score }).collect())
+        })
+    }
+}
+
+impl Handler<GetHealth> for ProgressMonitor {
+    type Result = MessageResult<GetHealth>;
+
+    fn handle(&mut self, GetHealth: GetHealth, _: &mut Self::Context) -> Self::Result {
+        let (waiting, active) = self.store.load();
+        MessageResult(Health {
+            provider: self.gate.state().borrow().clone(),
+            identity: self.gate.identity(),
+            waiting,
+            active,
+            subscribers: self.listeners.borrow().0.values().sum(),
+            store_broken: self.store.broken().map(str::to_owned),
+        })
+    }
+}
+
+impl<W: Write + Send + 'static> Handler<DumpStore<W>> for ProgressMonitor {
+    type Result = ResponseFuture<Result<W, Error>>;
+
+    fn handle(&mut self, DumpStore(writer): DumpStore<W>, _: &mut Self::Context) -> Self::Result {
+        let store = self.store.clone();
+        Box::pin(async move { store.dump(writer).await })
+    }
+}
+
+impl BatchView {
+    fn of(batch: Batch, store: &Store, gate: &ProviderGate) -> Self {
+        let now = store.clock().now();
+        let waiting =
+            wire::waiting(&batch.counts, batch.paused_at.is_some(), || gate.state().borrow().waiting());
+        Self {
+            status: batch.status(),
+            percent: batch.counts.percent(),
+            eta_seconds: batch.eta_seconds(now),
+            waiting,
+            batch,
+        }
+    }
+}
+
+fn within(what: &str, value: usize, most: usize) -> Result<(), Error> {
+    if (1..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(Error::Invalid(format!("{what} is {value}, but must be 1 to {most}")))
+    }
+}
+
+fn unavailable(error: CallError, gate: &ProviderGate) -> Error {
+    let why = match error {
+        CallError::Failed { message, .. } | CallError::WentAway { message } => message,
+        CallError::NotReady => {
+            let waiting = gate.state().borrow().waiting();
+            waiting.unwrap_or_else(|| "the provider was not reached yet; try again".into())
+        }
+    };
+    Error::ProviderUnavailable(format!("the words cannot be looked for: {why}"))
+}
