@@ -20,6 +20,7 @@ pub mod intake;
 pub mod lifeline;
 pub mod media;
 pub mod pipeline;
+pub mod progress;
 pub mod progress_monitor;
 pub mod provider_gate;
 pub mod publisher;

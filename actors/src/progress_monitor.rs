@@ -3,11 +3,17 @@
 //!
 //! It reads nothing for owners that nobody listens to.
 
-use std::{io::Write, sync::Arc};
+mod digest;
+
+use std::{io::Write, sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use tokio::sync::watch;
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
+use self::digest::Digest;
 use crate::{
     analysis::{Identity, ProviderState},
     batch::Batch,
@@ -17,7 +23,7 @@ use crate::{
     lifeline::Lifeline,
     provider_gate::{CallError, ProviderGate},
     publisher::{Forward, Listeners},
-    store::Store,
+    store::{Cursor, News, Store},
     upload::Upload,
     wire,
 };
@@ -156,6 +162,18 @@ pub struct Health {
     pub store_broken: Option<String>,
 }
 
+/// Shortest time between two nudges.
+const NUDGE_EVERY: Duration = Duration::from_millis(20);
+/// How long after a failed read the next tick comes.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Events that one tick reads at once.
+const MOST_EVENTS: usize = 256;
+
+/// Something changed in the store.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Nudge;
+
 /// See the module.
 pub struct ProgressMonitor {
     store: Store,
@@ -164,6 +182,17 @@ pub struct ProgressMonitor {
     listeners: watch::Receiver<Listeners>,
     config: config::Monitor,
     lifeline: Lifeline,
+    /// How far the store was read.
+    cursor: Cursor,
+    digest: Digest,
+    /// A tick is under way.
+    ticking: bool,
+    /// Something changed meanwhile.
+    again: bool,
+    /// After a failed read.
+    not_before: Option<Instant>,
+    /// Told when everything is forwarded.
+    stopping: Option<oneshot::Sender<()>>,
 }
 
 impl ProgressMonitor {
@@ -176,24 +205,134 @@ impl ProgressMonitor {
         config: &config::Monitor,
         lifeline: Lifeline,
     ) -> Self {
-        Self { store, gate, publisher, listeners, config: config.clone(), lifeline }
+        Self {
+            cursor: store.newest(),
+            store,
+            gate,
+            publisher,
+            listeners,
+            config: config.clone(),
+            lifeline,
+            digest: Digest::default(),
+            ticking: false,
+            again: false,
+            not_before: None,
+            stopping: None,
+        }
+    }
+
+    /// Reads what changed and, at an interval's tick, how far the uploads in flight are.
+    fn tick(&mut self, interval: bool, ctx: &mut Context<Self>) {
+        if self.ticking {
+            self.again |= !interval;
+            return;
+        }
+        if self.not_before.is_some_and(|then| Instant::now() < then) && self.stopping.is_none() {
+            return;
+        }
+        // In this order: an owner to whom somebody begins to listen later has its place in the log looked up later still.
+        let newest = self.store.newest();
+        if self.listeners.borrow().0.is_empty() {
+            self.cursor = newest;
+            self.digest.clear();
+            return self.stop_if_asked(ctx);
+        }
+        let in_flight = interval && self.store.load().1 > 0;
+        if newest == self.cursor && !in_flight {
+            return self.stop_if_asked(ctx);
+        }
+        self.ticking = true;
+        let known = in_flight.then(|| self.digest.known());
+        let (store, cursor, listeners) = (self.store.clone(), self.cursor, self.listeners.clone());
+        let wanted = move |owner: &Owner| listeners.borrow().0.contains_key(owner);
+        let read = async move { store.news(cursor, wanted, MOST_EVENTS, known).await };
+        ctx.spawn(read.into_actor(self).then(|news, monitor, _| monitor.forward(news)).map(
+            |done, monitor, ctx| {
+                monitor.ticking = false;
+                let again = std::mem::take(&mut monitor.again);
+                match done {
+                    Ok(more) if more || again => monitor.tick(false, ctx),
+                    Ok(_) => monitor.stop_if_asked(ctx),
+                    Err(error) => {
+                        log::error!("what changed cannot be read, and is tried again: {error}");
+                        monitor.not_before = Some(Instant::now() + AFTER_FAILURE);
+                        ctx.run_later(AFTER_FAILURE, |monitor, ctx| monitor.tick(true, ctx));
+                        monitor.stop_if_asked(ctx);
+                    }
+                }
+            },
+        ));
+    }
+
+    /// Forwards what was read, and waits until the publisher has it. Answers with whether there is more to be read.
+    fn forward(&mut self, news: Result<News, Error>) -> ResponseActFuture<Self, Result<bool, Error>> {
+        let news = match news {
+            Ok(news) => news,
+            Err(error) => return Box::pin(fut::ready(Err(error))),
+        };
+        self.cursor = news.reached;
+        let more = news.more;
+        let waiting = self.gate.state().borrow().waiting();
+        let now = self.store.clock().now();
+        let forwards = self.digest.digest(news, waiting, now, self.config.tick);
+        let publisher = self.publisher.clone();
+        let send = async move {
+            for forward in forwards {
+                // A publisher that is gone ends the engine by its own lifeline.
+                let _ = publisher.send(forward).await;
+            }
+            Ok(more)
+        };
+        Box::pin(send.into_actor(self))
+    }
+
+    fn stop_if_asked(&mut self, ctx: &mut Context<Self>) {
+        if let Some(stopping) = self.stopping.take() {
+            self.lifeline.release();
+            ctx.stop();
+            let _ = stopping.send(());
+        }
     }
 }
 
 impl Actor for ProgressMonitor {
     type Context = Context<Self>;
 
-    fn started(&mut self, _: &mut Self::Context) {
-        let _ = (&self.publisher, &self.config);
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(self.config.tick, |monitor, ctx| monitor.tick(true, ctx));
+        if self.config.nudge {
+            let (mut changes, monitor) = (self.store.watch(), ctx.address());
+            let nudge = async move {
+                while changes.changed().await.is_ok() {
+                    monitor.do_send(Nudge);
+                    tokio::time::sleep(NUDGE_EVERY).await;
+                }
+            };
+            ctx.spawn(nudge.into_actor(self));
+        }
+    }
+}
+
+impl Handler<Nudge> for ProgressMonitor {
+    type Result = ();
+
+    fn handle(&mut self, Nudge: Nudge, ctx: &mut Self::Context) {
+        self.tick(false, ctx);
     }
 }
 
 impl Handler<Stop> for ProgressMonitor {
-    type Result = ();
+    type Result = ResponseFuture<()>;
 
-    fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) {
-        self.lifeline.release();
-        ctx.stop();
+    fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        self.stopping = Some(tell);
+        self.again = true;
+        self.tick(false, ctx);
+        Box::pin(async move {
+            // Not told means stopped as well.
+            let _ = told.await;
+        })
     }
 }
 
@@ -248,7 +387,10 @@ impl Handler<SearchUploads> for ProgressMonitor {
         Box::pin(async move {
             within("limit", search.limit, 100)?;
             within("the length of query", search.query.trim().chars().count(), 1000)?;
-            let vector = gate.embed(search.query).await.map_err(|error| unavailable(error, &gate))?;
+            let vector = gate
+                .embed(search.query.trim().to_owned())
+                .await
+                .map_err(|error| unavailable(error, &gate))?;
             let found = store.nearest(search.owner, gate.identity(), vector, search.limit).await?;
             Ok(found.into_iter().map(|(upload, score)| Found { upload, score }).collect())
         })

@@ -7,7 +7,7 @@ mod telling;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::telling::{Live, batch_now, percent_now, told, upload_now, waiting};
+pub use self::telling::{Live, batch_now, end_now, percent_now, told, upload_now, waiting};
 use crate::{
     batch::Status as BatchStatus,
     id::{BatchId, Owner, UploadId},
@@ -237,6 +237,20 @@ impl Message {
             | Self::AuthError { .. }
             | Self::Ping => None,
         }
+    }
+
+    /// The same under another number.
+    pub(crate) fn numbered(mut self, number: u64) -> Self {
+        match &mut self {
+            Self::UploadProgress { seq, .. }
+            | Self::UploadCompleted { seq, .. }
+            | Self::UploadFailed { seq, .. }
+            | Self::BatchProgress { seq, .. }
+            | Self::FileProgress { seq, .. }
+            | Self::Resumed { seq, .. } => *seq = number,
+            Self::AuthSuccess { .. } | Self::AuthError { .. } | Self::Ping => {}
+        }
+        self
     }
 
     /// Whether nothing about its upload follows, until that is retried.

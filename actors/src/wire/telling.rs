@@ -9,6 +9,7 @@ use crate::{
     batch::{Batch, Counts, Pace},
     event::{Event, Tally, What},
     id::{BatchId, UploadId},
+    progress::Step,
     upload::{FailureKind, Stage, Status, Upload},
 };
 
@@ -43,19 +44,16 @@ pub fn batch_now(batch: &Batch, seq: u64, waiting: Option<&str>, now: Timestamp)
 }
 
 /// How an upload stands now; `percent` counts only while a worker has it.
-pub fn upload_now(upload: &Upload, percent: u8, seq: u64, now: Timestamp) -> Message {
+pub fn upload_now(upload: &Upload, percent: u8, seq: u64, timestamp: Timestamp) -> Message {
     let cancelled = upload.status == Status::Cancelled;
-    let progress_percent = match upload.status {
-        Status::Pending => 0,
-        Status::Analyzing | Status::Embedding => percent,
-        Status::Completed | Status::Failed | Status::Cancelled => 100,
-    };
-    let error_message = match upload.status {
-        Status::Cancelled => Some(CANCELLED.to_owned()),
-        Status::Completed => None,
-        Status::Pending | Status::Analyzing | Status::Embedding | Status::Failed => {
-            upload.error_message().map(str::to_owned)
-        }
+    // What an attempt before the last one left is not told.
+    let described = matches!(upload.status, Status::Embedding | Status::Completed);
+    let (progress_percent, error_message) = match upload.status {
+        Status::Pending => (0, None),
+        Status::Analyzing | Status::Embedding => (percent, None),
+        Status::Completed => (100, None),
+        Status::Failed => (100, upload.error_message().map(str::to_owned)),
+        Status::Cancelled => (100, Some(CANCELLED.to_owned())),
     };
     let payload = UploadProgress {
         upload_id: upload.id,
@@ -63,12 +61,38 @@ pub fn upload_now(upload: &Upload, percent: u8, seq: u64, now: Timestamp) -> Mes
         status: if cancelled { Status::Failed } else { upload.status },
         stage: upload.stage,
         progress_percent,
-        message: if cancelled { "cancelled".into() } else { words(upload.stage).into() },
+        message: if cancelled { "cancelled" } else { words(upload.stage) }.to_owned(),
         error_message,
-        description_audit_score: upload.description.as_ref().map(|it| it.audit_score),
+        description_audit_score: upload.description.as_ref().filter(|_| described).map(|it| it.audit_score),
         cancelled,
     };
-    Message::UploadProgress { timestamp: now, seq, payload }
+    Message::UploadProgress { timestamp, seq, payload }
+}
+
+/// The end of an upload that has ended: an `upload_completed` or `upload_failed`.
+pub fn end_now(upload: &Upload, seq: u64, timestamp: Timestamp) -> Option<Message> {
+    let (upload_id, batch_id) = (upload.id, upload.batch_id);
+    let failed = |error_message: &str, cancelled| {
+        let error_message = error_message.to_owned();
+        Some(Message::UploadFailed { timestamp, seq, upload_id, batch_id, error_message, cancelled })
+    };
+    match upload.status {
+        Status::Pending | Status::Analyzing | Status::Embedding => None,
+        Status::Failed => failed(upload.error_message().unwrap_or_default(), false),
+        Status::Cancelled => failed(CANCELLED, true),
+        Status::Completed => {
+            let description = upload.description.as_ref();
+            Some(Message::UploadCompleted {
+                timestamp,
+                seq,
+                upload_id,
+                batch_id,
+                description: description.map(|it| it.text.clone()).unwrap_or_default(),
+                audit_score: description.map_or(0, |it| it.audit_score),
+                needs_review: description.is_some_and(|it| it.needs_review),
+            })
+        }
+    }
 }
 
 /// How far an upload in the hands of a worker is, between two events: an `upload_progress` and a `file_progress`.
@@ -76,7 +100,11 @@ pub fn percent_now(upload: &Upload, stage: Stage, percent: u8, seq: u64, now: Ti
     let mut progress = upload_now(upload, percent, seq, now);
     if let Message::UploadProgress { payload, .. } = &mut progress {
         payload.stage = stage;
-        payload.message = words(stage).into();
+        payload.message = words(stage).to_owned();
+        // A step from a kept description to its embedding is no event.
+        if Step::of(stage) == Some(Step::Embedding) {
+            payload.status = Status::Embedding;
+        }
     }
     let payload = FileProgress {
         batch_id: upload.batch_id,
