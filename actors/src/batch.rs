@@ -117,6 +117,16 @@ pub struct Pace {
     pub processed: u32,
 }
 
+impl Pace {
+    /// Seconds until the last upload ends, once three uploads ended since; `None` while it cannot be told.
+    pub fn eta_seconds(&self, counts: &Counts, now: Timestamp) -> Option<u64> {
+        let done = counts.processed().checked_sub(self.processed).filter(|done| *done >= 3)?;
+        let left = counts.unfinished();
+        let elapsed = now.duration_since(self.since).as_millis().max(0) as u64;
+        (left > 0).then(|| (elapsed * u64::from(left)).div_ceil(u64::from(done) * 1000))
+    }
+}
+
 /// The record of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
@@ -195,10 +205,6 @@ impl Batch {
 
     /// Seconds until the last upload ends, once three uploads ended at the present pace; `None` while it cannot be told.
     pub fn eta_seconds(&self, now: Timestamp) -> Option<u64> {
-        let pace = self.pace.filter(|_| self.paused_at.is_none())?;
-        let done = self.counts.processed().checked_sub(pace.processed).filter(|done| *done >= 3)?;
-        let left = self.counts.unfinished();
-        let elapsed = now.duration_since(pace.since).as_millis().max(0) as u64;
-        (left > 0).then(|| (elapsed * u64::from(left)).div_ceil(u64::from(done) * 1000))
+        self.pace.filter(|_| self.paused_at.is_none())?.eta_seconds(&self.counts, now)
     }
 }

@@ -17,15 +17,24 @@ use crate::{
     intake::Intake,
     lifeline::{End, Lifeline},
     media::{self, VisionSpec},
+    progress_monitor::{self, ProgressMonitor},
     provider_gate::ProviderGate,
+    publisher::{self, Listeners, Publisher},
     store::{Clock, OpenError, Recovered, Scope, Store},
     upload_worker::Tools,
 };
+
+/// How long subscribers have to take what is left when the engine stops.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// A running engine: the addresses of its actors. It goes on when this is dropped, and ends with the actix system or by a [`Drain`].
 pub struct Pipeline {
     /// Takes the commands.
     pub supervisor: Addr<BatchSupervisor>,
+    /// Answers what is asked about batches and uploads.
+    pub monitor: Addr<ProgressMonitor>,
+    /// Tells subscribers what happens.
+    pub publisher: Addr<Publisher>,
     /// Takes in bytes before they are submitted.
     pub intake: Arc<Intake>,
     /// Where thumbnails and stored originals lie.
@@ -152,16 +161,30 @@ impl Pipeline {
             Arc::clone(&intake),
             config.worker_concurrency(),
             config.limits.max_queued_uploads,
-            Lifeline::new("BatchSupervisor", ends),
+            Lifeline::new("BatchSupervisor", ends.clone()),
+        )
+        .start();
+        let (listeners, listened) = watch::channel(Listeners::default());
+        let publisher =
+            Publisher::new(store.clone(), gate.state(), listeners, Lifeline::new("Publisher", ends.clone()))
+                .start();
+        let monitor = ProgressMonitor::new(
+            store.clone(),
+            Arc::clone(&gate),
+            publisher.clone().recipient(),
+            listened,
+            &config.monitor,
+            Lifeline::new("ProgressMonitor", ends),
         )
         .start();
         let (stopping, stopped) = watch::channel(None);
-        actix_rt::spawn(keep(supervisor.clone(), store.clone(), ended, stopping));
+        let actors = (supervisor.clone(), monitor.clone(), publisher.clone());
+        actix_rt::spawn(keep(actors, store.clone(), ended, stopping));
         actix_rt::spawn({
             let gate = Arc::clone(&gate);
             async move { gate.start().await }
         });
-        Ok(Self { supervisor, intake, files, recovered, gate, store, stopped })
+        Ok(Self { supervisor, monitor, publisher, intake, files, recovered, gate, store, stopped })
     }
 
     /// How the provider stands, and every change of that.
@@ -198,9 +221,9 @@ impl Pipeline {
     }
 }
 
-/// Waits for the first sign of an end, stops the rest, and says why.
+/// Waits for the first sign of an end, stops the rest in the order in which news flow, and says why.
 async fn keep(
-    supervisor: Addr<BatchSupervisor>,
+    (supervisor, monitor, publisher): (Addr<BatchSupervisor>, Addr<ProgressMonitor>, Addr<Publisher>),
     store: Store,
     mut ended: mpsc::UnboundedReceiver<End>,
     stopping: watch::Sender<Option<Stopped>>,
@@ -227,6 +250,8 @@ async fn keep(
         log::error!("{reason}");
         let _ = supervisor.send(Drain(Duration::ZERO)).await;
     }
+    let _ = monitor.send(progress_monitor::Stop).await;
+    let _ = publisher.send(publisher::Stop(LAST_WORDS)).await;
     stopping.send_replace(Some(reason));
 }
 

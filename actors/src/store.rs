@@ -7,6 +7,7 @@ mod committer;
 mod draft;
 mod dump;
 mod keys;
+mod news;
 mod opening;
 mod queue;
 mod reads;
@@ -19,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -32,7 +33,7 @@ use tokio::sync::watch;
 
 pub use self::{
     draft::Active,
-    reads::{Change, Cursor, LogPage},
+    news::{Change, Cursor, InFlight, LogPage, News, Present, Standing},
     verification::Verification,
     writes::Ended,
 };
@@ -69,6 +70,10 @@ struct Inner {
     /// Rises with every group that was committed, and when the store breaks.
     newest: watch::Sender<u64>,
     durable_change: AtomicU64,
+    /// How many uploads wait and how many are in flight; the state itself is locked while the disk is waited for.
+    waiting: AtomicUsize,
+    active: AtomicUsize,
+    clock: Clock,
     /// Why nothing can be written any more.
     broken: OnceLock<String>,
     data_dir: PathBuf,
@@ -420,6 +425,9 @@ impl Store {
             reading: RwLock::new(()),
             newest: watch::Sender::new(0),
             durable_change: AtomicU64::new(newest_change),
+            waiting: AtomicUsize::new(0),
+            active: AtomicUsize::new(0),
+            clock,
             broken: OnceLock::new(),
             data_dir: data_dir.to_owned(),
             _lock: opened.lock,
@@ -436,7 +444,9 @@ impl Store {
         let inner = Arc::clone(&self.inner);
         let load = move || {
             let mut state = inner.state.lock();
-            inner.load(&mut state, &scope)
+            let loaded = inner.load(&mut state, &scope);
+            inner.note_load(&state);
+            loaded
         };
         let (resting, cancelled) = tokio::task::spawn_blocking(load)
             .await
@@ -446,7 +456,7 @@ impl Store {
         for (owner, batch) in cancelled {
             self.cancel(owner, batch).await?;
         }
-        let waiting = self.inner.state.lock().queue.len();
+        let (waiting, _) = self.load();
         Ok(Recovered { waiting, interrupted, resting })
     }
 
@@ -462,13 +472,12 @@ impl Store {
 
     /// Where time comes from.
     pub fn clock(&self) -> Clock {
-        self.inner.state.lock().clock
+        self.inner.clock
     }
 
     /// How many uploads wait, and how many are in the hands of workers.
     pub fn load(&self) -> (usize, usize) {
-        let state = self.inner.state.lock();
-        (state.queue.len(), state.active.len())
+        (self.inner.waiting.load(Ordering::Acquire), self.inner.active.load(Ordering::Acquire))
     }
 
     /// Gives this handle up and waits until no blocking job uses the store any more. Once no other handle is left, the folder is free for
@@ -487,6 +496,11 @@ impl Store {
 }
 
 impl Inner {
+    fn note_load(&self, state: &State) {
+        self.waiting.store(state.queue.len(), Ordering::Release);
+        self.active.store(state.active.len(), Ordering::Release);
+    }
+
     /// Builds the state anew from the trees. Answers with how many uploads rest, and cancelled batches that are not done.
     fn load(&self, state: &mut State, scope: &Scope) -> Result<(usize, Vec<(Owner, BatchId)>), String> {
         let text = |error: sled::Error| error.to_string();

@@ -3,10 +3,10 @@
 //! Takes no messages. It tells the supervisor [`UploadFinished`] when it stops, whatever stopped it: a worker that panicked tells it while
 //! it is dropped.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use actix::prelude::*;
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     analysis::{DescribeRequest, Described, audit},

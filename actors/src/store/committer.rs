@@ -117,6 +117,7 @@ impl Inner {
             }
             self.db.flush().map_err(|error| error.to_string())?;
             self.db_file.sync_data().map_err(|error| error.to_string())?;
+            self.note_load(&state);
             Ok(change)
         }));
         let result = done.unwrap_or_else(|_| Err("the committer panicked".into()));

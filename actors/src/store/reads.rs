@@ -1,10 +1,10 @@
 //! What can be asked of the store. Readers run in blocking jobs and see only what is on disk.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::Arc;
 
 use super::{
     Inner, Place, PlaceEntry, Store,
-    draft::{Active, PIECE, kept_events, piece_key},
+    draft::{Active, PIECE, piece_key},
     keys::{self, Tree},
     vectors,
     writes::Hashed,
@@ -13,39 +13,12 @@ use crate::{
     analysis::{Identity, ProviderState},
     batch::Batch,
     error::Error,
-    event::Event,
     id::{BatchId, Owner, UploadId},
     search::{self, Hit},
     upload::Upload,
 };
 
-/// How far a reader of changes has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor(u64);
-
-/// An event with the record that it is about, as it stands now.
-#[derive(Debug)]
-pub struct Change {
-    /// Whose event.
-    pub owner: Owner,
-    /// The event.
-    pub event: Event,
-    /// The record of its upload, if it still exists.
-    pub upload: Option<Upload>,
-}
-
-/// A part of an owner's event log.
-#[derive(Debug)]
-pub struct LogPage {
-    /// The events, in order.
-    pub changes: Vec<Change>,
-    /// The event asked for is no longer kept, or never was.
-    pub gone: bool,
-    /// Number of the newest event.
-    pub newest: u64,
-}
-
-type Read<T> = Result<T, String>;
+pub(super) type Read<T> = Result<T, String>;
 
 impl Store {
     pub(super) async fn read<T: Send + 'static>(
@@ -58,83 +31,6 @@ impl Store {
             Ok(result) => result.map_err(Error::Store),
             Err(_) => Err(Error::Store("a page of the store does not make sense".into())),
         }
-    }
-
-    /// Where a reader starts that wants only what comes from now on.
-    pub fn newest(&self) -> Cursor {
-        Cursor(self.inner.durable_change.load(Ordering::Acquire))
-    }
-
-    /// Events after `cursor` of the owners that `wanted` names, at most `most`, and how far that is.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn changes_after(
-        &self,
-        cursor: Cursor,
-        wanted: impl Fn(&Owner) -> bool + Send + 'static,
-        most: usize,
-    ) -> Result<(Vec<Change>, Cursor), Error> {
-        self.read(move |inner| {
-            let mut changes = Vec::new();
-            let mut reached = cursor;
-            let newest = inner.durable_change.load(Ordering::Acquire);
-            if newest <= cursor.0 {
-                return Ok((changes, cursor));
-            }
-            for entry in inner.tree(Tree::Changes).range(keys::number(cursor.0 + 1)..=keys::number(newest)) {
-                let (key, value) = entry.map_err(|error| error.to_string())?;
-                let change: super::draft::Change = decode(&value)?;
-                if wanted(&change.owner) {
-                    if changes.len() == most {
-                        return Ok((changes, reached));
-                    }
-                    changes.extend(inner.change(change.owner, change.seq)?);
-                }
-                reached = Cursor(keys::trailing_number(&key).unwrap_or(newest));
-            }
-            Ok((changes, Cursor(newest)))
-        })
-        .await
-    }
-
-    /// Events of an owner from number `from` on, at most `most`.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn events_from(&self, owner: Owner, from: u64, most: usize) -> Result<LogPage, Error> {
-        self.read(move |inner| {
-            let (first, newest) =
-                kept_events(inner.tree(Tree::Events), &owner).map_err(|error| error.to_string())?;
-            let gone = from < first && newest > 0 && !(from == 0 && first == 1) || from > newest + 1;
-            let mut changes = Vec::new();
-            for seq in from.max(first)..=newest {
-                if changes.len() == most {
-                    break;
-                }
-                changes.extend(inner.change(owner.clone(), seq)?);
-            }
-            Ok(LogPage { changes, gone, newest })
-        })
-        .await
-    }
-
-    /// Uploads in the hands of workers.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn active(&self) -> Result<Vec<(UploadId, Active)>, Error> {
-        self.read(|inner| {
-            let entries = inner.tree(Tree::Active).iter();
-            entries
-                .map(|entry| {
-                    let (key, value) = entry.map_err(|error| error.to_string())?;
-                    let id = key.first_chunk::<16>().ok_or("an active upload has no id")?;
-                    Ok((UploadId::from_bytes(*id), decode(&value)?))
-                })
-                .collect()
-        })
-        .await
     }
 
     /// A batch, if it is this owner's.
@@ -151,17 +47,7 @@ impl Store {
     /// # Errors
     /// [`Error::Store`].
     pub async fn batches(&self, owner: Owner, offset: usize, limit: usize) -> Result<Vec<Batch>, Error> {
-        self.read(move |inner| {
-            let mut batches = Vec::new();
-            for entry in
-                inner.tree(Tree::OwnerBatches).scan_prefix(keys::owner(&owner)).skip(offset).take(limit)
-            {
-                let id: BatchId = decode(&entry.map_err(|error| error.to_string())?.1)?;
-                batches.extend(inner.batch(id)?);
-            }
-            Ok(batches)
-        })
-        .await
+        self.read(move |inner| inner.batches(&owner, offset, limit)).await
     }
 
     /// An upload, if it is this owner's, with the step that it is in now.
@@ -339,15 +225,24 @@ impl Inner {
         &self.trees[tree as usize]
     }
 
-    fn get(&self, tree: Tree, key: &[u8]) -> Read<Option<sled::IVec>> {
+    pub(super) fn get(&self, tree: Tree, key: &[u8]) -> Read<Option<sled::IVec>> {
         self.tree(tree).get(key).map_err(|error| error.to_string())
     }
 
-    fn batch(&self, id: BatchId) -> Read<Option<Batch>> {
+    pub(super) fn batch(&self, id: BatchId) -> Read<Option<Batch>> {
         self.get(Tree::Batches, id.as_bytes())?.map(|value| decode(&value)).transpose()
     }
 
-    fn upload(&self, id: UploadId) -> Read<Option<Upload>> {
+    pub(super) fn batches(&self, owner: &Owner, offset: usize, limit: usize) -> Read<Vec<Batch>> {
+        let mut batches = Vec::new();
+        for entry in self.tree(Tree::OwnerBatches).scan_prefix(keys::owner(owner)).skip(offset).take(limit) {
+            let id: BatchId = decode(&entry.map_err(|error| error.to_string())?.1)?;
+            batches.extend(self.batch(id)?);
+        }
+        Ok(batches)
+    }
+
+    pub(super) fn upload(&self, id: UploadId) -> Read<Option<Upload>> {
         let Some(key) = self.get(Tree::UploadIds, id.as_bytes())? else { return Ok(None) };
         self.upload_under(&key)
     }
@@ -360,16 +255,6 @@ impl Inner {
             upload.stage = decode::<Active>(&value)?.stage;
         }
         Ok(Some(upload))
-    }
-
-    fn change(&self, owner: Owner, seq: u64) -> Read<Option<Change>> {
-        let Some(value) = self.get(Tree::Events, &keys::event(&owner, seq))? else { return Ok(None) };
-        let event: Event = decode(&value)?;
-        let upload = match event.upload_id {
-            Some(id) => self.upload(id)?,
-            None => None,
-        };
-        Ok(Some(Change { owner, event, upload }))
     }
 }
 
@@ -390,6 +275,6 @@ pub(super) fn upload_at(uploads: &sled::Tree, key: &[u8]) -> Read<Option<Upload>
     decode(&record).map(Some)
 }
 
-fn decode<T: serde::de::DeserializeOwned>(value: &[u8]) -> Read<T> {
+pub(super) fn decode<T: serde::de::DeserializeOwned>(value: &[u8]) -> Read<T> {
     serde_json::from_slice(value).map_err(|error| format!("a record does not make sense: {error}"))
 }

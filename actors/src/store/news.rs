@@ -1,0 +1,318 @@
+//! What happened since one looked last, and how things stand at that moment: what monitor and publisher read.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::RangeInclusive,
+    sync::atomic::Ordering,
+};
+
+use super::{
+    Inner, Store,
+    draft::{self, Active, kept_events},
+    keys::{self, Tree},
+    reads::{Read, decode},
+};
+use crate::{
+    batch::{Batch, Pace},
+    error::Error,
+    event::{Event, What},
+    id::{BatchId, Owner, UploadId},
+    upload::Upload,
+};
+
+/// Most unfinished batches of an owner that are told at once; the others are told of by their own events.
+const MOST_UNFINISHED: usize = 100;
+
+/// How far a reader of changes has come. A later one is greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor(u64);
+
+/// An event with the record that it is about, as it stands now.
+#[derive(Debug)]
+pub struct Change {
+    /// Whose event.
+    pub owner: Owner,
+    /// The event.
+    pub event: Event,
+    /// The record of its upload, if it still exists.
+    pub upload: Option<Upload>,
+}
+
+/// What happened after a cursor, and how that stands, as of one moment.
+#[derive(Debug)]
+pub struct News {
+    /// The events, in order.
+    pub changes: Vec<Change>,
+    /// The present pace of their batches.
+    pub paces: HashMap<BatchId, Pace>,
+    /// Unfinished batches of those owners whose provider changed, the oldest hundred.
+    pub unfinished: HashMap<Owner, Vec<Batch>>,
+    /// Uploads in the hands of workers, if they were asked for and there are no more changes.
+    pub in_flight: Option<Vec<InFlight>>,
+    /// How far that is.
+    pub reached: Cursor,
+    /// There are more changes.
+    pub more: bool,
+}
+
+/// An upload in the hands of a worker.
+#[derive(Debug)]
+pub struct InFlight {
+    /// The upload.
+    pub id: UploadId,
+    /// The step that it is in.
+    pub entry: Active,
+    /// Its record, unless the reader said that it knows it.
+    pub upload: Option<Upload>,
+}
+
+/// A part of an owner's event log.
+#[derive(Debug)]
+pub struct LogPage {
+    /// The events, in order.
+    pub changes: Vec<Change>,
+    /// Numbers of the events that were looked for.
+    pub numbers: RangeInclusive<u64>,
+    /// Number of the oldest event that is kept; 1 if there is none.
+    pub oldest: u64,
+    /// Number of the newest event.
+    pub newest: u64,
+    /// The owner's unfinished batches, the oldest hundred, if the page ends with the newest event.
+    pub unfinished: Vec<Batch>,
+    /// The moment at which this was so.
+    pub reached: Cursor,
+}
+
+/// How far an owner's log goes, and how an upload stands, at one moment.
+#[derive(Debug)]
+pub struct Standing {
+    /// Number of the newest event.
+    pub newest: u64,
+    /// The upload asked for, if it is this owner's.
+    pub upload: Option<Upload>,
+    /// The moment.
+    pub reached: Cursor,
+}
+
+/// How an owner's batches stand at one moment.
+#[derive(Debug)]
+pub struct Present {
+    /// Number of the newest event.
+    pub newest: u64,
+    /// Unfinished and recent batches, the oldest first.
+    pub batches: Vec<Batch>,
+    /// Uploads in the hands of workers.
+    pub in_flight: Vec<Upload>,
+    /// Those of the uploads asked for that the owner has.
+    pub uploads: Vec<Upload>,
+    /// The moment.
+    pub reached: Cursor,
+}
+
+impl Store {
+    /// Where a reader starts that wants only what comes from now on.
+    pub fn newest(&self) -> Cursor {
+        self.inner.newest()
+    }
+
+    /// Events after `cursor` of the owners that `wanted` names, at most `most`; with `known`, also uploads in flight, without the records of
+    /// those that are known. `wanted` is asked about each event after it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn news(
+        &self,
+        cursor: Cursor,
+        wanted: impl Fn(&Owner) -> bool + Send + 'static,
+        most: usize,
+        known: Option<HashSet<UploadId>>,
+    ) -> Result<News, Error> {
+        self.read(move |inner| {
+            let mut news = inner.changes_after(cursor, &wanted, most)?;
+            if let Some(known) = known
+                && !news.more
+            {
+                news.in_flight = Some(inner.in_flight(wanted, |id| known.contains(&id))?);
+            }
+            Ok(news)
+        })
+        .await
+    }
+
+    /// Only the events of [`Store::news`].
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn changes_after(
+        &self,
+        cursor: Cursor,
+        wanted: impl Fn(&Owner) -> bool + Send + 'static,
+        most: usize,
+    ) -> Result<(Vec<Change>, Cursor), Error> {
+        let news = self.news(cursor, wanted, most, None).await?;
+        Ok((news.changes, news.reached))
+    }
+
+    /// Uploads in the hands of workers.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn active(&self) -> Result<Vec<(UploadId, Active)>, Error> {
+        let in_flight = self.read(|inner| inner.in_flight(|_| true, |_| true)).await?;
+        Ok(in_flight.into_iter().map(|it| (it.id, it.entry)).collect())
+    }
+
+    /// Events of an owner from number `from` on, as far as they are kept, at most `most`.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn events_from(&self, owner: Owner, from: u64, most: usize) -> Result<LogPage, Error> {
+        self.read(move |inner| {
+            let (oldest, newest) = inner.kept(&owner)?;
+            let first = from.max(oldest);
+            let numbers = first..=newest.min(first.saturating_add(most.max(1) as u64 - 1));
+            let mut changes = Vec::new();
+            for seq in numbers.clone() {
+                changes.extend(inner.change(owner.clone(), seq)?);
+            }
+            let unfinished = if *numbers.end() == newest { inner.unfinished(&owner) } else { Vec::new() };
+            Ok(LogPage { changes, numbers, oldest, newest, unfinished, reached: inner.newest() })
+        })
+        .await
+    }
+
+    /// How far an owner's log goes, and how an upload stands.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn standing(&self, owner: Owner, upload: Option<UploadId>) -> Result<Standing, Error> {
+        self.read(move |inner| {
+            let (_, newest) = inner.kept(&owner)?;
+            let upload = upload.map(|id| inner.upload(id)).transpose()?.flatten();
+            let upload = upload.filter(|upload| upload.owner == owner);
+            Ok(Standing { newest, upload, reached: inner.newest() })
+        })
+        .await
+    }
+
+    /// How an owner's unfinished batches and its `recent` newest ones stand, and those of `uploads` that it has.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn present(
+        &self,
+        owner: Owner,
+        recent: usize,
+        uploads: Vec<UploadId>,
+    ) -> Result<Present, Error> {
+        self.read(move |inner| {
+            let (_, newest) = inner.kept(&owner)?;
+            let mut batches = inner.unfinished(&owner);
+            for batch in inner.batches(&owner, 0, recent)? {
+                if !batches.iter().any(|it| it.id == batch.id) {
+                    batches.push(batch);
+                }
+            }
+            batches.sort_unstable_by_key(|batch| batch.number);
+            let in_flight = inner.in_flight(|it| *it == owner, |_| false)?;
+            let in_flight = in_flight.into_iter().filter_map(|it| it.upload).collect();
+            let mut found = Vec::new();
+            for id in uploads {
+                found.extend(inner.upload(id)?.filter(|upload| upload.owner == owner));
+            }
+            Ok(Present { newest, batches, in_flight, uploads: found, reached: inner.newest() })
+        })
+        .await
+    }
+}
+
+impl Inner {
+    fn newest(&self) -> Cursor {
+        Cursor(self.durable_change.load(Ordering::Acquire))
+    }
+
+    /// First and last number of an owner's events that are kept; `(1, 0)` if there are none.
+    fn kept(&self, owner: &Owner) -> Read<(u64, u64)> {
+        kept_events(self.tree(Tree::Events), owner).map_err(|error| error.to_string())
+    }
+
+    fn changes_after(&self, cursor: Cursor, wanted: &impl Fn(&Owner) -> bool, most: usize) -> Read<News> {
+        let newest = self.newest();
+        let mut news = News {
+            changes: Vec::new(),
+            paces: HashMap::new(),
+            unfinished: HashMap::new(),
+            in_flight: None,
+            reached: cursor,
+            more: false,
+        };
+        if newest <= cursor {
+            return Ok(news);
+        }
+        for entry in self.tree(Tree::Changes).range(keys::number(cursor.0 + 1)..=keys::number(newest.0)) {
+            let (key, value) = entry.map_err(|error| error.to_string())?;
+            let change: draft::Change = decode(&value)?;
+            if wanted(&change.owner) {
+                if news.changes.len() == most {
+                    news.more = true;
+                    break;
+                }
+                news.changes.extend(self.change(change.owner, change.seq)?);
+            }
+            news.reached = Cursor(keys::trailing_number(&key).unwrap_or(newest.0));
+        }
+        if !news.more {
+            news.reached = newest;
+        }
+        let state = self.state.lock();
+        for change in &news.changes {
+            if let Some(batch) = change.event.batch_id.and_then(|id| state.batches.get(&id)) {
+                news.paces.extend(batch.pace.map(|pace| (batch.id, pace)));
+            }
+        }
+        drop(state);
+        for change in &news.changes {
+            if change.event.what == What::ProviderChanged && !news.unfinished.contains_key(&change.owner) {
+                news.unfinished.insert(change.owner.clone(), self.unfinished(&change.owner));
+            }
+        }
+        Ok(news)
+    }
+
+    fn change(&self, owner: Owner, seq: u64) -> Read<Option<Change>> {
+        let Some(value) = self.get(Tree::Events, &keys::event(&owner, seq))? else { return Ok(None) };
+        let event: Event = decode(&value)?;
+        let upload = match event.upload_id {
+            Some(id) => self.upload(id)?,
+            None => None,
+        };
+        Ok(Some(Change { owner, event, upload }))
+    }
+
+    fn in_flight(
+        &self,
+        wanted: impl Fn(&Owner) -> bool,
+        known: impl Fn(UploadId) -> bool,
+    ) -> Read<Vec<InFlight>> {
+        let mut in_flight = Vec::new();
+        for entry in self.tree(Tree::Active).iter() {
+            let (key, value) = entry.map_err(|error| error.to_string())?;
+            let id = UploadId::from_bytes(*key.first_chunk::<16>().ok_or("an upload in flight has no id")?);
+            let entry: Active = decode(&value)?;
+            if wanted(&entry.owner) {
+                let upload = if known(id) { None } else { self.upload(id)? };
+                in_flight.push(InFlight { id, entry, upload });
+            }
+        }
+        Ok(in_flight)
+    }
+
+    /// An owner's unfinished batches, the oldest hundred. They are kept decoded, and the committer changes them only while nobody reads.
+    fn unfinished(&self, owner: &Owner) -> Vec<Batch> {
+        let state = self.state.lock();
+        let mut batches: Vec<&Batch> =
+            state.batches.values().filter(|it| it.owner == *owner && it.counts.unfinished() > 0).collect();
+        batches.sort_unstable_by_key(|batch| batch.number);
+        batches.into_iter().take(MOST_UNFINISHED).cloned().collect()
+    }
+}
