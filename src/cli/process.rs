@@ -2,34 +2,42 @@
 
 mod outcome;
 mod report;
+mod subscriber;
 mod walk;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use actix::prelude::*;
 use indicatif::MultiProgress;
 use mediamill_actors::{
     analysis::ProviderState,
-    batch_supervisor::{ResumeBatch, SubmitBatch, Submitted},
+    batch_supervisor::{BatchSupervisor, ResumeBatch, SubmitBatch, Submitted},
     config::Config,
     error::Error,
-    event::What,
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
     pipeline::{Options, Pipeline, Stopped},
-    store::{Change, Cursor, Scope},
-    upload::{Failure, FailureKind, Stage, Upload},
+    progress_monitor::GetUpload,
+    publisher::{Subscribe, Uploads},
+    store::Scope,
+    upload::{Failure, FailureKind, Stage, Status},
+    wire::Message,
 };
+
+use tokio::sync::mpsc;
 
 use super::Interrupt;
 
 use self::{
     outcome::Outcome,
     report::Report,
+    subscriber::Subscriber,
     walk::{Found, Walked},
 };
 
@@ -72,6 +80,8 @@ impl Process {
         let mut interrupt = Interrupt::listen();
         let options = Options { scope: Scope::Below(roots.clone()), ..Options::default() };
         let pipeline = Pipeline::start_with(config, options).await.map_err(|error| error.to_string())?;
+        let taken_up = pipeline.store().taken_up(&Owner::local());
+        let told = subscribe(&pipeline).await?;
         tokio::select! {
             ready = set_up(&pipeline) => if let Err(message) = ready {
                 pipeline.stop(Duration::ZERO).await;
@@ -92,12 +102,28 @@ impl Process {
         };
         let resting = pipeline.recovered.resting;
         let mut run = Run::new(pipeline, &self, walked, bars);
-        let end = match run.to_the_end(interrupt).await {
+        let end = match run.to_the_end(taken_up, told, interrupt).await {
             Ok(end) => end,
             // Whoever read the results is gone.
             Err(_) => End::Interrupted,
         };
         Ok(run.close(end, resting).await)
+    }
+}
+
+/// What the Publisher tells of every upload of this command's owner.
+async fn subscribe(pipeline: &Pipeline) -> Result<mpsc::Receiver<Vec<Arc<Message>>>, String> {
+    let (subscriber, told) = Subscriber::listen();
+    let subscribe = Subscribe {
+        owner: Owner::local(),
+        to: subscriber.recipient(),
+        uploads: Uploads::All,
+        after_seq: None,
+    };
+    match pipeline.publisher.send(subscribe).await {
+        Ok(Ok(_)) => Ok(told),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(pipeline.stopped().await.to_string()),
     }
 }
 
@@ -126,7 +152,6 @@ struct Run {
     early: HashMap<UploadId, Outcome>,
     /// Paused batches that were told to go on.
     resumed: HashSet<BatchId>,
-    cursor: Cursor,
     /// Why no more files are submitted.
     left: Option<String>,
     waiting: Option<String>,
@@ -136,7 +161,6 @@ impl Run {
     fn new(pipeline: Pipeline, process: &Process, walked: Walked, bars: &MultiProgress) -> Self {
         let report = Report::new(process.json, walked.files.len() + walked.unreadable.len(), bars);
         Self {
-            cursor: pipeline.store().newest(),
             pipeline,
             owner: Owner::local(),
             anew: process.force,
@@ -155,17 +179,21 @@ impl Run {
 
     /// # Errors
     /// Standard output is gone.
-    async fn to_the_end(&mut self, mut interrupt: Interrupt) -> io::Result<End> {
+    async fn to_the_end(
+        &mut self,
+        taken_up: Vec<(BatchId, UploadId)>,
+        mut told: mpsc::Receiver<Vec<Arc<Message>>>,
+        mut interrupt: Interrupt,
+    ) -> io::Result<End> {
         for (path, message) in std::mem::take(&mut self.unreadable) {
             let failure = Failure::new(0, Stage::Queued, FailureKind::FileUnreadable, message);
             self.report.ended(None, &Outcome::refused(path, failure))?;
         }
-        for (batch, upload) in self.pipeline.store().taken_up(&self.owner) {
+        for (batch, upload) in taken_up {
             self.resume(batch);
             self.outstanding.insert(upload, None);
         }
-        let store = self.pipeline.store().clone();
-        let (mut changes, mut provider) = (store.watch(), self.pipeline.provider());
+        let mut provider = self.pipeline.provider();
         let mut stopped = std::pin::pin!(self.pipeline.stopped());
         let mut frames = tokio::time::interval(FRAME);
         let mut submission = None;
@@ -196,7 +224,11 @@ impl Run {
                         Err(_) => self.left = Some("the engine stopped".into()),
                     }
                 }
-                Ok(()) = changes.changed() => self.read_log().await?,
+                Some(messages) = told.recv() => {
+                    for message in messages {
+                        self.happened(&message).await?;
+                    }
+                }
                 Ok(()) = provider.changed() => {
                     self.waiting = provider.borrow_and_update().waiting();
                     match &self.waiting {
@@ -204,16 +236,13 @@ impl Run {
                         None => self.report.say("the provider answers"),
                     }
                 }
-                _ = frames.tick() => self.draw().await,
+                _ = frames.tick() => self.report.tick(self.waiting.as_deref(), self.left_to_do()),
             }
         }
     }
 
     /// Begins to submit the next files, if there are any.
-    fn next_batch(
-        &mut self,
-    ) -> Option<actix::prelude::Request<mediamill_actors::batch_supervisor::BatchSupervisor, SubmitBatch>>
-    {
+    fn next_batch(&mut self) -> Option<Request<BatchSupervisor, SubmitBatch>> {
         if self.left.is_some() || self.queue.is_empty() {
             return None;
         }
@@ -266,61 +295,46 @@ impl Run {
         }
     }
 
-    async fn read_log(&mut self) -> io::Result<()> {
-        loop {
-            let owner = self.owner.clone();
-            let wanted = move |of: &Owner| *of == owner;
-            let (changes, cursor) = match self.pipeline.store().changes_after(self.cursor, wanted, 256).await
-            {
-                Ok(read) => read,
-                Err(error) => {
-                    log::warn!("cannot read what happened, the next change tries again: {error}");
-                    return Ok(());
-                }
-            };
-            let done = changes.len() < 256;
-            for change in changes {
-                self.happened(change)?;
-            }
-            self.cursor = cursor;
-            if done {
-                return Ok(());
-            }
-        }
-    }
-
-    fn happened(&mut self, change: Change) -> io::Result<()> {
-        let Some(id) = change.event.upload_id else { return Ok(()) };
-        match change.event.what {
-            What::UploadCompleted { .. }
-            | What::UploadFailed { last: true, .. }
-            | What::UploadInterrupted { last: true, .. }
-            | What::UploadCancelled => {
-                let Some(upload) = change.upload else { return Ok(()) };
-                let outcome = |at: Option<&PathBuf>| {
-                    Outcome::of(&upload, &self.pipeline.files, at.map(PathBuf::as_path), false)
-                };
-                match self.outstanding.remove(&id) {
-                    Some(at) => self.report.ended(Some(id), &outcome(at.as_ref())),
-                    None => {
-                        let outcome = outcome(None);
-                        self.early.insert(id, outcome);
-                        Ok(())
+    async fn happened(&mut self, message: &Message) -> io::Result<()> {
+        match message {
+            Message::UploadProgress { payload, .. } if !payload.status.is_terminal() => {
+                let id = payload.upload_id;
+                match self.outstanding.get(&id) {
+                    Some(Some(path)) if payload.status != Status::Pending => {
+                        self.report.moves(id, path, payload.stage.as_str(), payload.progress_percent);
                     }
+                    _ => self.report.rests(id),
                 }
-            }
-            // A newer upload of the same file took its place.
-            What::UploadDeleted { .. } => {
-                self.outstanding.remove(&id);
-                self.report.rests(id);
                 Ok(())
             }
-            What::UploadFailed { .. } | What::UploadHandedBack { .. } | What::UploadInterrupted { .. } => {
-                self.report.rests(id);
-                Ok(())
+            Message::UploadCompleted { upload_id, .. } | Message::UploadFailed { upload_id, .. } => {
+                self.ended(*upload_id).await
             }
             _ => Ok(()),
         }
+    }
+
+    async fn ended(&mut self, id: UploadId) -> io::Result<()> {
+        let get = GetUpload { owner: self.owner.clone(), upload: id };
+        let Ok(Ok(upload)) = self.pipeline.monitor.send(get).await else {
+            // A newer upload of the same file took its place, or the engine stopped, which is told next.
+            self.report.rests(id);
+            self.outstanding.remove(&id);
+            return Ok(());
+        };
+        let known = self.outstanding.remove(&id);
+        let at = known.as_ref().and_then(Option::as_deref);
+        let outcome = Outcome::of(&upload, &self.pipeline.files, at, false);
+        if known.is_some() {
+            return self.report.ended(Some(id), &outcome);
+        }
+        self.early.insert(id, outcome);
+        Ok(())
+    }
+
+    /// Files that are still to be worked on or looked at.
+    fn left_to_do(&self) -> usize {
+        self.outstanding.len() + self.queue.len() + self.submitting.len()
     }
 
     /// A batch that was paused goes on: whoever runs this command wants it done.
@@ -330,30 +344,19 @@ impl Run {
         }
     }
 
-    async fn draw(&mut self) {
-        let Ok(active) = self.pipeline.store().active().await else { return };
-        for (id, entry) in active {
-            if let Some(Some(path)) = self.outstanding.get(&id) {
-                self.report.moves(id, path, entry.stage.as_str(), 0);
-            }
-        }
-        self.report.tick(self.waiting.as_deref(), None);
-    }
-
     /// Stops the engine, tells the rest, and answers with the exit code.
     async fn close(self, end: End, resting: usize) -> u8 {
         let Self { pipeline, mut report, queue, submitting, outstanding, owner, .. } = self;
         let store = pipeline.store().clone();
         let mut unfinished: Vec<(UploadId, Option<PathBuf>)> = outstanding.into_iter().collect();
         unfinished.sort();
-        let mut records: HashMap<UploadId, Upload> = HashMap::new();
         let stopped = matches!(end, End::Stopped(_));
         if !stopped {
-            for (id, at) in &unfinished {
+            for (id, at) in &mut unfinished {
                 if at.is_none()
                     && let Ok(upload) = store.upload(owner.clone(), *id).await
                 {
-                    records.insert(*id, upload);
+                    *at = upload.place().map(Path::to_owned);
                 }
             }
         }
@@ -361,9 +364,7 @@ impl Run {
         if !stopped {
             pipeline.stop(Duration::ZERO).await;
         }
-        let left = unfinished
-            .into_iter()
-            .filter_map(|(id, at)| at.or_else(|| Some(records.get(&id)?.place()?.to_owned())));
+        let left = unfinished.into_iter().filter_map(|(_, at)| at);
         for path in left.chain(submitting.into_iter().chain(queue).map(|found| found.path)) {
             if report.ended(None, &Outcome::pending(path)).is_err() {
                 break;

@@ -143,7 +143,7 @@ impl Inner {
             let (id, key) = entry.map_err(text)?;
             let id = upload_id(&id)?;
             named += 1;
-            if !uploads.get(&id).is_some_and(|it| keys::upload(it.batch, it.position) == key[..]) {
+            if uploads.get(&id).is_none_or(|it| keys::upload(it.batch, it.position) != key[..]) {
                 found.fault(|| format!("the name {id} leads to no upload"));
             }
         }

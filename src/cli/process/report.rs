@@ -131,13 +131,15 @@ impl Report {
     }
 
     /// Rate and time left, or what is waited for. In a pipe only a change of what is waited for is told.
-    pub(super) fn tick(&mut self, waiting: Option<&str>, eta_seconds: Option<u64>) {
+    pub(super) fn tick(&mut self, waiting: Option<&str>, left_to_do: usize) {
         let Some(screen) = &self.screen else { return };
-        let rate = self.rate();
-        let left = match (waiting, eta_seconds) {
-            (Some(waiting), _) => waiting.to_owned(),
-            (None, Some(seconds)) => format!("about {} left", HumanDuration(Duration::from_secs(seconds))),
-            (None, None) => "reckoning the time left".into(),
+        let (rate, worked) = (self.rate(), self.tally.completed + self.tally.failed);
+        let left = match waiting {
+            Some(waiting) => waiting.to_owned(),
+            None if worked < 3 => "reckoning the time left".into(),
+            None => {
+                format!("about {} left", HumanDuration(Duration::from_secs_f64(left_to_do as f64 / rate)))
+            }
         };
         screen.batch.set_message(format!("{rate:.1}/s, {left}"));
     }
