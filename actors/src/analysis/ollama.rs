@@ -195,30 +195,22 @@ impl Ollama {
             size_bytes: tag.size,
             ..ModelReport::new(seat.role, &seat.model)
         };
-        let known = seat.known.lock().clone().filter(|it| it.digest.is_some() && it.digest == report.digest);
-        let known = match known {
-            Some(known) => known,
-            // Models that run elsewhere are not listed, but can be shown.
-            None => match seat.server.post("/api/show", &json!({ "model": seat.model })).await {
-                Ok(answer) => {
-                    let shown: Shown = answer.json().await?;
-                    let known = Known {
-                        digest: report.digest.clone(),
-                        dimensions: shown.dimensions(),
-                        capabilities: shown.capabilities,
-                    };
-                    *seat.known.lock() = Some(known.clone());
-                    known
-                }
-                Err(Trouble::Refused(refusal @ Refusal { status: 404, json: true, .. })) => {
-                    report.there = Some(false);
-                    report.install = Some(format!("ollama pull {}", seat.model));
-                    report.problem = Some(seat.refused(refusal).into_message());
-                    return Ok(report);
-                }
-                Err(trouble) => return Err(trouble.into_error(place)),
-            },
+        // It is the word on whether a model is there: models that run elsewhere are not listed, but can be shown.
+        let known = match seat.server.post("/api/show", &json!({ "model": seat.model })).await {
+            Ok(answer) => {
+                let shown: Shown = answer.json().await?;
+                let dimensions = shown.dimensions();
+                Known { digest: report.digest.clone(), dimensions, capabilities: shown.capabilities }
+            }
+            Err(Trouble::Refused(refusal @ Refusal { status: 404, json: true, .. })) => {
+                report.there = Some(false);
+                report.install = Some(format!("ollama pull {}", seat.model));
+                report.problem = Some(seat.refused(refusal).into_message());
+                return Ok(report);
+            }
+            Err(trouble) => return Err(trouble.into_error(place)),
         };
+        *seat.known.lock() = Some(known.clone());
         report.there = Some(true);
         report.capabilities = known.capabilities;
         report.problem = match (seat.role, known.dimensions) {

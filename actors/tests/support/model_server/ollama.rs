@@ -171,6 +171,11 @@ fn embed(body: &Value, model: &ScriptedModel, fault: Option<&Fault>) -> Reply {
     let dimensions = match fault {
         // It says so with a status that stands for everything.
         Some(Fault::NaN) => return error(400, "failed to encode response: json: unsupported value: NaN"),
+        Some(Fault::LongText { above_chars })
+            if inputs.iter().any(|it| it.chars().count() > *above_chars) =>
+        {
+            return error(400, "the input length exceeds the context length");
+        }
         Some(Fault::Dimensions(dimensions)) => *dimensions,
         _ => model.dimensions,
     };

@@ -190,6 +190,12 @@ fn embed(body: &Value, script: &Script, fault: Option<&Fault>) -> Reply {
     let name = body["model"].as_str().unwrap_or_default();
     let model = if script.llama_cpp { script.models.last() } else { script.model(name) };
     let dimensions = match fault {
+        Some(Fault::LongText { above_chars })
+            if inputs.iter().any(|it| it.chars().count() > *above_chars) =>
+        {
+            let message = "input is too large to process. increase the physical batch size";
+            return refuse(500, message, "server_error", &json!(500));
+        }
         Some(Fault::Dimensions(dimensions)) => *dimensions,
         _ => body["dimensions"].as_u64().map_or(model.map_or(8, |it| it.dimensions), |it| it as usize),
     };

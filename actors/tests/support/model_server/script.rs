@@ -90,6 +90,8 @@ pub(crate) enum Fault {
     Whole,
     /// A vector with places that hold no number: refused by Ollama, `null` elsewhere.
     NaN,
+    /// A text of more characters than these is too long to embed.
+    LongText { above_chars: usize },
     /// A vector of zeros.
     Zeros,
     /// A vector of this length.
