@@ -88,6 +88,7 @@ async fn what_goes_wrong_with_a_description_is_told_with_what_to_do() {
         (Fault::Repetition, "bad answer", "repeats itself without end"),
         (Fault::LargePicture { above_pixels: 1000 }, "server fault", "model runner has unexpectedly stopped"),
         (status(500, "boom"), "server fault", "boom"),
+        (status(200, "Unexpected endpoint or method"), "server fault", "Unexpected endpoint"),
         (status(503, "server busy, please try again"), "unreachable", "503: server busy"),
         (status(429, "slow down"), "busy", "lower provider.vision_concurrency"),
         (status(429, "insufficient_quota: check your plan"), "misconfigured", "quota"),

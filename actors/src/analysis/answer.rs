@@ -186,11 +186,6 @@ impl<'a> Answer<'a> {
         serde_json::from_str(text).map_err(|error| self.not_json(text.as_bytes(), &error))
     }
 
-    /// A server's words as they may be shown.
-    pub(super) fn words(&self, text: &str) -> String {
-        clean(text, self.key)
-    }
-
     /// Reads on; `false` at the end.
     async fn more(&mut self, limit: usize) -> Result<bool, ProviderError> {
         match self.response.chunk().await {
@@ -351,7 +346,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// On one line, without the key, and not too long.
-fn clean(words: &str, key: Option<&str>) -> String {
+pub(super) fn clean(words: &str, key: Option<&str>) -> String {
     let words = match key {
         Some(key) => words.replace(key, "(the key)"),
         None => words.to_owned(),

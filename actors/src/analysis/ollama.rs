@@ -123,7 +123,7 @@ impl Ollama {
         while let Some(line) = answer.line().await? {
             let line: ChatLine = answer.parse(&line)?;
             if let Some(error) = line.error {
-                let words = answer.words(&error.as_str().map_or_else(|| error.to_string(), str::to_owned));
+                let words = server.words(&error.as_str().map_or_else(|| error.to_string(), str::to_owned));
                 return Err(ProviderError::ServerFault {
                     message: format!(
                         "{} broke on this request ({words}); its own log tells more",

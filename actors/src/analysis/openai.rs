@@ -1,5 +1,7 @@
 //! The provider `openai`: any server of OpenAI's interface.
 
+mod list;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -8,8 +10,9 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::list::List;
 use super::{
-    DescribeRequest, Described, Identity, ModelReport, Provider, ProviderError, Report, Role, ServerReport,
+    DescribeRequest, Described, Identity, Provider, ProviderError, Report, Role, ServerReport,
     answer::{Answer, Refusal, Trouble},
     frames::{Manner, Model, Question, sampling},
     models, prompts,
@@ -125,10 +128,16 @@ impl OpenAi {
         }
         let mut answer = self.negotiated(body).await?;
         let mut reply = Reply::default();
+        let broke = |words: String| ProviderError::ServerFault {
+            message: format!("{} broke on this request ({words}); its own log tells more", server.place()),
+        };
         if answer.is_whole() {
             // The server does not stream.
-            let chunk: Chunk = answer.json().await?;
-            chunk.take(&mut reply)?;
+            let whole: Chunk = answer.json().await?;
+            if let Some(error) = &whole.error {
+                return Err(broke(server.words(&words(error))));
+            }
+            whole.take(&mut reply)?;
             return reply.finish(model, question.max_tokens.1);
         }
         let mut finished = false;
@@ -146,16 +155,7 @@ impl OpenAi {
             }
             let chunk: Chunk = answer.parse(data.trim())?;
             if let Some(error) = &chunk.error {
-                let words = error
-                    .get("message")
-                    .and_then(Value::as_str)
-                    .map_or_else(|| error.to_string(), str::to_owned);
-                let message = format!(
-                    "{} broke on this request ({}); its own log tells more",
-                    server.place(),
-                    answer.words(&words)
-                );
-                return Err(ProviderError::ServerFault { message });
+                return Err(broke(server.words(&words(error))));
             }
             finished |= chunk.take(&mut reply)?;
         }
@@ -220,58 +220,6 @@ impl OpenAi {
             Err(Trouble::Error(error)) => Err(error),
         }
     }
-
-    /// What a server lists. Some servers list nothing, which is no fault.
-    async fn list(&self, server: &Server) -> Result<List, ProviderError> {
-        match server.get("/models").await {
-            Ok(answer) => {
-                let software = answer.server();
-                let mut list: List = answer.json().await.map_err(|error| match error {
-                    ProviderError::BadAnswer { message } => ProviderError::misconfigured(format!(
-                        "{message}; is that a server of OpenAI's interface at provider.base_url? Its path often ends in /v1"
-                    )),
-                    other => other,
-                })?;
-                list.software = software;
-                Ok(list)
-            }
-            Err(Trouble::Refused(Refusal { status: 404 | 405, json: true, .. })) => Ok(List::default()),
-            Err(trouble) => Err(trouble.into_error(server.place())),
-        }
-    }
-
-    /// What a list says of one of the models, with the problem that stands in the way.
-    fn look(&self, seat: &Seat, list: &List) -> ModelReport {
-        let place = seat.server.place();
-        let mut report = ModelReport::new(seat.role, &seat.model);
-        let listed = list.data.iter().find(|it| it.id == seat.model);
-        // llama.cpp has one model, whatever name is asked for.
-        let alone =
-            list.data.first().filter(|it| it.owned_by.as_deref() == Some("llamacpp") && list.data.len() == 1);
-        report.there = (!list.data.is_empty()).then_some(listed.or(alone).is_some());
-        let Some(model) = alone else { return report };
-        report.capabilities = list.models.first().and_then(|it| it.capabilities.clone());
-        match seat.role {
-            Role::Vision => {
-                let blind =
-                    report.capabilities.as_ref().is_some_and(|it| !it.iter().any(|it| it == "multimodal"));
-                report.problem = blind.then(|| {
-                    format!("{place} runs `{}`, which cannot see pictures; start it with a vision model and its --mmproj", model.id)
-                });
-            }
-            Role::Embedding => {
-                report.dimensions = model.meta.as_ref().and_then(|it| it.n_embd);
-                report.problem = report.dimensions.filter(|it| *it != self.dimensions).map(|dimensions| {
-                    format!(
-                        "{place} runs `{}`, whose vectors have {dimensions} numbers, but provider.embedding_dimensions is {}; set it to \
-                         {dimensions}, or name the server of the embedding model with provider.embedding_base_url",
-                        model.id, self.dimensions
-                    )
-                });
-            }
-        }
-        report
-    }
 }
 
 /// A line that no such stream has: an error, or something else than a model server.
@@ -281,12 +229,17 @@ fn stray(answer: &Answer<'_>, server: &Server, line: &str) -> ProviderError {
             message: format!(
                 "{} broke on this request ({}); its own log tells more",
                 server.place(),
-                answer.words(line)
+                server.words(line)
             ),
         },
         Ok(_) => ProviderError::bad(format!("{} answers with something else than a stream", server.place())),
         Err(error) => error,
     }
+}
+
+fn words(error: &Value) -> String {
+    let message = error.get("message").unwrap_or(error);
+    message.as_str().map_or_else(|| message.to_string(), str::to_owned)
 }
 
 /// A request without what is refused; the token limit has a second name.
@@ -387,11 +340,11 @@ impl Provider for OpenAi {
     fn probe(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         async move {
             for server in self.servers() {
-                let list = self.list(server).await?;
+                let list = List::of(server).await?;
                 for seat in
                     [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
                 {
-                    if let Some(message) = self.look(seat, &list).problem {
+                    if let Some(message) = list.look(seat, self.dimensions).problem {
                         return Err(ProviderError::Misconfigured { message });
                     }
                 }
@@ -405,14 +358,14 @@ impl Provider for OpenAi {
         async move {
             let (mut servers, mut models) = (Vec::new(), Vec::new());
             for server in self.servers() {
-                let (list, problem) = match self.list(server).await {
+                let (list, problem) = match List::of(server).await {
                     Ok(list) => (list, None),
                     Err(error) => (List::default(), Some(error.into_message())),
                 };
                 for seat in
                     [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
                 {
-                    models.push(self.look(seat, &list));
+                    models.push(list.look(seat, self.dimensions));
                 }
                 servers.push(ServerReport {
                     address: server.address().to_owned(),
@@ -425,34 +378,6 @@ impl Provider for OpenAi {
         }
         .boxed()
     }
-}
-
-#[derive(Default, Deserialize)]
-struct List {
-    #[serde(default)]
-    data: Vec<Listed>,
-    /// The second form in which llama.cpp lists its model.
-    #[serde(default)]
-    models: Vec<Capable>,
-    #[serde(skip)]
-    software: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Listed {
-    id: String,
-    owned_by: Option<String>,
-    meta: Option<Meta>,
-}
-
-#[derive(Deserialize)]
-struct Meta {
-    n_embd: Option<u32>,
-}
-
-#[derive(Deserialize)]
-struct Capable {
-    capabilities: Option<Vec<String>>,
 }
 
 /// A piece of a stream, or the whole answer of a server that does not stream.

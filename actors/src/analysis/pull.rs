@@ -29,7 +29,7 @@ pub(super) async fn pull(
         if let Some(error) = line.error {
             return Err(ProviderError::bad(format!(
                 "{place} cannot fetch `{model}`: {}",
-                answer.words(&error)
+                server.words(&error)
             )));
         }
         if let (Some(digest), Some(total)) = (line.digest, line.total) {
@@ -39,7 +39,7 @@ pub(super) async fn pull(
             return Ok(());
         }
         progress(PullProgress {
-            status: answer.words(&line.status),
+            status: server.words(&line.status),
             completed_bytes: parts.values().map(|(completed, _)| completed).sum(),
             total_bytes: parts.values().map(|(_, total)| total).sum(),
         });

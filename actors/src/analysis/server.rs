@@ -90,6 +90,11 @@ impl Server {
         &self.place
     }
 
+    /// A server's own words as they may be shown.
+    pub(super) fn words(&self, text: &str) -> String {
+        answer::clean(text, self.key.as_deref())
+    }
+
     /// Its address.
     pub(super) fn address(&self) -> &str {
         self.base.as_str().trim_end_matches('/')
