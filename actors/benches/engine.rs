@@ -70,7 +70,7 @@ impl Provider for Scripted {
             self.busy_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
             let text =
                 "The picture is a plain one, and it was made to see what the engine itself costs.".into();
-            Ok(Described { text, objects: Vec::new() })
+            Ok(Described { text, objects: Vec::new(), changed: None })
         })
     }
 

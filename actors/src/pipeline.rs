@@ -6,10 +6,7 @@ use actix::prelude::*;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
-    analysis::{
-        Provider, ProviderState,
-        builtin::{self, Builtin},
-    },
+    analysis::{self, Provider, ProviderState},
     batch_supervisor::{BatchSupervisor, Drain},
     config::{self, Config, ProviderKind},
     error::Error,
@@ -304,19 +301,12 @@ pub async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
         .map_err(StartError::Open)
 }
 
-/// What describes and embeds, as the configuration says.
+/// What describes and embeds, as the configuration says: [`analysis::connect`].
 ///
 /// # Errors
 /// [`StartError::Config`].
 pub fn connect(config: &Config) -> Result<Arc<dyn Provider>, StartError> {
-    match config.provider.kind {
-        ProviderKind::Builtin => {
-            let dimensions = config.provider.embedding_dimensions.unwrap_or(builtin::DEFAULT_DIMENSIONS);
-            Ok(Arc::new(
-                Builtin::new(dimensions).map_err(|error| StartError::Config(error.message().into()))?,
-            ))
-        }
-    }
+    analysis::connect(config).map_err(|error| StartError::Config(error.to_string()))
 }
 
 /// The limits of a configuration for files.

@@ -3,6 +3,9 @@
 //! A call that cannot reach the provider or runs out of time is followed by one probe. If that is answered, the call failed. If not, the
 //! provider is away: calls are turned back at once, and one probe at a time asks with growing pauses until it answers.
 
+mod lane;
+mod turns;
+
 use std::{
     sync::{
         Arc,
@@ -12,13 +15,20 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::watch,
     time::{Instant, sleep, timeout},
 };
 
+use self::{
+    lane::Lane,
+    turns::{Turns, Work},
+};
 use crate::{
-    analysis::{DescribeRequest, Described, Identity, Provider, ProviderError, ProviderState},
+    analysis::{
+        self, DescribeRequest, Described, Identity, Provider, ProviderError, ProviderState, shorter_text,
+    },
     config::Config,
     store::Clock,
     upload::FailureKind,
@@ -53,34 +63,35 @@ pub enum CallError {
 /// Guards one provider; shared by all workers of a pipeline. Needs a local task set, as actix gives it.
 pub struct ProviderGate {
     provider: Arc<dyn Provider>,
-    vision: Semaphore,
-    vision_permits: u32,
-    embedding: Semaphore,
+    vision: Lane,
+    embedding: Lane,
+    turns: Turns,
+    embedding_max_chars: usize,
     call_timeout: Duration,
     first_call_timeout: Duration,
     give_up_after: Duration,
     state: watch::Sender<ProviderState>,
-    /// A call was answered, so that the model is loaded.
-    warm: AtomicBool,
     probing: AtomicBool,
+    /// The sort of call that found the provider misconfigured, which a probe does not see: only a trial tells whether it still is.
+    distrusted: Mutex<Option<Work>>,
     clock: Clock,
 }
 
 impl ProviderGate {
     /// A gate before a provider that was not asked yet; see [`ProviderGate::start`].
     pub fn new(provider: Arc<dyn Provider>, config: &Config, clock: Clock) -> Arc<Self> {
-        let vision_permits = config.vision_concurrency() as u32;
         Arc::new(Self {
             provider,
-            vision: Semaphore::new(vision_permits as usize),
-            vision_permits,
-            embedding: Semaphore::new(config.provider.embedding_concurrency.get() as usize),
+            vision: Lane::new(config.vision_concurrency()),
+            embedding: Lane::new(config.provider.embedding_concurrency.get() as usize),
+            turns: Turns::new(config.swap_batch()),
+            embedding_max_chars: config.provider.embedding_max_chars as usize,
             call_timeout: config.provider.request_timeout,
             first_call_timeout: config.provider.first_request_timeout.max(config.provider.request_timeout),
             give_up_after: config.provider.give_up_after,
             state: watch::Sender::new(ProviderState::Starting),
-            warm: AtomicBool::new(false),
             probing: AtomicBool::new(false),
+            distrusted: Mutex::new(None),
             clock,
         })
     }
@@ -89,7 +100,7 @@ impl ProviderGate {
     pub async fn start(self: &Arc<Self>) {
         match self.probe().await {
             Ok(()) => self.set(ProviderState::Ready),
-            Err(error) => self.lose(error),
+            Err(error) => self.lose(error, None),
         }
     }
 
@@ -113,8 +124,11 @@ impl ProviderGate {
         request: Arc<DescribeRequest>,
         alone: bool,
     ) -> Result<Described, CallError> {
-        let permits = if alone { self.vision_permits } else { 1 };
-        let described = self.call(&self.vision, permits, || self.provider.describe(request)).await?;
+        let permits = if alone { self.vision.most } else { 1 };
+        // The frames of a video are asked about one after the other, and then all together.
+        let more_calls = if request.frame_seconds.is_empty() { 0 } else { request.pictures.len() as u32 };
+        let call = || self.provider.describe(request);
+        let described = self.call(Work::Vision, permits, more_calls, call).await?;
         if described.text.trim().is_empty() {
             return Err(bad("the provider answered with an empty description"));
         }
@@ -126,7 +140,33 @@ impl ProviderGate {
     /// # Errors
     /// [`CallError`] says how the attempt ends; a vector of the wrong length, with numbers that are not finite or all zero is a bad answer.
     pub async fn embed(self: &Arc<Self>, text: String) -> Result<Vec<f32>, CallError> {
-        let vector = self.call(&self.embedding, 1, || self.provider.embed(text)).await?;
+        self.vector(Work::Embedding, text).await
+    }
+
+    /// Asks for the embedding of a text that failed before, which is not tried to the letter again: `tries` from 1 on make it shorter. Answers
+    /// also with what was changed.
+    ///
+    /// # Errors
+    /// As [`ProviderGate::embed`].
+    pub async fn embed_shorter(
+        self: &Arc<Self>,
+        text: &str,
+        tries: u32,
+    ) -> Result<(Vec<f32>, String), CallError> {
+        let (text, changed) = shorter_text(text, self.embedding_max_chars, tries);
+        Ok((self.vector(Work::Embedding, text).await?, changed))
+    }
+
+    /// Asks for the embedding of a search's words, which comes before those of uploads.
+    ///
+    /// # Errors
+    /// As [`ProviderGate::embed`].
+    pub async fn embed_query(self: &Arc<Self>, words: String) -> Result<Vec<f32>, CallError> {
+        self.vector(Work::Query, words).await
+    }
+
+    async fn vector(self: &Arc<Self>, work: Work, text: String) -> Result<Vec<f32>, CallError> {
+        let vector = self.call(work, 1, 0, || self.provider.embed(text)).await?;
         let dimensions = self.provider.identity().dimensions as usize;
         if vector.len() != dimensions {
             return Err(bad(format!(
@@ -143,32 +183,54 @@ impl ProviderGate {
         Ok(vector)
     }
 
+    fn lane(&self, work: Work) -> &Lane {
+        match work {
+            Work::Vision => &self.vision,
+            Work::Embedding | Work::Query => &self.embedding,
+        }
+    }
+
     async fn call<'a, T>(
         self: &'a Arc<Self>,
-        permits: &Semaphore,
-        count: u32,
+        work: Work,
+        permits: u32,
+        more_calls: u32,
         call: impl FnOnce() -> BoxFuture<'a, Result<T, ProviderError>>,
     ) -> Result<T, CallError> {
         self.admit()?;
-        let _permit = permits.acquire_many(count).await.map_err(|_| CallError::NotReady)?;
+        let lane = self.lane(work);
+        let mut turn = self.turns.announce(work);
+        let _permit = lane.permits.acquire_many(permits).await.map_err(|_| CallError::NotReady)?;
+        let changes_model = turn.begin().await;
         // It may have gone away while this call waited for its turn.
         self.admit()?;
-        let limit =
-            if self.warm.load(Ordering::Relaxed) { self.call_timeout } else { self.first_call_timeout };
-        let (kind, message) = match timeout(limit, call()).await {
-            Ok(Ok(answer)) => {
-                self.warm.store(true, Ordering::Relaxed);
-                return Ok(answer);
-            }
+        let warm = lane.is_warm() && !changes_model;
+        let limit = if warm { self.call_timeout } else { self.first_call_timeout };
+        let limit = limit + self.call_timeout * more_calls;
+        let answer = timeout(limit, call()).await;
+        if let Ok(Ok(_) | Err(ProviderError::BadAnswer { .. })) = answer {
+            lane.warm();
+        } else {
+            lane.cool();
+        }
+        let (kind, message) = match answer {
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(ProviderError::BadAnswer { message })) => return Err(bad(message)),
+            Ok(Err(ProviderError::ServerFault { message })) => {
+                return Err(CallError::Failed { kind: FailureKind::ServerFault, message });
+            }
             Ok(Err(error @ ProviderError::Misconfigured { .. })) => {
-                self.lose(error);
+                *self.distrusted.lock() = Some(work);
+                self.lose(error, None);
                 return Err(CallError::NotReady);
             }
-            Ok(Err(ProviderError::Unreachable { message, retry_after })) => {
-                if let Some(wait) = retry_after {
-                    sleep(wait.min(MAX_RETRY_AFTER)).await;
-                }
+            // Away by its own word: there is nothing to find out.
+            Ok(Err(ProviderError::Unreachable { message, retry_after: Some(wait) })) => {
+                let error = ProviderError::Unreachable { message: message.clone(), retry_after: None };
+                self.lose(error, Some(wait.min(MAX_RETRY_AFTER)));
+                return Err(CallError::WentAway { message });
+            }
+            Ok(Err(ProviderError::Unreachable { message, retry_after: None })) => {
                 (FailureKind::ProviderAway, message)
             }
             Err(_) => (
@@ -179,11 +241,11 @@ impl ProviderGate {
         match self.probe().await {
             Ok(()) => Err(CallError::Failed { kind, message }),
             Err(error @ ProviderError::Misconfigured { .. }) => {
-                self.lose(error);
+                self.lose(error, None);
                 Err(CallError::NotReady)
             }
             Err(_) => {
-                self.lose(ProviderError::Unreachable { message: message.clone(), retry_after: None });
+                self.lose(ProviderError::Unreachable { message: message.clone(), retry_after: None }, None);
                 Err(CallError::WentAway { message })
             }
         }
@@ -213,6 +275,24 @@ impl ProviderGate {
         })
     }
 
+    /// Makes the smallest call of a sort. What it answers is beside the point, as long as it is not that nothing can work.
+    async fn trial(&self, work: Work) -> Result<(), ProviderError> {
+        let call = async {
+            match work {
+                Work::Vision => self.provider.describe(Arc::new(analysis::trial())).await.map(drop),
+                Work::Embedding | Work::Query => self.provider.embed("a red disc".into()).await.map(drop),
+            }
+        };
+        match timeout(self.first_call_timeout, call).await {
+            Ok(Err(ProviderError::BadAnswer { .. } | ProviderError::ServerFault { .. })) => Ok(()),
+            Ok(answer) => answer,
+            Err(_) => Err(ProviderError::Unreachable {
+                message: format!("no answer within {} s", self.first_call_timeout.as_secs_f32()),
+                retry_after: None,
+            }),
+        }
+    }
+
     fn set(&self, state: ProviderState) {
         self.state.send_if_modified(|now| {
             let changed = *now != state;
@@ -227,8 +307,10 @@ impl ProviderGate {
         });
     }
 
-    /// Notes that the provider is not to be had, and sees to it that it is asked again.
-    fn lose(self: &Arc<Self>, error: ProviderError) {
+    /// Notes that the provider is not to be had, and sees to it that it is asked again, the first time after `wait`.
+    fn lose(self: &Arc<Self>, error: ProviderError, wait: Option<Duration>) {
+        self.vision.cool();
+        self.embedding.cool();
         // The first report says since when.
         if matches!(&*self.state.borrow(), ProviderState::Starting | ProviderState::Ready)
             || misconfigured(&error)
@@ -239,14 +321,16 @@ impl ProviderGate {
             let gate = Arc::downgrade(self);
             actix_rt::spawn(async move {
                 let (lost, mut pause) = (Instant::now(), PAUSES.0);
+                sleep(wait.unwrap_or_else(|| jitter(pause))).await;
                 loop {
-                    sleep(jitter(pause)).await;
                     // The pipeline may be gone meanwhile, and the probing ends with it.
                     let Some(gate) = gate.upgrade() else { return };
                     if gate.ask_again(lost).await {
                         return;
                     }
+                    drop(gate);
                     pause = (pause * 2).min(PAUSES.1);
+                    sleep(jitter(pause)).await;
                 }
             });
         }
@@ -254,8 +338,14 @@ impl ProviderGate {
 
     /// Whether the provider answers again.
     async fn ask_again(&self, lost: Instant) -> bool {
-        match self.probe().await {
+        let mut answer = self.probe().await;
+        let distrusted = *self.distrusted.lock();
+        if let (Ok(()), Some(work)) = (&answer, distrusted) {
+            answer = self.trial(work).await;
+        }
+        match answer {
             Ok(()) => {
+                *self.distrusted.lock() = None;
                 self.probing.store(false, Ordering::Release);
                 self.set(ProviderState::Ready);
                 return true;
@@ -281,9 +371,9 @@ impl ProviderGate {
         };
         self.set(match error {
             ProviderError::Misconfigured { message } => ProviderState::Misconfigured { since, message },
-            ProviderError::Unreachable { message, .. } | ProviderError::BadAnswer { message } => {
-                ProviderState::Away { since, message }
-            }
+            ProviderError::Unreachable { message, .. }
+            | ProviderError::BadAnswer { message }
+            | ProviderError::ServerFault { message } => ProviderState::Away { since, message },
         });
     }
 }

@@ -137,6 +137,8 @@ pub enum FailureKind {
     Refused,
     /// The provider gave no sound answer.
     BadAnswer,
+    /// The provider is there, but broke on this request.
+    ServerFault,
     /// The provider did not answer in time, but is there.
     TimedOut,
     /// The provider could not be reached, though it is there, or went away under this upload again.
@@ -159,6 +161,7 @@ impl FailureKind {
             Self::Undecodable => "undecodable",
             Self::Refused => "refused",
             Self::BadAnswer => "bad_answer",
+            Self::ServerFault => "server_fault",
             Self::TimedOut => "timed_out",
             Self::ProviderAway => "provider_away",
             Self::Panicked => "panicked",
@@ -194,6 +197,11 @@ impl Failure {
             message.push('…');
         }
         Self { attempt, stage, kind, message }
+    }
+
+    /// The failure as a reason for what was done differently afterwards.
+    pub(crate) fn told(&self) -> String {
+        format!("attempt {} ended with: {}", self.attempt, self.message)
     }
 }
 
@@ -309,6 +317,9 @@ pub struct Description {
     pub by: Identity,
     /// How often it was asked for, also in earlier attempts.
     pub asked: u32,
+    /// What was changed against the usual request and why, and what is unusual about the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<String>,
     /// When it was kept.
     pub at: Timestamp,
 }
@@ -381,6 +392,9 @@ pub struct Upload {
     pub description: Option<Description>,
     /// What embedded the description; `None` until the vector is kept.
     pub embedded_by: Option<Identity>,
+    /// What of the description was embedded and why, if not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_changed: Option<String>,
     /// An older upload of the same file, which goes when this one completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<UploadId>,
@@ -412,8 +426,10 @@ impl Upload {
 
     /// Whether `identity` and this audit would describe it as it is described.
     pub fn is_described_by(&self, identity: &Identity, audit_version: u32) -> bool {
-        self.description.as_ref().is_some_and(|it| it.by == *identity && it.audit_version == audit_version)
-            && self.embedded_by.as_ref() == Some(identity)
+        self.description
+            .as_ref()
+            .is_some_and(|it| it.by.describes_like(identity) && it.audit_version == audit_version)
+            && self.embedded_by.as_ref().is_some_and(|by| by.embeds_like(identity))
     }
 }
 
@@ -442,6 +458,8 @@ pub enum Step {
     Complete {
         /// What embedded it.
         by: Identity,
+        /// What of the description was embedded and why, if not all of it.
+        changed: Option<String>,
     },
     /// The attempt failed.
     Fail(Failure),
@@ -513,10 +531,11 @@ impl Upload {
                 self.status = to(Status::Embedding, from == Status::Analyzing && self.description.is_some())?;
                 self.stage = Stage::EmbeddingGeneration;
             }
-            Step::Complete { by } => {
+            Step::Complete { by, changed } => {
                 self.status = to(Status::Completed, from == Status::Embedding)?;
                 self.stage = Stage::Completed;
                 self.embedded_by = Some(by);
+                self.embedding_changed = changed;
                 self.end_attempt(Outcome::Completed, now);
             }
             Step::Fail(failure) => {

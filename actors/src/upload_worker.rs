@@ -16,7 +16,7 @@ use crate::{
     provider_gate::{CallError, ProviderGate},
     receiving::Received,
     store::{AfterAttempt, Begun, Store, Token, WriteError},
-    upload::{Description, Failure, FailureKind, Stage, Thumbnail},
+    upload::{Description, Failure, FailureKind, Stage, Thumbnail, Upload},
 };
 
 /// A worker stopped.
@@ -172,26 +172,53 @@ impl Tools {
 
     async fn work(&self, begun: Begun) -> Result<(), Stop> {
         let token = begun.token.clone();
-        let text = if begun.upload.description.as_ref().is_some_and(|it| it.by == self.gate.identity()) {
-            self.store.keep_going(token.clone());
-            begun.upload.description.map(|it| it.text).unwrap_or_default()
-        } else {
-            self.describe(begun).await?
+        let failures = begun.upload.failures.clone();
+        let identity = self.gate.identity();
+        let text = match &begun.upload.description {
+            Some(kept) if kept.by.describes_like(&identity) => {
+                self.store.keep_going(token.clone());
+                kept.text.clone()
+            }
+            _ => self.describe(begun).await?,
         };
         let started = Instant::now();
-        let vector =
-            self.gate.embed(text).await.map_err(|error| Stop::call(Stage::EmbeddingGeneration, error))?;
+        let (vector, changed) = self
+            .embed(text, &failures)
+            .await
+            .map_err(|error| Stop::call(Stage::EmbeddingGeneration, error))?;
         self.store.note_stage(token.clone(), Stage::Indexing);
-        let replaced = self.store.complete(token, vector, self.gate.identity(), millis(started)).await?;
+        let took = millis(started);
+        let replaced = self.store.complete(token, vector, self.gate.identity(), changed, took).await?;
         if let Some(older) = replaced {
             self.remove_files(older).await;
         }
         Ok(())
     }
 
+    /// Embeds a text; one that the provider stumbled over before is shortened, as it would stumble again.
+    async fn embed(
+        &self,
+        text: String,
+        failures: &[Failure],
+    ) -> Result<(Vec<f32>, Option<String>), CallError> {
+        let stumbles = |it: &&Failure| {
+            it.stage == Stage::EmbeddingGeneration
+                && matches!(it.kind, FailureKind::BadAnswer | FailureKind::ServerFault)
+        };
+        match failures.iter().rfind(stumbles) {
+            None => Ok((self.gate.embed(text).await?, None)),
+            Some(last) => {
+                let tries = failures.iter().filter(stumbles).count() as u32;
+                let (vector, changed) = self.gate.embed_shorter(&text, tries).await?;
+                Ok((vector, Some(format!("{changed} (because {})", last.told()))))
+            }
+        }
+    }
+
     async fn describe(&self, begun: Begun) -> Result<String, Stop> {
         let (token, upload) = (begun.token.clone(), begun.upload.clone());
-        let (picture, facts) = self.prepare(begun).await?;
+        let (vision, mut changes) = smaller(&self.vision, &upload);
+        let (picture, facts) = self.prepare(begun, vision).await?;
         let started = Instant::now();
         let names = std::iter::once(upload.file_name.clone())
             .chain(upload.place().into_iter().flat_map(|path| {
@@ -214,8 +241,10 @@ impl Tools {
             let request = Arc::new(DescribeRequest { variation, ..request.clone() });
             self.gate.describe(request, alone).await.map_err(|error| Stop::call(Stage::VisionAnalysis, error))
         };
-        let judge = |described: &Described| audit::audit(&described.text, audit::Language::English);
+        let language = audit::Language::of(&self.gate.identity().language);
+        let judge = |described: &Described| audit::audit(&described.text, language);
         let mut best = ask(asked).await?;
+        let mut why = upload.failures.last().map(Failure::told);
         let mut verdict = judge(&best);
         let mut calls = 1;
         if !verdict.passed() {
@@ -223,6 +252,7 @@ impl Tools {
             // The second text is a chance, not a duty: the first one is kept if there is none.
             match ask(asked + 1).await {
                 Ok(second) if judge(&second).score > verdict.score => {
+                    why = Some(format!("the answer before failed the audit: {}", verdict.reasons()));
                     verdict = judge(&second);
                     best = second;
                 }
@@ -231,6 +261,10 @@ impl Tools {
             }
             calls = 2;
         }
+        changes.extend(best.changed.take().map(|changed| match why {
+            Some(why) => format!("{changed} (because {why})"),
+            None => changed,
+        }));
         let description = Description {
             text: best.text.clone(),
             audit_score: verdict.score,
@@ -238,6 +272,7 @@ impl Tools {
             audit_version: audit::VERSION,
             by: self.gate.identity(),
             asked: asked + calls,
+            changed: Some(changes.join("; ")).filter(|it| !it.is_empty()),
             at: self.store.clock().now(),
         };
         self.store.keep_description(token, description, best.objects, millis(started)).await?;
@@ -245,14 +280,14 @@ impl Tools {
     }
 
     /// Reads, decodes and writes the thumbnail, in a blocking job that holds its memory and a processor.
-    async fn prepare(&self, begun: Begun) -> Result<(Picture, Facts), Stop> {
+    async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<(Picture, Facts), Stop> {
         let stage = Stage::ExtractingFrames;
         let (token, upload) = (begun.token, begun.upload);
         let mib = upload.decode_bytes.div_ceil(1 << 20).max(1) as u32;
         let closed = |_| Stop::NotReady;
         let memory = Arc::clone(&self.decode_memory).acquire_many_owned(mib).await.map_err(closed)?;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
-        let (files, limits, vision) = (self.files.clone(), self.limits.clone(), self.vision.clone());
+        let (files, limits) = (self.files.clone(), self.limits.clone());
         let (id, had) = (upload.id, upload.thumbnail.clone());
         let job = move || {
             let _held = (memory, decoder);
@@ -315,6 +350,18 @@ impl Tools {
             Err(_) => log::warn!("upload {id}: removing its files panicked"),
         }
     }
+}
+
+/// The picture that the provider is to see of an upload: half the pixels for each failure in which the server broke on it. Tells so.
+fn smaller(vision: &VisionSpec, upload: &Upload) -> (VisionSpec, Vec<String>) {
+    let broke = |it: &&Failure| it.stage == Stage::VisionAnalysis && it.kind == FailureKind::ServerFault;
+    let Some(last) = upload.failures.iter().rfind(broke) else { return (vision.clone(), Vec::new()) };
+    let times = upload.failures.iter().filter(broke).count().min(16);
+    let pixels = upload.facts.as_ref().map_or(u64::MAX, |it| u64::from(it.width) * u64::from(it.height));
+    let least = u64::from(2 * vision.patch_px).pow(2);
+    let max_pixels = (vision.max_pixels.min(pixels) >> times).max(least);
+    let told = format!("a picture of at most {max_pixels} pixels (because {})", last.told());
+    (VisionSpec { max_pixels, ..vision.clone() }, vec![told])
 }
 
 fn millis(since: Instant) -> u64 {

@@ -71,7 +71,7 @@ impl Provider for Quick {
             actix_rt::time::sleep(Duration::from_millis(2)).await;
             let text =
                 "The picture is a plain one, and it was made for a test that kills the process.".into();
-            Ok(Described { text, objects: Vec::new() })
+            Ok(Described { text, objects: Vec::new(), changed: None })
         })
     }
 

@@ -23,6 +23,10 @@ struct Scripted {
     there: AtomicBool,
     probes: AtomicUsize,
     next: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
+    /// What was called, in order, if `describe` answers.
+    calls: Mutex<Vec<&'static str>>,
+    /// How long a description takes; zero: for ever.
+    describes_in: Duration,
 }
 
 impl Provider for Scripted {
@@ -33,15 +37,28 @@ impl Provider for Scripted {
             embedding_model: "e".into(),
             dimensions: 2,
             prompt_version: 1,
+            ..Identity::default()
         }
     }
 
     fn describe(&self, _: Arc<DescribeRequest>) -> BoxFuture<'_, Result<Described, ProviderError>> {
-        std::future::pending().boxed()
+        if self.describes_in.is_zero() {
+            return std::future::pending().boxed();
+        }
+        async {
+            self.calls.lock().expect("not poisoned").push("describe");
+            tokio::time::sleep(self.describes_in).await;
+            Ok(Described { text: "A cat.".into(), objects: Vec::new(), changed: None })
+        }
+        .boxed()
     }
 
     /// Hangs for ever unless an answer is laid out.
     fn embed(&self, _: String) -> BoxFuture<'_, Result<Vec<f32>, ProviderError>> {
+        if !self.describes_in.is_zero() {
+            self.calls.lock().expect("not poisoned").push("embed");
+            return std::future::ready(Ok(vec![0.5, 1.0])).boxed();
+        }
         match self.next.lock().expect("not poisoned").take() {
             Some(answer) => std::future::ready(answer).boxed(),
             None => std::future::pending().boxed(),
@@ -60,8 +77,13 @@ fn unreachable_provider() -> ProviderError {
 }
 
 async fn ready(config: Config) -> (Arc<Scripted>, Arc<ProviderGate>) {
+    ready_with(config, Scripted::default()).await
+}
+
+async fn ready_with(config: Config, provider: Scripted) -> (Arc<Scripted>, Arc<ProviderGate>) {
     tokio::time::pause();
-    let provider = Arc::new(Scripted { there: AtomicBool::new(true), ..Scripted::default() });
+    provider.there.store(true, Ordering::Relaxed);
+    let provider = Arc::new(provider);
     let clock = Clock::Tokio { start: tokio::time::Instant::now() };
     let gate = ProviderGate::new(Arc::clone(&provider) as Arc<dyn Provider>, &config, clock);
     gate.start().await;
@@ -142,4 +164,95 @@ async fn a_misconfigured_provider_turns_calls_back_with_the_sentence_that_helps(
     let missing = ProviderError::Misconfigured { message: "run `ollama pull bge-m3`".into() };
     assert_eq!(embed(&provider, &gate, Err(missing)).await, Err(CallError::NotReady));
     assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("ollama pull")));
+}
+
+#[actix_rt::test]
+async fn what_a_probe_does_not_see_is_believed_only_after_a_trial() {
+    let (provider, gate) = ready(Config::default()).await;
+    let gone = || ProviderError::Misconfigured { message: "the quota is used up".into() };
+    assert_eq!(embed(&provider, &gate, Err(gone())).await, Err(CallError::NotReady));
+    let mut state = gate.state();
+    let next = || provider.next.lock().expect("not poisoned");
+    for trial in 0..3 {
+        *next() = Some(Err(gone()));
+        let seconds = async {
+            while next().is_some() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(40), seconds).await.expect("it is tried");
+        assert!(matches!(*state.borrow(), ProviderState::Misconfigured { .. }), "trial {trial}");
+    }
+    *provider.next.lock().expect("not poisoned") = Some(Ok(vec![0.5, 1.0]));
+    state.wait_for(|state| *state == ProviderState::Ready).await.expect("the trial is answered");
+}
+
+#[actix_rt::test]
+async fn a_provider_that_asks_to_wait_is_away_for_so_long_and_the_attempt_is_handed_back() {
+    let (provider, gate) = ready(Config::default()).await;
+    let busy = |seconds| ProviderError::Unreachable {
+        message: "429: slow down".into(),
+        retry_after: Some(Duration::from_secs(seconds)),
+    };
+    for (asked, waited) in [(20, 20), (5000, 120)] {
+        let began = tokio::time::Instant::now();
+        let answer = embed(&provider, &gate, Err(busy(asked))).await;
+        assert_eq!(answer, Err(CallError::WentAway { message: "429: slow down".into() }));
+        assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("slow down")));
+        gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
+        assert_eq!(began.elapsed().as_secs(), waited);
+    }
+}
+
+#[actix_rt::test]
+async fn a_model_that_may_not_be_loaded_is_given_more_time() {
+    let (provider, gate) = ready(Config::default()).await;
+    let hangs = async |seconds: u64| {
+        let began = tokio::time::Instant::now();
+        let answer = gate.embed("words".into()).await;
+        assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::TimedOut, .. })), "{answer:?}");
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    };
+    let answers = async || assert!(embed(&provider, &gate, Ok(vec![0.5, 1.0])).await.is_ok());
+    hangs(600).await;
+    answers().await;
+    hangs(300).await;
+    hangs(600).await;
+    answers().await;
+    tokio::time::sleep(Duration::from_secs(241)).await;
+    hangs(600).await;
+    answers().await;
+    let request = DescribeRequest { frame_seconds: vec![0.0], ..mediamill_actors::analysis::trial() };
+    let began = tokio::time::Instant::now();
+    let answer = gate.describe(Arc::new(request), false).await;
+    assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::TimedOut, .. })), "{answer:?}");
+    assert_eq!(
+        began.elapsed().as_secs(),
+        900,
+        "its own model is cold, and there is a call for each frame and one more"
+    );
+}
+
+#[actix_rt::test]
+async fn a_server_with_room_for_one_model_does_not_change_models_for_each_photo() {
+    let mut config = Config::default();
+    config.provider.vision_concurrency = std::num::NonZeroU32::new(1);
+    config.provider.swap_batch = std::num::NonZeroU32::new(4);
+    let scripted = Scripted { describes_in: Duration::from_secs(1), ..Scripted::default() };
+    let (provider, gate) = ready_with(config, scripted).await;
+    // Six workers with two photos each.
+    let photo = async || {
+        let request = Arc::new(mediamill_actors::analysis::trial());
+        gate.describe(request, false).await.expect("described");
+        gate.embed("words".into()).await.expect("embedded");
+    };
+    let workers = (0..6).map(async |_| {
+        photo().await;
+        photo().await;
+    });
+    futures_util::future::join_all(workers).await;
+    let calls = provider.calls.lock().expect("not poisoned").clone();
+    let changes = calls.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert_eq!(calls.len(), 24);
+    assert!(changes <= 6, "{changes} changes of model: {calls:?}");
 }

@@ -40,6 +40,7 @@ fn identity() -> Identity {
         embedding_model: "e".into(),
         dimensions: 3,
         prompt_version: 1,
+        ..Identity::default()
     }
 }
 
@@ -55,10 +56,11 @@ async fn complete(store: &Store, begun: &Begun) -> Result<(), WriteError> {
         audit_version: 1,
         by: identity(),
         asked: 1,
+        changed: None,
         at: store.clock().now(),
     };
     store.keep_description(begun.token.clone(), description, Vec::new(), 5).await?;
-    store.complete(begun.token.clone(), vec![1.0, 0.5, -0.25], identity(), 5).await.map(drop)
+    store.complete(begun.token.clone(), vec![1.0, 0.5, -0.25], identity(), None, 5).await.map(drop)
 }
 
 async fn dump(store: &Store) -> String {

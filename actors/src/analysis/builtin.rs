@@ -75,6 +75,9 @@ impl Provider for Builtin {
             embedding_model: embedding::MODEL.to_owned(),
             dimensions: self.dimensions,
             prompt_version: sentences::VERSION,
+            language: "English".to_owned(),
+            vision_digest: None,
+            embedding_digest: None,
         }
     }
 
@@ -147,7 +150,7 @@ fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
         looked_at,
         variation: request.variation,
     };
-    Described { text: sentences::write(&scene), objects }
+    Described { text: sentences::write(&scene), objects, changed: None }
 }
 
 /// One entry for each sort of object in all looks, the surest first, with its best score and its largest number.

@@ -119,7 +119,7 @@ impl Store {
             .await
     }
 
-    /// Keeps the vector and ends the upload well. Answers with an older upload of the same file whose files are to be removed.
+    /// Keeps the vector, with what was changed to get it, and ends the upload well. Answers with an older upload of the same file whose files are to be removed.
     ///
     /// # Errors
     /// [`WriteError::Stale`] if the attempt was given up meanwhile.
@@ -128,12 +128,13 @@ impl Store {
         token: Token,
         vector: Vec<f32>,
         by: Identity,
+        changed: Option<String>,
         took_ms: u64,
     ) -> Result<Option<UploadId>, WriteError> {
         self.inner
             .write(move |draft| {
                 let space = vectors::space(&by);
-                let upload = change(draft, &token, Step::Complete { by })?;
+                let upload = change(draft, &token, Step::Complete { by, changed })?;
                 for (piece, bytes) in vectors::pieces(&vector) {
                     draft.put(
                         Tree::Embeddings,
@@ -438,6 +439,7 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
             objects: Vec::new(),
             description: None,
             embedded_by: None,
+            embedding_changed: None,
             replaces,
             history: Vec::new(),
         };

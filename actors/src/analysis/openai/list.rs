@@ -1,0 +1,101 @@
+//! What a server of OpenAI's interface lists of its models.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Seat;
+use crate::analysis::{
+    ModelReport, ProviderError, Role,
+    answer::{Refusal, Trouble},
+    server::Server,
+};
+
+#[derive(Default, Deserialize)]
+pub(super) struct List {
+    data: Option<Vec<Listed>>,
+    /// The second form in which llama.cpp lists its model.
+    #[serde(default)]
+    models: Vec<Capable>,
+    error: Option<Value>,
+    /// What the server says it is.
+    #[serde(skip)]
+    pub(super) software: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    id: String,
+    owned_by: Option<String>,
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    n_embd: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Capable {
+    capabilities: Option<Vec<String>>,
+}
+
+impl List {
+    /// Asks a server. Some list nothing, which is no fault.
+    pub(super) async fn of(server: &Server) -> Result<Self, ProviderError> {
+        let wrong = |what: &str| {
+            ProviderError::misconfigured(format!(
+                "{what}; is that a server of OpenAI's interface at provider.base_url? Its path often ends in /v1"
+            ))
+        };
+        let answer = match server.get("/models").await {
+            Ok(answer) => answer,
+            Err(Trouble::Refused(Refusal { status: 404 | 405, json: true, .. })) => {
+                return Ok(Self::default());
+            }
+            Err(trouble) => return Err(trouble.into_error(server.place())),
+        };
+        let software = answer.server();
+        let list: Self = answer.json().await.map_err(|error| match error {
+            ProviderError::BadAnswer { message } => wrong(&message),
+            other => other,
+        })?;
+        // Some servers answer what they do not know with status 200.
+        if list.data.is_none() && list.error.is_some() {
+            return Err(wrong(&format!("{} has no list of models", server.place())));
+        }
+        Ok(Self { software, ..list })
+    }
+
+    /// What it says of one of the models, with the problem that stands in the way.
+    pub(super) fn look(&self, seat: &Seat, dimensions: u32) -> ModelReport {
+        let place = seat.server.place();
+        let mut report = ModelReport::new(seat.role, &seat.model);
+        let data = self.data.as_deref().unwrap_or_default();
+        let listed = data.iter().find(|it| it.id == seat.model);
+        // llama.cpp has one model, whatever name is asked for.
+        let alone = data.first().filter(|it| it.owned_by.as_deref() == Some("llamacpp") && data.len() == 1);
+        report.there = (!data.is_empty()).then_some(listed.or(alone).is_some());
+        let Some(model) = alone else { return report };
+        report.capabilities = self.models.first().and_then(|it| it.capabilities.clone());
+        match seat.role {
+            Role::Vision => {
+                let sees = |it: &Vec<String>| it.iter().any(|it| it == "multimodal");
+                let blind = report.capabilities.as_ref().is_some_and(|it| !sees(it));
+                report.problem = blind.then(|| {
+                    format!("{place} runs `{}`, which cannot see pictures; start it with a vision model and its --mmproj", model.id)
+                });
+            }
+            Role::Embedding => {
+                report.dimensions = model.meta.as_ref().and_then(|it| it.n_embd);
+                report.problem = report.dimensions.filter(|it| *it != dimensions).map(|found| {
+                    format!(
+                        "{place} runs `{}`, whose vectors have {found} numbers, but provider.embedding_dimensions is {dimensions}; set it to \
+                         {found}, or name the server of the embedding model with provider.embedding_base_url",
+                        model.id
+                    )
+                });
+            }
+        }
+        report
+    }
+}

@@ -1,0 +1,95 @@
+//! Texts to embed, and the vectors that come back.
+
+use super::ProviderError;
+
+/// The text that is embedded: at most `max_chars` characters of it, cut between two words where that is possible.
+pub(super) fn cut(text: &str, max_chars: usize) -> &str {
+    let text = text.trim();
+    let Some((end, _)) = text.char_indices().nth(max_chars) else { return text };
+    let start = &text[..end];
+    match start.rfind(char::is_whitespace) {
+        _ if text[end..].starts_with(char::is_whitespace) => start,
+        // A text without spaces is cut where it has to be.
+        Some(space) if 2 * space > end => start[..space].trim_end(),
+        _ => start,
+    }
+}
+
+/// The text for another try after an embedding failed: a third shorter for each, as models stumble over some ordinary texts and over long ones.
+/// Tells what was changed.
+pub fn shorter_text(text: &str, max_chars: usize, tries: u32) -> (String, String) {
+    let characters = text.trim().chars().count().min(max_chars);
+    let keep = (characters * 3_usize.saturating_sub(tries as usize) / 3).max(1);
+    let text = cut(text, keep);
+    (
+        text.to_owned(),
+        format!("the embedding is of the first {} of {characters} characters", text.chars().count()),
+    )
+}
+
+/// A vector of the length that it must have, of finite numbers that are not all zero.
+pub(super) fn checked(
+    numbers: &[Option<f64>],
+    model: &str,
+    dimensions: u32,
+) -> Result<Vec<f32>, ProviderError> {
+    if numbers.is_empty() {
+        return Err(ProviderError::bad(format!("`{model}` gave an empty vector")));
+    }
+    if numbers.len() != dimensions as usize {
+        return Err(ProviderError::misconfigured(format!(
+            "the vectors of `{model}` have {} numbers, but provider.embedding_dimensions is {dimensions}; set it to {} or choose another \
+             provider.embedding_model",
+            numbers.len(),
+            numbers.len()
+        )));
+    }
+    let vector: Option<Vec<f32>> =
+        numbers.iter().map(|number| number.map(|it| it as f32).filter(|it| it.is_finite())).collect();
+    match vector {
+        None => Err(ProviderError::bad(format!("`{model}` gave a vector with places that hold no number"))),
+        Some(vector) if vector.iter().all(|number| *number == 0.0) => {
+            Err(ProviderError::bad(format!("`{model}` gave a vector of zeros")))
+        }
+        Some(vector) => Ok(vector),
+    }
+}
+
+/// Of length 1; what is checked is not zero.
+pub(super) fn normalised(vector: Vec<f32>) -> Vec<f32> {
+    let length = vector.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+    vector.into_iter().map(|number| (f64::from(number) / length) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_is_cut_between_words() {
+        assert_eq!(cut(" a red house ", 20), "a red house");
+        assert_eq!(cut("a red house", 8), "a red");
+        assert_eq!(cut("äöüäöüäöü", 4), "äöüä");
+    }
+
+    #[test]
+    fn each_further_try_has_another_text() {
+        let text = "one two three four five six";
+        let tries: Vec<String> = (0..3).map(|tries| shorter_text(text, 1500, tries).0).collect();
+        assert_eq!(tries, ["one two three four five six", "one two three four", "one two"]);
+        assert_eq!(shorter_text("x", 1500, 9).0, "x");
+    }
+
+    #[test]
+    fn a_vector_that_is_none_is_told_from_one_of_another_length() {
+        let bad = |numbers: &[Option<f64>]| checked(numbers, "m", 2).expect_err("no vector");
+        for wrong in [&[][..], &[None, Some(1.0)], &[Some(0.0), Some(0.0)], &[Some(1e300), Some(1.0)]] {
+            assert!(matches!(bad(wrong), ProviderError::BadAnswer { .. }), "{wrong:?}");
+        }
+        let ProviderError::Misconfigured { message } = bad(&[Some(1.0)]) else {
+            unreachable!("another length")
+        };
+        assert!(message.contains("set it to 1"), "{message}");
+        assert_eq!(checked(&[Some(3.0), Some(4.0)], "m", 2).map(normalised), Ok(vec![0.6, 0.8]));
+    }
+}

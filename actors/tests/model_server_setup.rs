@@ -1,0 +1,212 @@
+//! What the providers tell of their servers and models, and how a model is fetched, against a scripted server.
+
+#[path = "support/model_server/mod.rs"]
+mod model_server;
+
+use std::{sync::Arc, time::Duration};
+
+use mediamill_actors::{
+    analysis::{self, DescribeRequest, Provider, ProviderError, PullProgress, Role},
+    config::{Config, ProviderKind},
+    media::VisionSpec,
+};
+use model_server::{Fault, ModelServer, Script, TEXT};
+use serde_json::json;
+
+fn config(kind: ProviderKind, server: &ModelServer) -> Config {
+    let mut config = Config::default();
+    config.provider.kind = kind;
+    config.provider.base_url = Some(server.url());
+    config.provider.vision_model = Some("qwen2.5vl:7b".into());
+    config.provider.embedding_model = Some("bge-m3".into());
+    config.provider.connect_timeout = Duration::from_millis(500);
+    config
+}
+
+fn connect(config: &Config) -> Arc<dyn Provider> {
+    analysis::connect(config).expect("a sound configuration")
+}
+
+async fn describe(provider: &Arc<dyn Provider>) -> Result<String, ProviderError> {
+    provider.describe(Arc::new(analysis::trial())).await.map(|it| it.text)
+}
+
+#[actix_rt::test]
+async fn a_report_tells_versions_models_and_what_they_can_do() {
+    let server = ModelServer::start(Script::default()).await;
+    let report = connect(&config(ProviderKind::Ollama, &server)).report().await;
+    assert!(report.is_ready() && report.servers.len() == 1, "{report:?}");
+    assert_eq!(report.servers[0].version.as_deref(), Some("Ollama 0.12.6"));
+    let vision = &report.models[0];
+    assert_eq!(
+        (vision.role, vision.there, vision.size_bytes),
+        (Role::Vision, Some(true), Some(5_969_245_856))
+    );
+    assert_eq!(vision.capabilities, Some(vec!["completion".into(), "vision".into()]));
+    assert_eq!(report.models[1].dimensions, Some(1024));
+
+    server.follow(|script| script.llama_cpp = true);
+    let report = connect(&config(ProviderKind::OpenAi, &server)).report().await;
+    assert_eq!(report.servers[0].version.as_deref(), Some("llama.cpp"));
+    assert_eq!(report.models[0].capabilities, Some(vec!["completion".into(), "multimodal".into()]));
+}
+
+#[actix_rt::test]
+async fn a_report_of_what_is_missing_has_the_command_that_installs_it() {
+    let server = ModelServer::start(Script { models: Vec::new(), ..Script::default() }).await;
+    let config = config(ProviderKind::Ollama, &server);
+    let report = connect(&config).report().await;
+    let installs: Vec<_> =
+        report.models.iter().map(|it| (it.there, it.install.as_deref().unwrap_or_default())).collect();
+    assert_eq!(installs, [(Some(false), "ollama pull qwen2.5vl:7b"), (Some(false), "ollama pull bge-m3")]);
+    assert!(!report.is_ready() && report.problems().all(|it| it.contains("mediamill models pull")));
+    let _nobody = server.stop().await;
+    let report = connect(&config).report().await;
+    assert!(
+        !report.servers[0].reachable && report.problems().all(|it| it.contains("is it running")),
+        "{report:?}"
+    );
+}
+
+#[actix_rt::test]
+async fn a_server_of_another_kind_is_told_from_the_right_one() {
+    let server =
+        ModelServer::start(Script { rest: Some(Fault::Page { status: 200 }), ..Script::default() }).await;
+    for kind in [ProviderKind::Ollama, ProviderKind::OpenAi] {
+        let error = connect(&config(kind, &server)).probe().await.expect_err("a web page");
+        assert!(
+            matches!(&error, ProviderError::Misconfigured { message } if message.contains("provider.base_url")),
+            "{error:?}"
+        );
+    }
+    // llama.cpp has one model a process, and it is not one that sees.
+    server.follow(|script| {
+        *script = Script { llama_cpp: true, ..Script::default() };
+        script.models[0].capabilities = Some(vec!["completion".into()]);
+    });
+    let error = connect(&config(ProviderKind::OpenAi, &server)).probe().await.expect_err("it is blind");
+    assert!(error.message().contains("start it with a vision model and its --mmproj"), "{error:?}");
+}
+
+#[actix_rt::test]
+async fn embeddings_come_from_the_server_that_is_named_for_them() {
+    let (seeing, mut embedding) =
+        (Script { llama_cpp: true, ..Script::default() }, Script { llama_cpp: true, ..Script::default() });
+    embedding.models.remove(0);
+    let (seeing, embedding) = (ModelServer::start(seeing).await, ModelServer::start(embedding).await);
+    let mut config = config(ProviderKind::OpenAi, &seeing);
+    config.provider.embedding_base_url = Some(format!("{}/v1/", embedding.url()));
+    let provider = connect(&config);
+    assert_eq!(provider.probe().await, Ok(()));
+    assert_eq!(provider.embed("words".into()).await.map(|it| it.len()), Ok(1024));
+    assert_eq!((seeing.sent_to("/v1/embeddings").len(), embedding.sent_to("/v1/embeddings").len()), (0, 1));
+    assert_eq!(provider.report().await.servers.len(), 2);
+}
+
+#[actix_rt::test]
+async fn a_model_that_was_fetched_anew_is_another_one() {
+    let server = ModelServer::start(Script::default()).await;
+    let provider = connect(&config(ProviderKind::Ollama, &server));
+    let unknown = provider.identity();
+    provider.probe().await.expect("it is there");
+    let before = provider.identity();
+    assert_eq!(before.vision_digest.as_deref(), Some("a".repeat(64).as_str()));
+    assert!(before.describes_like(&unknown), "a digest that is not known says nothing");
+    server.follow(|script| script.models[0].digest = "c".repeat(64));
+    provider.probe().await.expect("it is there");
+    let after = provider.identity();
+    assert!(!after.describes_like(&before) && after.embeds_like(&before));
+}
+
+#[actix_rt::test]
+async fn a_model_that_can_think_is_told_not_to_and_one_that_cannot_is_told_nothing() {
+    let mut script = Script::default();
+    script.models[0].capabilities.as_mut().expect("some").push("thinking".into());
+    let server = ModelServer::start(script).await;
+    let provider = connect(&config(ProviderKind::Ollama, &server));
+    provider.probe().await.expect("it is there");
+    assert_eq!(describe(&provider).await.as_deref(), Ok(TEXT));
+    // An old server does not tell what its models can do, which must not stop anything.
+    server.follow(|script| script.models.iter_mut().for_each(|it| it.capabilities = None));
+    provider.probe().await.expect("it is there");
+    assert_eq!(describe(&provider).await.as_deref(), Ok(TEXT));
+    let told: Vec<_> = server.sent_to("/api/chat").iter().map(|it| it.get("think").cloned()).collect();
+    assert_eq!(told, [Some(json!(false)), None]);
+}
+
+#[actix_rt::test]
+async fn a_server_that_knows_the_old_form_alone_embeds_too() {
+    let server = ModelServer::start(Script { old: true, ..Script::default() }).await;
+    let provider = connect(&config(ProviderKind::Ollama, &server));
+    let vector = provider.embed("words".into()).await.expect("a vector");
+    assert!((vector.iter().map(|it| it * it).sum::<f32>() - 1.0).abs() < 1e-3, "of length 1");
+    server.follow(|script| script.embed = Some(Fault::NaN));
+    let error = provider.embed("words".into()).await.expect_err("nulls");
+    assert!(matches!(error, ProviderError::BadAnswer { .. }), "{error:?}");
+}
+
+#[actix_rt::test]
+async fn a_long_text_is_cut_before_it_is_embedded() {
+    let server = ModelServer::start(Script::default()).await;
+    for (kind, path) in [(ProviderKind::Ollama, "/api/embed"), (ProviderKind::OpenAi, "/v1/embeddings")] {
+        let provider = connect(&config(kind, &server));
+        provider.embed("words and ".repeat(1000)).await.expect("a vector");
+        let sent = server.sent_to(path)[0]["input"].as_str().map(str::len);
+        assert!(sent.is_some_and(|it| (1490..=1500).contains(&it)), "{sent:?}");
+        let nothing = provider.embed(" ".into()).await;
+        assert!(matches!(nothing, Err(ProviderError::BadAnswer { .. })), "{nothing:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_parameter_that_a_model_refuses_is_left_out_from_then_on() {
+    let refuses = ["max_tokens", "temperature", "frequency_penalty"].map(str::to_owned).to_vec();
+    let server =
+        ModelServer::start(Script { chat: Some(Fault::Refuses(refuses)), ..Script::default() }).await;
+    let provider = connect(&config(ProviderKind::OpenAi, &server));
+    for variation in [0, 1] {
+        let request = DescribeRequest { variation, ..analysis::trial() };
+        provider.describe(Arc::new(request)).await.expect("a description");
+    }
+    let sent = server.sent_to("/v1/chat/completions");
+    assert_eq!(sent.len(), 3 + 2, "two refusals, then one for the parameter that is new");
+    assert_eq!(sent[2]["max_completion_tokens"], 512);
+    assert!(sent[4].get("temperature").is_none() && sent[2] != sent[4]);
+}
+
+#[actix_rt::test]
+async fn each_model_is_shown_the_picture_that_it_takes() {
+    let server = ModelServer::start(Script::default()).await;
+    let mut config = config(ProviderKind::Ollama, &server);
+    config.provider.vision_model = Some("qwen3-vl:8b".into());
+    let configured = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: false };
+    let spec = connect(&config).vision(configured);
+    assert!(spec.patch_px == 32 && spec.jpeg);
+}
+
+#[actix_rt::test]
+async fn a_model_is_fetched_with_its_progress_and_a_failure_half_way_is_told() {
+    let server = ModelServer::start(Script::default()).await;
+    let provider = connect(&config(ProviderKind::Ollama, &server));
+    let mut seen: Vec<PullProgress> = Vec::new();
+    provider.pull("bge-m3", &mut |progress| seen.push(progress)).await.expect("it is fetched");
+    let bytes: Vec<_> = seen.iter().map(|it| (it.completed_bytes, it.total_bytes)).collect();
+    assert_eq!(
+        bytes,
+        [(0, 0), (0, 1000), (500, 1000), (1000, 1000), (1200, 1200), (1200, 1200), (1200, 1200)]
+    );
+    assert_eq!(seen[5].status, "verifying sha256 digest");
+    let missing = provider.pull("no-such-model", &mut |_| {}).await.expect_err("there is none");
+    assert!(
+        missing.message().contains("cannot fetch `no-such-model`: pull model manifest: file does not exist")
+    );
+    for (fault, words) in
+        [(Fault::ErrorLine, "max retries exceeded"), (Fault::Unfinished, "goes on where it stopped")]
+    {
+        server.follow(|script| script.rest = Some(fault));
+        let error = provider.pull("bge-m3", &mut |_| {}).await.expect_err("it breaks off");
+        assert!(error.message().contains(words), "{error:?}");
+    }
+    let other = connect(&config(ProviderKind::OpenAi, &server)).pull("bge-m3", &mut |_| {}).await;
+    assert!(matches!(other, Err(ProviderError::Misconfigured { .. })), "{other:?}");
+}
