@@ -100,7 +100,10 @@ fn child(folder: &Path, submit: bool) -> ExitCode {
         let options = Options { provider: Some(Arc::new(Quick)), ..Options::default() };
         let pipeline = Pipeline::start_with(config(folder), options).await.expect("it starts");
         let mut round = 0;
-        while submit {
+        loop {
+            if !submit {
+                break;
+            }
             let files = (0..7).map(|n| {
                 let name = folder.join(format!("{}-{round}-{n}.png", std::process::id()));
                 std::fs::hard_link(folder.join(format!("{}.png", (round * 7 + n) % PICTURES)), &name)
@@ -227,7 +230,7 @@ async fn look(folder: &Path, acknowledged: &HashSet<UploadId>) -> Faults {
         match store.upload(Owner::local(), *id).await {
             Ok(upload) if upload.status == Status::Completed => {
                 faults.without_thumbnail += usize::from(!files.thumbnail(*id).exists());
-                faults.lost += usize::from(completed.get(id).is_none());
+                faults.lost += usize::from(!completed.contains_key(id));
             }
             Ok(_) | Err(_) => faults.lost += 1,
         }

@@ -71,6 +71,7 @@ impl Provider for Scripted {
             embedding_model: "e".into(),
             dimensions: 2,
             prompt_version: 1,
+            ..Identity::default()
         }
     }
 
@@ -85,7 +86,7 @@ impl Provider for Scripted {
             }
             let text =
                 format!("A small picture with a pattern of coloured stripes. The file is called {name}.");
-            Ok(Described { text, objects: Vec::new() })
+            Ok(Described { text, objects: Vec::new(), changed: None })
         }
         .boxed()
     }
