@@ -2,6 +2,7 @@
 
 mod check;
 mod dump;
+mod models;
 mod process;
 mod restore;
 mod search;
@@ -36,6 +37,9 @@ enum Command {
     Search(search::Search),
     /// Says what configuration, disk, store, provider and decoders are like, and how to fix what is not right. Resumes nothing.
     Check,
+    /// Looks after the models of the provider's server.
+    #[command(subcommand)]
+    Models(models::Models),
     /// Prints the store as text: one JSON object a line. Changes nothing.
     Dump,
     /// Fills an empty store with a dump.
@@ -58,6 +62,7 @@ impl Arguments {
             Command::Process(process) => process.run(config, bars).await,
             Command::Search(search) => search.run(&config).await.map(|()| 0),
             Command::Check => Ok(check::run(&config).await),
+            Command::Models(models) => models.run(&config, bars).await,
             Command::Dump => dump::run(&config).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config, &file).map(|()| 0),
         }

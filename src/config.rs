@@ -22,6 +22,9 @@ pub(crate) struct Overrides {
     /// What describes the pictures
     #[arg(long, value_name = "KIND", global = true)]
     provider: Option<String>,
+    /// The model that describes
+    #[arg(long, value_name = "NAME", global = true)]
+    model: Option<String>,
 }
 
 /// Puts the configuration together.
@@ -84,6 +87,9 @@ fn merge(
     }
     if let Some(provider) = &overrides.provider {
         set(&mut table, "provider", "kind", Value::String(provider.clone()))?;
+    }
+    if let Some(model) = &overrides.model {
+        set(&mut table, "provider", "vision_model", Value::String(model.clone()))?;
     }
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(table, &mut track);

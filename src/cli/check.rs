@@ -2,19 +2,20 @@
 
 use std::{
     io::{self, Write as _},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use mediamill_actors::{
-    analysis::{Provider, builtin},
+    analysis::{self, ModelReport, Provider, Role, builtin},
     config::{Config, ProviderKind},
     files::Files,
     intake, media, pipeline,
     store::Verification,
 };
 
-/// Longest wait for a provider.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Longest wait for what a provider says of itself.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Thumbnails that are missing, named at most.
 const MOST_NAMED: usize = 5;
 
@@ -41,7 +42,7 @@ pub(crate) async fn run(config: &Config) -> u8 {
     findings.line("data folder", data_folder(config));
     findings.line("disk", disk(config));
     findings.line("store", store(config).await);
-    findings.line("provider", provider(config).await);
+    provider(config, &mut findings).await;
     for capability in media::capabilities() {
         let name = capability.format.name();
         let sentence = capability.missing.map_or_else(
@@ -127,35 +128,70 @@ fn sound(found: &Verification) -> String {
     format!("{} batches; {uploads}; {} events; everything fits together", found.batches, found.events)
 }
 
-async fn provider(config: &Config) -> Result<String, String> {
-    let provider = pipeline::connect(config).map_err(|error| error.to_string())?;
-    let identity = provider.identity();
-    let started = Instant::now();
-    match tokio::time::timeout(PATIENCE, provider.probe()).await {
-        Err(_) => Err(format!("{} did not answer within {} s", identity.provider, PATIENCE.as_secs())),
-        Ok(Err(error)) => Err(error.message().to_owned()),
-        Ok(Ok(())) => {
-            let note = if config.provider.kind == ProviderKind::Builtin { builtin::NOTICE } else { "" };
-            trial(provider.as_ref(), started).await.map(|took| {
-                format!(
-                    "{} is there ({}, {}, {} dimensions); {took} {note}",
-                    identity.provider, identity.vision_model, identity.embedding_model, identity.dimensions
-                )
-            })
-        }
+/// Servers, models, and a timed trial if nothing stands in its way.
+async fn provider(config: &Config, findings: &mut Findings) {
+    let provider = match pipeline::connect(config) {
+        Ok(provider) => provider,
+        Err(error) => return findings.line("provider", Err(error.to_string())),
+    };
+    let kind = provider.identity().provider;
+    let Ok(report) = tokio::time::timeout(PATIENCE, provider.report()).await else {
+        let sentence =
+            format!("{kind} did not answer within {} s; look whether its server hangs", PATIENCE.as_secs());
+        return findings.line("provider", Err(sentence));
+    };
+    let note = if config.provider.kind == ProviderKind::Builtin { builtin::NOTICE } else { "" };
+    findings.line("provider", Ok(format!("{kind} is configured. {note}").trim_end().into()));
+    for server in &report.servers {
+        let version = server.version.as_deref().unwrap_or("version unknown");
+        let found = format!("{} answers ({version})", server.address);
+        findings.line("server", server.problem.clone().map_or(Ok(found), Err));
+    }
+    for model in &report.models {
+        findings.line("model", model.problem.clone().map_or_else(|| Ok(described(model)), Err));
+    }
+    if report.is_ready() {
+        findings.line("trial", trial(provider.as_ref(), config).await);
     }
 }
 
-async fn trial(provider: &dyn Provider, started: Instant) -> Result<String, String> {
-    let probed = started.elapsed();
-    let embedded = tokio::time::timeout(PATIENCE, provider.embed("a dog on a beach".into())).await;
-    match embedded {
-        Err(_) => Err(format!("a trial embedding took longer than {} s", PATIENCE.as_secs())),
-        Ok(Err(error)) => Err(format!("a trial embedding failed: {}", error.message())),
-        Ok(Ok(_)) => Ok(format!(
-            "answered in {} ms, embedded a sentence in {} ms.",
-            probed.as_millis(),
-            (started.elapsed() - probed).as_millis()
-        )),
+fn described(model: &ModelReport) -> String {
+    let role = match model.role {
+        Role::Vision => "describes",
+        Role::Embedding => "embeds",
+    };
+    let mut sentence = format!("{} {role}", model.name);
+    let facts = [
+        model.dimensions.map(|it| format!("{it} dimensions")),
+        model.size_bytes.map(|it| format!("{} MiB", it >> 20)),
+        model.capabilities.as_ref().map(|it| it.join(", ")),
+        model.digest.as_ref().map(|it| it.chars().take(19).collect()),
+    ];
+    for fact in facts.into_iter().flatten() {
+        sentence.push_str(", ");
+        sentence.push_str(&fact);
     }
+    sentence
+}
+
+/// A description of a drawn picture and its embedding.
+async fn trial(provider: &dyn Provider, config: &Config) -> Result<String, String> {
+    let patience = config.provider.first_request_timeout;
+    let late = |what: &str| format!("a trial {what} took longer than {} s", patience.as_secs());
+    let started = Instant::now();
+    let described = tokio::time::timeout(patience, provider.describe(Arc::new(analysis::trial())))
+        .await
+        .map_err(|_| late("description"))?
+        .map_err(|error| format!("a trial description failed: {}", error.message()))?;
+    let took = started.elapsed();
+    tokio::time::timeout(patience, provider.embed(described.text.clone()))
+        .await
+        .map_err(|_| late("embedding"))?
+        .map_err(|error| format!("a trial embedding failed: {}", error.message()))?;
+    Ok(format!(
+        "a drawing of a red disc was described in {} ms and embedded in {} ms: {}",
+        took.as_millis(),
+        (started.elapsed() - took).as_millis(),
+        described.text.split_whitespace().collect::<Vec<_>>().join(" ")
+    ))
 }

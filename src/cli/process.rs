@@ -102,7 +102,7 @@ impl Process {
         };
         let resting = pipeline.recovered.resting;
         let mut run = Run::new(pipeline, &self, walked, bars);
-        let end = match run.to_the_end(taken_up, told, interrupt).await {
+        let end = match run.go_on_to_the_end(taken_up, told, interrupt).await {
             Ok(end) => end,
             // Whoever read the results is gone.
             Err(_) => End::Interrupted,
@@ -179,7 +179,7 @@ impl Run {
 
     /// # Errors
     /// Standard output is gone.
-    async fn to_the_end(
+    async fn go_on_to_the_end(
         &mut self,
         taken_up: Vec<(BatchId, UploadId)>,
         mut told: mpsc::Receiver<Vec<Arc<Message>>>,

@@ -1,0 +1,58 @@
+//! `mediamill models pull`: fetches the models of the configured provider, and only when it is asked to.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use mediamill_actors::{analysis::PullProgress, config::Config, pipeline};
+
+use super::Interrupt;
+
+/// What `models` is told.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Models {
+    /// Has the model server fetch the configured models that it lacks
+    Pull {
+        /// Fetch this model instead
+        model: Option<String>,
+    },
+}
+
+impl Models {
+    /// Answers with the exit code.
+    pub(crate) async fn run(self, config: &Config, bars: &MultiProgress) -> Result<u8, String> {
+        let Self::Pull { model } = self;
+        let provider = pipeline::connect(config).map_err(|error| error.to_string())?;
+        let wanted = match model {
+            Some(model) => vec![model],
+            None => {
+                let report = provider.report().await;
+                if let Some(problem) = report.servers.iter().find_map(|server| server.problem.clone()) {
+                    return Err(problem);
+                }
+                let missing = report.models.into_iter().filter(|model| model.there == Some(false));
+                missing.map(|model| model.name).collect()
+            }
+        };
+        if wanted.is_empty() {
+            println!("no model is missing");
+            return Ok(0);
+        }
+        let mut interrupt = Interrupt::listen();
+        for model in wanted {
+            let bar = bars.add(ProgressBar::no_length());
+            let style = ProgressStyle::with_template("{bar:32} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            let mut show = |progress: PullProgress| {
+                bar.set_length(progress.total_bytes);
+                bar.set_position(progress.completed_bytes);
+                bar.set_message(progress.status);
+            };
+            let pulled = tokio::select! {
+                pulled = provider.pull(&model, &mut show) => pulled,
+                () = interrupt.wait() => return Ok(130),
+            };
+            bar.finish_and_clear();
+            pulled.map_err(|error| error.message().to_owned())?;
+            println!("{model} is there");
+        }
+        Ok(0)
+    }
+}
