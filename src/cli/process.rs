@@ -194,6 +194,10 @@ impl Run {
             self.outstanding.insert(upload, None);
         }
         let mut provider = self.pipeline.provider();
+        self.waiting = provider.borrow_and_update().waiting();
+        if let Some(waiting) = &self.waiting {
+            self.report.say(waiting);
+        }
         let mut stopped = std::pin::pin!(self.pipeline.stopped());
         let mut frames = tokio::time::interval(FRAME);
         let mut submission = None;
