@@ -1,4 +1,89 @@
 //! The whole engine: opens the store, wires the actors, takes up what is unfinished, and says when and why it stopped.
+//!
+//! Every message, once:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use actix::prelude::*;
+//! use mediamill_actors::{
+//!     batch_supervisor::{CancelBatch, DeleteUpload, Drain, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch},
+//!     config::Config,
+//!     error::Error,
+//!     id::Owner,
+//!     intake::{Admission, Source},
+//!     pipeline::{Pipeline, Stopped},
+//!     progress_monitor::{DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads},
+//!     publisher::{Publication, Subscribe, Uploads},
+//! };
+//!
+//! struct Listener;
+//!
+//! impl Actor for Listener {
+//!     type Context = Context<Self>;
+//! }
+//!
+//! impl Handler<Publication> for Listener {
+//!     type Result = ();
+//!
+//!     fn handle(&mut self, Publication(messages): Publication, _: &mut Self::Context) {
+//!         println!("{messages:?}");
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # actix_rt::System::new().block_on(async {
+//! # let folder = tempfile::tempdir()?;
+//! # image::RgbImage::new(20, 20).save(folder.path().join("photo.png"))?;
+//! let mut config = Config::default();
+//! config.store.data_dir = folder.path().join("data");
+//! # config.limits.min_free_disk_mb = 0;
+//! let engine = Pipeline::start(config).await?;
+//! let owner = Owner::new("somebody")?;
+//!
+//! let to = Listener.start().recipient();
+//! let subscribe = Subscribe { owner: owner.clone(), to, uploads: Uploads::All, after_seq: None };
+//! engine.publisher.send(subscribe).await??;
+//!
+//! let files = vec![Source::InPlace(folder.path().join("photo.png"))];
+//! let submitted = engine.supervisor.send(SubmitBatch { owner: owner.clone(), files, anew: false }).await??;
+//! let batch = submitted.batch_id.ok_or("nothing is new")?;
+//! let [Admission::Accepted(upload)] = submitted.files[..] else { return Err("refused".into()) };
+//!
+//! engine.supervisor.send(PauseBatch { owner: owner.clone(), batch }).await??;
+//! engine.supervisor.send(ResumeBatch { owner: owner.clone(), batch }).await??;
+//!
+//! let view = engine.monitor.send(GetBatch { owner: owner.clone(), batch }).await??;
+//! assert_eq!(view.batch.counts.total, 1);
+//! let record = engine.monitor.send(GetUpload { owner: owner.clone(), upload }).await??;
+//! assert_eq!(record.file_name, "photo.png");
+//! let batches = engine.monitor.send(ListBatches { owner: owner.clone(), offset: 0, limit: 20 }).await??;
+//! assert_eq!(batches.len(), 1);
+//! let uploads = engine.monitor.send(ListUploads { owner: owner.clone(), batch, offset: 0, limit: 100 }).await??;
+//! assert_eq!(uploads.len(), 1);
+//! let stranger = Owner::new("somebody else")?;
+//! let refused = engine.monitor.send(GetUpload { owner: stranger, upload }).await?;
+//! assert!(matches!(refused, Err(Error::NotFound("upload"))));
+//!
+//! // Of a batch that has ended, a cancel changes nothing.
+//! engine.supervisor.send(CancelBatch { owner: owner.clone(), batch }).await??;
+//! let none_failed = engine.supervisor.send(RetryFailed { owner: owner.clone(), batch }).await?;
+//! assert!(matches!(none_failed, Err(Error::Conflict(_))));
+//! let search = SearchUploads { owner: owner.clone(), query: "a black picture".into(), limit: 10 };
+//! let _found = engine.monitor.send(search).await??;
+//!
+//! let dump = engine.monitor.send(DumpStore(Vec::new())).await??;
+//! assert!(String::from_utf8(dump)?.contains("photo.png"));
+//! assert!(engine.monitor.send(GetHealth).await?.store_broken.is_none());
+//! engine.supervisor.send(DeleteUpload { owner, upload }).await??;
+//!
+//! let stopped = engine.stopped();
+//! engine.supervisor.send(Drain(Duration::from_secs(5))).await??;
+//! assert_eq!(stopped.await, Stopped::Drained);
+//! # Ok(())
+//! # })
+//! # }
+//! ```
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
