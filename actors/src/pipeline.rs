@@ -65,10 +65,9 @@
 //! let refused = engine.monitor.send(GetUpload { owner: stranger, upload }).await?;
 //! assert!(matches!(refused, Err(Error::NotFound("upload"))));
 //!
-//! // Of a batch that has ended, a cancel changes nothing.
+//! // Of what has ended a cancel changes nothing, and where nothing failed there is nothing to retry.
 //! engine.supervisor.send(CancelBatch { owner: owner.clone(), batch }).await??;
-//! let none_failed = engine.supervisor.send(RetryFailed { owner: owner.clone(), batch }).await?;
-//! assert!(matches!(none_failed, Err(Error::Conflict(_))));
+//! engine.supervisor.send(RetryFailed { owner: owner.clone(), batch }).await??;
 //! let search = SearchUploads { owner: owner.clone(), query: "a black picture".into(), limit: 10 };
 //! let _found = engine.monitor.send(search).await??;
 //!
