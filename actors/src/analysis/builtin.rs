@@ -15,7 +15,7 @@ use std::sync::Arc;
 use futures_util::future::{self, BoxFuture, FutureExt};
 
 use self::{
-    detector::{Detection, Detector, STATED},
+    detector::{Detection, Detector, stated_from},
     labels::Label,
     names::Names,
     sentences::{Count, Scene, Sight},
@@ -30,9 +30,9 @@ pub const NOTICE: &str = "Basic automatic tagging: everyday objects found by a s
 /// Default number of an embedding's dimensions.
 pub const DEFAULT_DIMENSIONS: u32 = 512;
 
-/// In a video every further look is one more chance to be wrong: an object that only one of several frames shows has to be
-/// this sure to be stated.
-const STATED_ONCE: f32 = 0.60;
+/// In a video every further look is one more chance to be wrong: what only one of several frames shows has to be surer by
+/// this to be stated.
+const SURER_ONCE: f32 = 0.10;
 
 /// The tagger inside this process.
 #[derive(Debug, Clone)]
@@ -94,6 +94,12 @@ impl Provider for Builtin {
                     message: "there is no picture to look at".to_owned(),
                 });
             }
+            let (pictures, seconds) = (request.pictures.len(), request.frame_seconds.len());
+            if seconds > 0 && seconds != pictures {
+                return Err(ProviderError::BadAnswer {
+                    message: format!("a video of {pictures} frames cannot have the times of {seconds}"),
+                });
+            }
             let mut looks = Vec::with_capacity(request.pictures.len());
             for at in 0..request.pictures.len() {
                 let request = Arc::clone(&request);
@@ -127,7 +133,7 @@ fn sound<T>(look: Result<Result<T, String>, tokio::task::JoinError>) -> Result<T
 
 /// Makes a text of what the looks found; `looks` stand for the request's pictures, in order.
 fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
-    let found = merge(looks, &request.frame_seconds);
+    let found = merge(looks);
     let objects = found
         .iter()
         .filter(|(sight, _, _)| sight.sure)
@@ -137,7 +143,6 @@ fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
             confidence: (score * 100.0).round().clamp(0.0, 100.0) as u8,
         })
         .collect();
-    let video = !request.frame_seconds.is_empty();
     let looked_at = request.pictures.iter().any(|picture| {
         let (width, height) = picture.content;
         width.min(height) >= detector::MIN_SIDE_PX
@@ -146,7 +151,7 @@ fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
         sights: found.into_iter().map(|(sight, _, _)| sight).collect(),
         facts: &request.facts,
         names: Names::of(&request.names),
-        frames: video.then_some(looks.len()),
+        seconds: &request.frame_seconds,
         looked_at,
         variation: request.variation,
     };
@@ -154,7 +159,7 @@ fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
 }
 
 /// One entry for each sort of object in all looks, the surest first, with its best score and its largest number.
-fn merge(looks: &[Vec<Detection>], frame_seconds: &[f64]) -> Vec<(Sight, f32, u32)> {
+fn merge(looks: &[Vec<Detection>]) -> Vec<(Sight, f32, u32)> {
     let mut sorts: Vec<(&'static Label, Vec<(usize, &Detection)>)> = Vec::new();
     for (at, look) in looks.iter().enumerate() {
         for detection in look {
@@ -168,14 +173,14 @@ fn merge(looks: &[Vec<Detection>], frame_seconds: &[f64]) -> Vec<(Sight, f32, u3
         .into_iter()
         .map(|(label, seen)| {
             let best = seen.iter().map(|(_, detection)| detection.score).fold(0.0, f32::max);
-            let most =
-                seen.iter().map(|(_, detection)| detection.boxes.as_slice()).max_by_key(|boxes| boxes.len());
-            let most = most.unwrap_or_default();
-            let stated = seen.iter().filter(|(_, detection)| detection.score >= STATED).count();
-            let sure = stated >= 2 || stated == 1 && (looks.len() == 1 || best >= STATED_ONCE);
-            let seconds = seen.iter().filter_map(|(at, _)| frame_seconds.get(*at)).copied().collect();
-            let count = u32::try_from(most.len()).unwrap_or(u32::MAX).max(1);
-            (Sight { label, count: Count::of(label, most), sure, seconds }, best, count)
+            let most = seen.iter().map(|(_, detection)| detection.boxes.len()).max().unwrap_or_default();
+            let stated = seen.iter().filter(|(_, detection)| detection.sure).count();
+            let once = looks.len() == 1 || best >= stated_from(label) + SURER_ONCE;
+            let sure = stated >= 2 || stated == 1 && once;
+            let counts: Vec<Count> = seen.iter().map(|(_, detection)| Count::of(detection)).collect();
+            let found = seen.iter().map(|(at, _)| *at).collect();
+            let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+            (Sight { label, count: Count::over(&counts), sure, looks: found }, best, most)
         })
         .collect();
     merged.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -212,7 +217,8 @@ mod tests {
     fn detection(name: &str, score: f32) -> Detection {
         let label = LABELS.iter().find(|label| label.name == name).expect(name);
         let area = detector::Area { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0 };
-        Detection { label, score, boxes: vec![area] }
+        let sure = score >= stated_from(label);
+        Detection { label, score, sure, boxes: vec![area], more: false }
     }
 
     #[tokio::test]
@@ -271,16 +277,14 @@ mod tests {
         let pictures = vec![cat(), white(56)];
         let request = DescribeRequest { facts, frame_seconds: vec![0.0, 1.0], ..request(pictures) };
         let described = Builtin::default().describe(Arc::new(request)).await.expect("a description");
-        assert!(described.text.starts_with("The video shows a cat at 0:00. "), "{}", described.text);
+        assert!(described.text.starts_with("The video shows a cat at the start. "), "{}", described.text);
+        assert_eq!(audit(&described.text, Language::English).score, 100);
         assert_eq!(described.objects[0].label, "cat");
     }
 
     #[test]
     fn a_weak_sight_in_one_frame_of_many_is_only_possible() {
-        let sure = |looks: &[Vec<Detection>]| {
-            let seconds: Vec<f64> = (0..looks.len()).map(|second| second as f64).collect();
-            merge(looks, &seconds)[0].0.sure
-        };
+        let sure = |looks: &[Vec<Detection>]| merge(looks)[0].0.sure;
         assert!(sure(&[vec![detection("dog", 0.55)]]), "alone");
         assert!(!sure(&[vec![detection("dog", 0.49)]]));
         assert!(!sure(&[vec![detection("dog", 0.55)], vec![]]), "in one of two");

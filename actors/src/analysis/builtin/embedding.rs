@@ -6,14 +6,14 @@
 //! change only together with [`MODEL`].
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::LazyLock,
 };
 
 use super::related::RELATED;
 
 /// The name of these rules, for provenance.
-pub const MODEL: &str = "hashed-words-1";
+pub const MODEL: &str = "hashed-words-2";
 
 /// Fewest and most dimensions. Below, everything collides with everything.
 pub const DIMENSIONS: std::ops::RangeInclusive<u32> = 16..=4096;
@@ -33,77 +33,14 @@ const GLUE_WEIGHT: f32 = 0.05;
 const NUMBER_WEIGHT: f32 = 0.5;
 
 /// Words that nearly every description holds, and that mean nothing in a search.
-const GLUE: &[&str] = &[
-    "a",
-    "all",
-    "almost",
-    "an",
-    "and",
-    "any",
-    "are",
-    "as",
-    "at",
-    "be",
-    "been",
-    "between",
-    "by",
-    "can",
-    "confidence",
-    "detail",
-    "everyday",
-    "file",
-    "fine",
-    "folder",
-    "for",
-    "format",
-    "frame",
-    "from",
-    "has",
-    "have",
-    "image",
-    "in",
-    "is",
-    "it",
-    "its",
-    "judged",
-    "least",
-    "lie",
-    "look",
-    "mainly",
-    "mostly",
-    "name",
-    "no",
-    "not",
-    "nothing",
-    "object",
-    "of",
-    "on",
-    "only",
-    "or",
-    "pair",
-    "photo",
-    "picture",
-    "pixel",
-    "possibly",
-    "recognised",
-    "seen",
-    "several",
-    "show",
-    "size",
-    "some",
-    "taken",
-    "that",
-    "the",
-    "this",
-    "to",
-    "very",
-    "was",
-    "were",
-    "what",
-    "which",
-    "with",
-    "without",
-];
+const GLUE: &str = "\
+    a about all almost among an and any are as at be been between by can confidence d detail end everyday file \
+    fine folder for format frame from has have held hour image in is it its judged l last least lie look mainly \
+    many may minute missing mostly name nearly no not nothing now object of on only or pair part photo picture \
+    pixel possibly recognised s say second seen several show size some start t taken that the then this throughout \
+    to toward up very was were what which with without";
+
+static GLUE_WORDS: LazyLock<HashSet<&str>> = LazyLock::new(|| GLUE.split_whitespace().collect());
 
 /// Embeds a text in `dimensions` (taken as 1 if 0) numbers: finite, of length 1. A text without words has a vector too, the
 /// same for all such texts.
@@ -162,7 +99,7 @@ fn features(text: &str) -> BTreeMap<u64, f32> {
             continue;
         }
         rest = after;
-        if GLUE.contains(&word.as_str()) {
+        if GLUE_WORDS.contains(word.as_str()) {
             keep(WORD, word, GLUE_WEIGHT);
         } else if word.chars().all(char::is_numeric) {
             keep(WORD, word, NUMBER_WEIGHT);
