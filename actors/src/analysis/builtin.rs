@@ -7,7 +7,6 @@ pub mod detector;
 pub mod embedding;
 pub mod labels;
 pub mod names;
-mod related;
 pub mod sentences;
 
 use std::sync::Arc;
@@ -280,6 +279,52 @@ mod tests {
         assert!(described.text.starts_with("The video shows a cat at the start. "), "{}", described.text);
         assert_eq!(audit(&described.text, Language::English).score, 100);
         assert_eq!(described.objects[0].label, "cat");
+    }
+
+    #[test]
+    fn a_video_is_one_text_of_what_was_seen_and_when() {
+        let people = |n: usize| Detection {
+            boxes: (0..n)
+                .map(|at| at as f32 * 9.0)
+                .map(|left| detector::Area { left, top: 0.0, right: left + 5.0, bottom: 9.0 })
+                .collect(),
+            ..detection("person", 0.8)
+        };
+        let looks: Vec<Vec<Detection>> = (0..10)
+            .map(|second| {
+                let mut look = vec![detection("dog", 0.7)];
+                look.extend((second >= 4).then(|| people(if second == 6 { 3 } else { 1 })));
+                // Once, and hardly: not worth stating.
+                look.extend((second == 2).then(|| detection("kite", 0.51)));
+                look
+            })
+            .collect();
+        let facts =
+            Facts { width: 640, height: 480, duration_ms: Some(10_000), lightness: 3, ..Facts::default() };
+        let request = DescribeRequest {
+            facts,
+            frame_seconds: (0..10).map(f64::from).collect(),
+            ..request(vec![white(56); 10])
+        };
+        let described = describe(&request, &looks);
+        assert_eq!(
+            described.text,
+            "The video shows up to three people from about second 4; a dog throughout, and possibly a kite at about \
+             second 2. It is a horizontal video of about ten seconds; ten of its frames were looked at."
+        );
+        assert_eq!(audit(&described.text, Language::English).score, 100);
+        let objects: Vec<(&str, u32)> =
+            described.objects.iter().map(|o| (o.label.as_str(), o.count)).collect();
+        assert_eq!(objects, [("person", 3), ("dog", 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_video_with_more_or_fewer_times_than_frames_is_a_bad_answer() {
+        for frame_seconds in [vec![0.0], vec![0.0, 1.0, 2.0]] {
+            let request = DescribeRequest { frame_seconds, ..request(vec![white(56), white(56)]) };
+            let error = Builtin::default().describe(Arc::new(request)).await.expect_err("no description");
+            assert!(error.message().starts_with("a video of 2 frames cannot have the times of"), "{error:?}");
+        }
     }
 
     #[test]
