@@ -7,7 +7,6 @@ pub mod detector;
 pub mod embedding;
 pub mod labels;
 pub mod names;
-mod related;
 pub mod sentences;
 
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use std::sync::Arc;
 use futures_util::future::{self, BoxFuture, FutureExt};
 
 use self::{
-    detector::{Detection, Detector, STATED},
+    detector::{Detection, Detector, stated_from},
     labels::Label,
     names::Names,
     sentences::{Count, Scene, Sight},
@@ -30,9 +29,9 @@ pub const NOTICE: &str = "Basic automatic tagging: everyday objects found by a s
 /// Default number of an embedding's dimensions.
 pub const DEFAULT_DIMENSIONS: u32 = 512;
 
-/// In a video every further look is one more chance to be wrong: an object that only one of several frames shows has to be
-/// this sure to be stated.
-const STATED_ONCE: f32 = 0.60;
+/// In a video every further look is one more chance to be wrong: what only one of several frames shows has to be surer by
+/// this to be stated.
+const SURER_ONCE: f32 = 0.10;
 
 /// The tagger inside this process.
 #[derive(Debug, Clone)]
@@ -94,6 +93,12 @@ impl Provider for Builtin {
                     message: "there is no picture to look at".to_owned(),
                 });
             }
+            let (pictures, seconds) = (request.pictures.len(), request.frame_seconds.len());
+            if seconds > 0 && seconds != pictures {
+                return Err(ProviderError::BadAnswer {
+                    message: format!("a video of {pictures} frames cannot have the times of {seconds}"),
+                });
+            }
             let mut looks = Vec::with_capacity(request.pictures.len());
             for at in 0..request.pictures.len() {
                 let request = Arc::clone(&request);
@@ -127,7 +132,7 @@ fn sound<T>(look: Result<Result<T, String>, tokio::task::JoinError>) -> Result<T
 
 /// Makes a text of what the looks found; `looks` stand for the request's pictures, in order.
 fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
-    let found = merge(looks, &request.frame_seconds);
+    let found = merge(looks);
     let objects = found
         .iter()
         .filter(|(sight, _, _)| sight.sure)
@@ -137,7 +142,6 @@ fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
             confidence: (score * 100.0).round().clamp(0.0, 100.0) as u8,
         })
         .collect();
-    let video = !request.frame_seconds.is_empty();
     let looked_at = request.pictures.iter().any(|picture| {
         let (width, height) = picture.content;
         width.min(height) >= detector::MIN_SIDE_PX
@@ -146,7 +150,7 @@ fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
         sights: found.into_iter().map(|(sight, _, _)| sight).collect(),
         facts: &request.facts,
         names: Names::of(&request.names),
-        frames: video.then_some(looks.len()),
+        seconds: &request.frame_seconds,
         looked_at,
         variation: request.variation,
     };
@@ -154,7 +158,7 @@ fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
 }
 
 /// One entry for each sort of object in all looks, the surest first, with its best score and its largest number.
-fn merge(looks: &[Vec<Detection>], frame_seconds: &[f64]) -> Vec<(Sight, f32, u32)> {
+fn merge(looks: &[Vec<Detection>]) -> Vec<(Sight, f32, u32)> {
     let mut sorts: Vec<(&'static Label, Vec<(usize, &Detection)>)> = Vec::new();
     for (at, look) in looks.iter().enumerate() {
         for detection in look {
@@ -168,14 +172,14 @@ fn merge(looks: &[Vec<Detection>], frame_seconds: &[f64]) -> Vec<(Sight, f32, u3
         .into_iter()
         .map(|(label, seen)| {
             let best = seen.iter().map(|(_, detection)| detection.score).fold(0.0, f32::max);
-            let most =
-                seen.iter().map(|(_, detection)| detection.boxes.as_slice()).max_by_key(|boxes| boxes.len());
-            let most = most.unwrap_or_default();
-            let stated = seen.iter().filter(|(_, detection)| detection.score >= STATED).count();
-            let sure = stated >= 2 || stated == 1 && (looks.len() == 1 || best >= STATED_ONCE);
-            let seconds = seen.iter().filter_map(|(at, _)| frame_seconds.get(*at)).copied().collect();
-            let count = u32::try_from(most.len()).unwrap_or(u32::MAX).max(1);
-            (Sight { label, count: Count::of(label, most), sure, seconds }, best, count)
+            let most = seen.iter().map(|(_, detection)| detection.boxes.len()).max().unwrap_or_default();
+            let stated = seen.iter().filter(|(_, detection)| detection.sure).count();
+            let once = looks.len() == 1 || best >= stated_from(label) + SURER_ONCE;
+            let sure = stated >= 2 || stated == 1 && once;
+            let counts: Vec<Count> = seen.iter().map(|(_, detection)| Count::of(detection)).collect();
+            let found = seen.iter().map(|(at, _)| *at).collect();
+            let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
+            (Sight { label, count: Count::over(&counts), sure, looks: found }, best, most)
         })
         .collect();
     merged.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -212,7 +216,8 @@ mod tests {
     fn detection(name: &str, score: f32) -> Detection {
         let label = LABELS.iter().find(|label| label.name == name).expect(name);
         let area = detector::Area { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0 };
-        Detection { label, score, boxes: vec![area] }
+        let sure = score >= stated_from(label);
+        Detection { label, score, sure, boxes: vec![area], more: false }
     }
 
     #[tokio::test]
@@ -271,16 +276,60 @@ mod tests {
         let pictures = vec![cat(), white(56)];
         let request = DescribeRequest { facts, frame_seconds: vec![0.0, 1.0], ..request(pictures) };
         let described = Builtin::default().describe(Arc::new(request)).await.expect("a description");
-        assert!(described.text.starts_with("The video shows a cat at 0:00. "), "{}", described.text);
+        assert!(described.text.starts_with("The video shows a cat at the start. "), "{}", described.text);
+        assert_eq!(audit(&described.text, Language::English).score, 100);
         assert_eq!(described.objects[0].label, "cat");
     }
 
     #[test]
-    fn a_weak_sight_in_one_frame_of_many_is_only_possible() {
-        let sure = |looks: &[Vec<Detection>]| {
-            let seconds: Vec<f64> = (0..looks.len()).map(|second| second as f64).collect();
-            merge(looks, &seconds)[0].0.sure
+    fn a_video_is_one_text_of_what_was_seen_and_when() {
+        let people = |n: usize| Detection {
+            boxes: (0..n)
+                .map(|at| at as f32 * 9.0)
+                .map(|left| detector::Area { left, top: 0.0, right: left + 5.0, bottom: 9.0 })
+                .collect(),
+            ..detection("person", 0.8)
         };
+        let looks: Vec<Vec<Detection>> = (0..10)
+            .map(|second| {
+                let mut look = vec![detection("dog", 0.7)];
+                look.extend((second >= 4).then(|| people(if second == 6 { 3 } else { 1 })));
+                // Once, and hardly: not worth stating.
+                look.extend((second == 2).then(|| detection("kite", 0.51)));
+                look
+            })
+            .collect();
+        let facts =
+            Facts { width: 640, height: 480, duration_ms: Some(10_000), lightness: 3, ..Facts::default() };
+        let request = DescribeRequest {
+            facts,
+            frame_seconds: (0..10).map(f64::from).collect(),
+            ..request(vec![white(56); 10])
+        };
+        let described = describe(&request, &looks);
+        assert_eq!(
+            described.text,
+            "The video shows up to three people from about second 4; a dog throughout, and possibly a kite at about \
+             second 2. It is a horizontal video of about ten seconds; ten of its frames were looked at."
+        );
+        assert_eq!(audit(&described.text, Language::English).score, 100);
+        let objects: Vec<(&str, u32)> =
+            described.objects.iter().map(|o| (o.label.as_str(), o.count)).collect();
+        assert_eq!(objects, [("person", 3), ("dog", 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_video_with_more_or_fewer_times_than_frames_is_a_bad_answer() {
+        for frame_seconds in [vec![0.0], vec![0.0, 1.0, 2.0]] {
+            let request = DescribeRequest { frame_seconds, ..request(vec![white(56), white(56)]) };
+            let error = Builtin::default().describe(Arc::new(request)).await.expect_err("no description");
+            assert!(error.message().starts_with("a video of 2 frames cannot have the times of"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_weak_sight_in_one_frame_of_many_is_only_possible() {
+        let sure = |looks: &[Vec<Detection>]| merge(looks)[0].0.sure;
         assert!(sure(&[vec![detection("dog", 0.55)]]), "alone");
         assert!(!sure(&[vec![detection("dog", 0.49)]]));
         assert!(!sure(&[vec![detection("dog", 0.55)], vec![]]), "in one of two");

@@ -2,7 +2,7 @@
 //! `models/nanodet/README.md` tells where it comes from, what goes in and out, and how good it is.
 //!
 //! A picture is looked at twice: as it is, and mirrored at three quarters of the size. The mean of a class's best scores
-//! decides whether it is there, which drops most of the false ones; boxes and counts come from the first look.
+//! decides whether it is there, which drops most of the false ones; boxes of both looks that cover each other are one object.
 
 use std::sync::{Arc, OnceLock};
 
@@ -18,8 +18,14 @@ pub const MODEL: &str = "nanodet-g-416";
 /// Score from which a class is stated. Measured: 95 % of what is stated of photos is right, 90 % of all pictures.
 pub const STATED: f32 = 0.50;
 
-/// Score from which a class is "possibly" there; below, nothing is said of it.
+/// The same for a [doubtful](Label::doubtful) class: of those that scored less, more were wrong than right.
+pub const STATED_DOUBTFUL: f32 = 0.60;
+
+/// Score from which a class is "possibly" there, if it is not doubtful and both looks have it; below, nothing is said of it.
 pub const POSSIBLE: f32 = 0.45;
+
+/// Score that each of the two looks has to give to what is "possibly" there.
+const POSSIBLE_EACH: f32 = 0.40;
 
 /// Shortest side of a picture that is looked at, in pixels: enlarged any further, it is mush, and mush is not evidence.
 pub const MIN_SIDE_PX: u32 = 32;
@@ -33,8 +39,14 @@ const DEVIATION: [f32; 3] = [57.375, 57.12, 58.395];
 const CELLS: usize = 52 * 52 + 26 * 26 + 13 * 13;
 /// Boxes of one class that share more than this of their joint area are one object.
 const SAME_OBJECT: f32 = 0.5;
-/// Score from which a box counts, once its class is there: a little lower, since it has to convince only once.
-const BOX: f32 = POSSIBLE - 0.05;
+/// Once its class is there, an object counts if both looks together give it this score, a little lower than for the class,
+const BOX: f32 = 0.40;
+/// or if one look alone gives it this one.
+const BOX_ALONE: f32 = 0.50;
+/// Objects with less are not counted, but from here on they are a sign that there are more than were counted.
+const BOX_HINT: f32 = 0.30;
+/// Nothing below is looked at.
+const BOX_LEAST: f32 = 0.20;
 /// Most boxes that are compared with each other, the best first.
 const MAX_BOXES: usize = 1000;
 
@@ -55,8 +67,17 @@ pub struct Detection {
     pub label: &'static Label,
     /// Mean of the best scores of both looks, [`POSSIBLE`] to 1.
     pub score: f32,
+    /// Whether it is sure enough to be stated; otherwise it is "possibly" there.
+    pub sure: bool,
     /// Where, the surest first; at least one.
     pub boxes: Vec<Area>,
+    /// Whether there seem to be more of them than `boxes` tells.
+    pub more: bool,
+}
+
+/// The score from which a class is stated.
+pub fn stated_from(label: &Label) -> f32 {
+    if label.doubtful { STATED_DOUBTFUL } else { STATED }
 }
 
 /// A rectangle, in pixels of the picture, within its content.
@@ -122,19 +143,21 @@ impl Detector {
         let options = RunOptions::default().with_thread_pool(Some(Arc::new(ThreadPool::with_num_threads(1))));
 
         let first = Look::new(&content, 1.0, false);
-        let (first_scores, boxes) = self.run(&first, options.clone())?;
-        let (second_scores, _) = self.run(&Look::new(&content, 0.75, true), options)?;
+        let second = Look::new(&content, 0.75, true);
+        let (first_scores, first_boxes) = self.run(&first, options.clone())?;
+        let (second_scores, second_boxes) = self.run(&second, options)?;
         let (ours, theirs) = (best_scores(&first_scores), best_scores(&second_scores));
 
         let mut found: Vec<Detection> = LABELS
             .iter()
             .enumerate()
-            .map(|(class, label)| (class, label, (ours[class] + theirs[class]) / 2.0))
-            .filter(|(_, _, score)| *score >= POSSIBLE)
-            .map(|(class, label, score)| Detection {
-                label,
-                score,
-                boxes: first.boxes_of(class, &first_scores, &boxes, BOX.min(ours[class])),
+            .filter_map(|(class, label)| Some((class, label, judge(label, ours[class], theirs[class])?)))
+            .map(|(class, label, (score, sure))| {
+                let (boxes, more) = counted(paired(
+                    first.boxes_of(class, &first_scores, &first_boxes),
+                    second.boxes_of(class, &second_scores, &second_boxes),
+                ));
+                Detection { label, score, sure, boxes, more }
             })
             .collect();
         found.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -157,6 +180,53 @@ impl Detector {
         }
         Ok((scores, boxes))
     }
+}
+
+/// Score of a class and whether it is sure, from its best scores in both looks; `None` if nothing is to be said of it.
+fn judge(label: &Label, ours: f32, theirs: f32) -> Option<(f32, bool)> {
+    let score = (ours + theirs) / 2.0;
+    let sure = score >= stated_from(label);
+    let possible = !label.doubtful && score >= POSSIBLE && ours.min(theirs) >= POSSIBLE_EACH;
+    (sure || possible).then_some((score, sure))
+}
+
+/// An object as both looks have it.
+struct Paired {
+    /// Mean of its scores in both looks, with 0 where it is missing.
+    mean: f32,
+    /// The better of its scores.
+    best: f32,
+    /// Its box in the look that has the better score.
+    area: Area,
+}
+
+/// Puts together what two looks found of one class; the surest first.
+fn paired(ours: Vec<(f32, Area)>, mut theirs: Vec<(f32, Area)>) -> Vec<Paired> {
+    let mut pairs: Vec<Paired> = Vec::new();
+    for (score, area) in ours {
+        let overlaps = theirs.iter().map(|(_, other)| other.overlap(&area)).enumerate();
+        let partner =
+            overlaps.filter(|(_, overlap)| *overlap > SAME_OBJECT).max_by(|a, b| a.1.total_cmp(&b.1));
+        let (other, their_area) = partner.map_or((0.0, area), |(at, _)| theirs.remove(at));
+        let area = if score >= other { area } else { their_area };
+        pairs.push(Paired { mean: (score + other) / 2.0, best: score.max(other), area });
+    }
+    pairs.extend(theirs.into_iter().map(|(score, area)| Paired { mean: score / 2.0, best: score, area }));
+    pairs.sort_by(|a, b| b.mean.total_cmp(&a.mean));
+    pairs
+}
+
+/// The boxes of the objects that count, and whether there seem to be more.
+fn counted(pairs: Vec<Paired>) -> (Vec<Area>, bool) {
+    let counts = |pair: &Paired| pair.mean >= BOX || pair.best >= BOX_ALONE;
+    let mut boxes: Vec<Area> = pairs.iter().filter(|pair| counts(pair)).map(|pair| pair.area).collect();
+    let more = pairs.iter().any(|pair| !counts(pair) && pair.mean >= BOX_HINT);
+    if boxes.is_empty() {
+        // Each look has one of its own, neither of them well.
+        boxes.extend(pairs.first().map(|pair| pair.area));
+        return (boxes, false);
+    }
+    (boxes, more)
 }
 
 /// The part of a picture that is not padding.
@@ -186,6 +256,7 @@ struct Look {
     top: u32,
     width: f32,
     height: f32,
+    mirrored: bool,
 }
 
 impl Look {
@@ -211,23 +282,23 @@ impl Look {
                 planes[channel * plane + at] = (value - MEAN[channel]) / DEVIATION[channel];
             }
         }
-        Self { planes, scale, left, top, width, height }
+        Self { planes, scale, left, top, width, height, mirrored }
     }
 
-    /// Where objects of a class are, the surest first, one box an object.
-    fn boxes_of(&self, class: usize, scores: &[f32], boxes: &[f32], limit: f32) -> Vec<Area> {
+    /// Where objects of a class may be and with which score, the surest first, one box an object.
+    fn boxes_of(&self, class: usize, scores: &[f32], boxes: &[f32]) -> Vec<(f32, Area)> {
         let mut all: Vec<(f32, Area)> = scores
             .chunks_exact(CLASSES)
             .zip(boxes.chunks_exact(4))
-            .filter(|(row, _)| row[class] >= limit)
+            .filter(|(row, _)| row[class] >= BOX_LEAST)
             .map(|(row, area)| (row[class], self.area(area)))
             .collect();
         all.sort_by(|a, b| b.0.total_cmp(&a.0));
         all.truncate(MAX_BOXES);
-        let mut kept: Vec<Area> = Vec::new();
-        for (_, area) in all {
-            if kept.iter().all(|better| better.overlap(&area) <= SAME_OBJECT) {
-                kept.push(area);
+        let mut kept: Vec<(f32, Area)> = Vec::new();
+        for (score, area) in all {
+            if kept.iter().all(|(_, better)| better.overlap(&area) <= SAME_OBJECT) {
+                kept.push((score, area));
             }
         }
         kept
@@ -236,7 +307,10 @@ impl Look {
     fn area(&self, corners: &[f32]) -> Area {
         let x = |value: f32| ((value - self.left as f32) / self.scale).clamp(0.0, self.width);
         let y = |value: f32| ((value - self.top as f32) / self.scale).clamp(0.0, self.height);
-        Area { left: x(corners[0]), top: y(corners[1]), right: x(corners[2]), bottom: y(corners[3]) }
+        let (left, right) = (x(corners[0]), x(corners[2]));
+        let (left, right) =
+            if self.mirrored { (self.width - right, self.width - left) } else { (left, right) };
+        Area { left, top: y(corners[1]), right, bottom: y(corners[3]) }
     }
 }
 
@@ -305,11 +379,18 @@ mod tests {
         assert!(detector.detect(&empty).is_err());
     }
 
+    fn look(mirrored: bool) -> Look {
+        Look { planes: vec![], scale: 1.0, left: 0, top: 0, width: 100.0, height: 100.0, mirrored }
+    }
+
+    fn area(left: f32, right: f32) -> Area {
+        Area { left, top: 0.0, right, bottom: 40.0 }
+    }
+
     #[test]
     fn boxes_that_mostly_cover_each_other_are_one_object() {
-        let look = Look { planes: vec![], scale: 1.0, left: 0, top: 0, width: 100.0, height: 100.0 };
         let mut scores = vec![0.0; 4 * CLASSES];
-        for (cell, score) in [0.6, 0.9, 0.7, 0.3].into_iter().enumerate() {
+        for (cell, score) in [0.6, 0.9, 0.7, 0.1].into_iter().enumerate() {
             scores[cell * CLASSES] = score;
         }
         let boxes = [
@@ -318,9 +399,47 @@ mod tests {
             [50.0, 50.0, 120.0, 90.0],
             [60.0, 0.0, 90.0, 30.0],
         ];
-        let found = look.boxes_of(0, &scores, boxes.as_flattened(), 0.4);
+        let found = look(false).boxes_of(0, &scores, boxes.as_flattened());
         assert_eq!(found.len(), 2, "the second covers the first, and the last is too weak");
-        assert_eq!(found[1], Area { left: 50.0, top: 50.0, right: 100.0, bottom: 90.0 });
+        assert_eq!(found[1], (0.7, Area { left: 50.0, top: 50.0, right: 100.0, bottom: 90.0 }));
+        let mirrored = look(true).boxes_of(0, &scores, boxes.as_flattened());
+        assert_eq!(mirrored[1].1, Area { left: 0.0, top: 50.0, right: 50.0, bottom: 90.0 });
+    }
+
+    #[test]
+    fn an_object_counts_if_both_looks_or_one_of_them_well_has_it() {
+        let (left, right) = (area(0.0, 40.0), area(60.0, 100.0));
+        for (ours, theirs, expected) in [
+            (vec![(0.7, left)], vec![(0.7, left)], (1, false)),
+            (vec![(0.7, left), (0.35, right)], vec![(0.7, left), (0.5, right)], (2, false)),
+            (vec![(0.7, left), (0.35, right)], vec![(0.7, left), (0.3, right)], (1, true)),
+            (vec![(0.7, left), (0.45, right)], vec![(0.7, left)], (1, false)),
+            (vec![(0.7, left)], vec![(0.55, right), (0.2, left)], (2, false)),
+            (vec![(0.45, left)], vec![(0.45, right)], (1, false)),
+            (vec![(0.7, area(0.0, 40.0))], vec![(0.6, area(2.0, 44.0))], (1, false)),
+        ] {
+            let (boxes, more) = counted(paired(ours.clone(), theirs.clone()));
+            assert_eq!((boxes.len(), more), expected, "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn doubtful_classes_have_to_be_surer_and_are_never_possible() {
+        let label = |name: &str| LABELS.iter().find(|label| label.name == name).expect(name);
+        for (name, ours, theirs, expected) in [
+            ("dog", 0.6, 0.42, Some(true)),
+            ("dog", 0.46, 0.48, Some(false)),
+            ("dog", 0.6, 0.35, None),
+            ("dog", 0.44, 0.44, None),
+            ("banana", 0.65, 0.47, None),
+            ("banana", 0.65, 0.57, Some(true)),
+        ] {
+            assert_eq!(
+                judge(label(name), ours, theirs).map(|(_, sure)| sure),
+                expected,
+                "{name} {ours} {theirs}"
+            );
+        }
     }
 
     #[test]

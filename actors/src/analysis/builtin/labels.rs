@@ -14,6 +14,9 @@ pub struct Label {
     pub form: Form,
     /// Comes in stacks and bowls, where a count of boxes is not worth much.
     pub stacked: bool,
+    /// What the detector too easily takes other things for: food, tableware and furniture, of which it is a poor judge, and
+    /// what is merely round or spread out. It has to be surer of them.
+    pub doubtful: bool,
 }
 
 /// How one object of a class is named.
@@ -30,11 +33,19 @@ pub enum Form {
 }
 
 const fn thing(name: &'static str, plural: &'static str) -> Label {
-    Label { name, plural, form: Form::Thing, stacked: false }
+    Label { name, plural, form: Form::Thing, stacked: false, doubtful: false }
+}
+
+const fn doubtful(name: &'static str, plural: &'static str) -> Label {
+    Label { doubtful: true, ..thing(name, plural) }
 }
 
 const fn stacked(name: &'static str, plural: &'static str) -> Label {
-    Label { name, plural, form: Form::Thing, stacked: true }
+    Label { stacked: true, ..doubtful(name, plural) }
+}
+
+const fn formed(form: Form, label: Label) -> Label {
+    Label { form, ..label }
 }
 
 /// All classes. A word that is wider than the class's own is used where the detector is: any table is a `dining table` to it.
@@ -64,12 +75,12 @@ pub static LABELS: [Label; CLASSES] = [
     thing("zebra", "zebras"),
     thing("giraffe", "giraffes"),
     thing("backpack", "backpacks"),
-    thing("umbrella", "umbrellas"),
+    doubtful("umbrella", "umbrellas"),
     thing("handbag", "handbags"),
     thing("tie", "ties"),
     thing("suitcase", "suitcases"),
-    thing("frisbee", "frisbees"),
-    Label { name: "skis", plural: "pairs of skis", form: Form::Pair, stacked: false },
+    doubtful("frisbee", "frisbees"),
+    formed(Form::Pair, thing("skis", "pairs of skis")),
     thing("snowboard", "snowboards"),
     thing("ball", "balls"),
     thing("kite", "kites"),
@@ -81,25 +92,25 @@ pub static LABELS: [Label; CLASSES] = [
     stacked("bottle", "bottles"),
     stacked("wine glass", "wine glasses"),
     stacked("cup", "cups"),
-    thing("fork", "forks"),
-    thing("knife", "knives"),
-    thing("spoon", "spoons"),
+    doubtful("fork", "forks"),
+    doubtful("knife", "knives"),
+    doubtful("spoon", "spoons"),
     stacked("bowl", "bowls"),
     stacked("banana", "bananas"),
     stacked("apple", "apples"),
     stacked("sandwich", "sandwiches"),
-    Label { name: "orange", plural: "oranges (fruit)", form: Form::Fruit, stacked: true },
-    Label { name: "broccoli", plural: "broccoli", form: Form::Mass, stacked: true },
+    formed(Form::Fruit, stacked("orange", "oranges (fruit)")),
+    formed(Form::Mass, stacked("broccoli", "broccoli")),
     stacked("carrot", "carrots"),
     stacked("hot dog", "hot dogs"),
     stacked("pizza", "pizzas"),
     stacked("donut", "donuts"),
     stacked("cake", "cakes"),
-    thing("chair", "chairs"),
-    thing("couch", "couches"),
-    thing("potted plant", "potted plants"),
-    thing("bed", "beds"),
-    thing("table", "tables"),
+    doubtful("chair", "chairs"),
+    doubtful("couch", "couches"),
+    doubtful("potted plant", "potted plants"),
+    doubtful("bed", "beds"),
+    doubtful("table", "tables"),
     thing("toilet", "toilets"),
     thing("television", "televisions"),
     thing("laptop", "laptops"),
@@ -112,23 +123,33 @@ pub static LABELS: [Label; CLASSES] = [
     thing("toaster", "toasters"),
     thing("sink", "sinks"),
     thing("refrigerator", "refrigerators"),
-    stacked("book", "books"),
-    thing("clock", "clocks"),
-    thing("vase", "vases"),
-    Label { name: "scissors", plural: "pairs of scissors", form: Form::Pair, stacked: false },
+    Label { doubtful: false, ..stacked("book", "books") },
+    doubtful("clock", "clocks"),
+    doubtful("vase", "vases"),
+    formed(Form::Pair, thing("scissors", "pairs of scissors")),
     thing("teddy bear", "teddy bears"),
     thing("hair dryer", "hair dryers"),
     thing("toothbrush", "toothbrushes"),
 ];
 
 impl Label {
+    /// One of them, without its article: `apple`, `pair of skis`.
+    pub fn single(&self) -> String {
+        match self.form {
+            Form::Thing | Form::Mass => self.name.to_owned(),
+            Form::Pair => format!("pair of {}", self.name),
+            Form::Fruit => format!("{} (fruit)", self.name),
+        }
+    }
+
     /// One of them, with its article: `an apple`, `a pair of skis`, `some broccoli`.
     pub fn one(&self) -> String {
         match self.form {
-            Form::Thing => format!("{} {}", article(self.name), self.name),
-            Form::Pair => format!("a pair of {}", self.name),
             Form::Mass => format!("some {}", self.name),
-            Form::Fruit => format!("{} {} (fruit)", article(self.name), self.name),
+            Form::Thing | Form::Pair | Form::Fruit => {
+                let single = self.single();
+                format!("{} {single}", article(&single))
+            }
         }
     }
 }

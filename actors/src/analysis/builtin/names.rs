@@ -66,20 +66,23 @@ fn meaningful(name: &str, limit: usize) -> Vec<String> {
         return Vec::new();
     }
     let mut words: Vec<String> = Vec::new();
-    for piece in name.split(|c: char| !c.is_alphanumeric() && !is_mark(c)) {
-        // A digit in a word makes it a number, a size or an id: `dsc01234`, `12mp`, `a3f9`.
-        if piece.is_empty() || piece.chars().any(char::is_numeric) {
-            continue;
-        }
-        if is_empty(piece) {
+    let mut skipped = false;
+    for piece in name.split(|c: char| !c.is_alphanumeric() && !is_mark(c) && !is_apostrophe(c)) {
+        let piece = piece.trim_matches(is_apostrophe);
+        if piece.is_empty() {
             continue;
         }
         let parts = camel(piece);
-        if parts.len() > 1 && parts.iter().any(|part| part.chars().count() < 3) {
+        let torn = parts.len() > 1 && parts.iter().any(|part| part.chars().count() < 3);
+        // A digit in a word makes it a number, a size or an id: `dsc01234`, `12mp`, `a3f9`.
+        if piece.chars().any(char::is_numeric) || is_empty(piece) || torn {
+            skipped = true;
             continue;
         }
         for part in parts {
-            if is_word(&part) && words.len() < limit && words.last() != Some(&part) {
+            // Glue joins what is before it to what comes after it, and what was before it is gone.
+            let loose = words.is_empty() && skipped && is_glue(&part);
+            if is_word(&part) && !loose && words.len() < limit && words.last() != Some(&part) {
                 words.push(part);
             }
         }
@@ -108,7 +111,7 @@ fn is_word(word: &str) -> bool {
     if is_glue(word) {
         return true;
     }
-    let lower = word.to_lowercase();
+    let lower = word.to_lowercase().replace(is_apostrophe, "");
     let characters = lower.chars().count();
     let latin = lower.is_ascii();
     let voiced = !latin || lower.contains(['a', 'e', 'i', 'o', 'u', 'y']);
@@ -130,6 +133,10 @@ fn is_identifier(name: &str) -> bool {
 /// A mark that is written over the letter before it, as some systems store `é` in names.
 fn is_mark(character: char) -> bool {
     ('\u{300}'..='\u{36f}').contains(&character)
+}
+
+fn is_apostrophe(character: char) -> bool {
+    matches!(character, '\'' | '’')
 }
 
 /// `BeachParty` is two words.
@@ -159,7 +166,10 @@ mod tests {
         for (name, words) in [
             ("beach party.jpg", "beach party"),
             ("BeachParty_02.JPG", "Beach Party"),
-            ("2019-07-14 Anna's birthday.heic", "Anna birthday"),
+            ("2019-07-14 Anna's birthday.heic", "Anna's birthday"),
+            ("'Côte d’Azur'.jpg", "Côte d’Azur"),
+            ("Picture_1A_by_freespace.jpg", "freespace"),
+            ("in the garden.jpg", "in the garden"),
             ("mountains_12mp.jpg", "mountains"),
             ("Screenshot 2026-05-04 at 10.11.12.png", "Screenshot"),
             ("the cat on the sofa.jpeg", "the cat on the sofa"),
@@ -195,6 +205,8 @@ mod tests {
             "",
             "....",
             "qwrtpsdf.jpg",
+            "'''.jpg",
+            "photo of the 12th.jpg",
             "\u{0}\u{1}\u{7f}",
         ] {
             assert_eq!(file(name), None, "{name}");
