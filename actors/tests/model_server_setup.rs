@@ -45,8 +45,16 @@ async fn a_report_tells_versions_models_and_what_they_can_do() {
     assert_eq!(vision.capabilities, Some(vec!["completion".into(), "vision".into()]));
     assert_eq!(report.models[1].dimensions, Some(1024));
 
+    let mut config = config(ProviderKind::OpenAi, &server);
+    let report = connect(&config).report().await;
+    assert_eq!(report.models.iter().map(|it| it.there).collect::<Vec<_>>(), [Some(true), Some(true)]);
+    config.provider.vision_model = Some("gpt-none".into());
+    let report = connect(&config).report().await;
+    assert_eq!(report.models[0].there, Some(false));
+    assert!(report.is_ready(), "a list need not be whole: {report:?}");
+
     server.follow(|script| script.llama_cpp = true);
-    let report = connect(&config(ProviderKind::OpenAi, &server)).report().await;
+    let report = connect(&config).report().await;
     assert_eq!(report.servers[0].version.as_deref(), Some("llama.cpp"));
     assert_eq!(report.models[0].capabilities, Some(vec!["completion".into(), "multimodal".into()]));
 }

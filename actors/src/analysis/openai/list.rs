@@ -71,7 +71,9 @@ impl List {
         let place = seat.server.place();
         let mut report = ModelReport::new(seat.role, &seat.model);
         let data = self.data.as_deref().unwrap_or_default();
-        let listed = data.iter().find(|it| it.id == seat.model);
+        // Ollama lists the tag that it takes for granted.
+        let listed =
+            data.iter().find(|it| it.id == seat.model || it.id.strip_suffix(":latest") == Some(&seat.model));
         // llama.cpp has one model, whatever name is asked for.
         let alone = data.first().filter(|it| it.owned_by.as_deref() == Some("llamacpp") && data.len() == 1);
         report.there = (!data.is_empty()).then_some(listed.or(alone).is_some());
