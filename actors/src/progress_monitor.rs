@@ -3,6 +3,7 @@
 //!
 //! It reads nothing for owners that nobody listens to.
 
+mod answers;
 mod digest;
 
 use std::{io::Write, sync::Arc, time::Duration};
@@ -21,11 +22,10 @@ use crate::{
     error::Error,
     id::{BatchId, Owner, UploadId},
     lifeline::Lifeline,
-    provider_gate::{CallError, ProviderGate},
+    provider_gate::ProviderGate,
     publisher::{Forward, Listeners},
     store::{Cursor, News, Store},
     upload::Upload,
-    wire,
 };
 
 /// Asks for a batch.
@@ -334,124 +334,4 @@ impl Handler<Stop> for ProgressMonitor {
             let _ = told.await;
         })
     }
-}
-
-impl Handler<GetBatch> for ProgressMonitor {
-    type Result = ResponseFuture<Result<BatchView, Error>>;
-
-    fn handle(&mut self, GetBatch { owner, batch }: GetBatch, _: &mut Self::Context) -> Self::Result {
-        let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
-        Box::pin(async move { Ok(BatchView::of(store.batch(owner, batch).await?, &store, &gate)) })
-    }
-}
-
-impl Handler<GetUpload> for ProgressMonitor {
-    type Result = ResponseFuture<Result<Upload, Error>>;
-
-    fn handle(&mut self, GetUpload { owner, upload }: GetUpload, _: &mut Self::Context) -> Self::Result {
-        let store = self.store.clone();
-        Box::pin(async move { store.upload(owner, upload).await })
-    }
-}
-
-impl Handler<ListBatches> for ProgressMonitor {
-    type Result = ResponseFuture<Result<Vec<BatchView>, Error>>;
-
-    fn handle(&mut self, list: ListBatches, _: &mut Self::Context) -> Self::Result {
-        let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
-        Box::pin(async move {
-            within("limit", list.limit, 100)?;
-            let batches = store.batches(list.owner, list.offset, list.limit).await?;
-            Ok(batches.into_iter().map(|batch| BatchView::of(batch, &store, &gate)).collect())
-        })
-    }
-}
-
-impl Handler<ListUploads> for ProgressMonitor {
-    type Result = ResponseFuture<Result<Vec<Upload>, Error>>;
-
-    fn handle(&mut self, list: ListUploads, _: &mut Self::Context) -> Self::Result {
-        let store = self.store.clone();
-        Box::pin(async move {
-            within("limit", list.limit, 1000)?;
-            store.uploads(list.owner, list.batch, list.offset, list.limit).await
-        })
-    }
-}
-
-impl Handler<SearchUploads> for ProgressMonitor {
-    type Result = ResponseFuture<Result<Vec<Found>, Error>>;
-
-    fn handle(&mut self, search: SearchUploads, _: &mut Self::Context) -> Self::Result {
-        let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
-        Box::pin(async move {
-            within("limit", search.limit, 100)?;
-            within("the length of query", search.query.trim().chars().count(), 1000)?;
-            let vector = gate
-                .embed(search.query.trim().to_owned())
-                .await
-                .map_err(|error| unavailable(error, &gate))?;
-            let found = store.nearest(search.owner, gate.identity(), vector, search.limit).await?;
-            Ok(found.into_iter().map(|(upload, score)| Found { upload, score }).collect())
-        })
-    }
-}
-
-impl Handler<GetHealth> for ProgressMonitor {
-    type Result = MessageResult<GetHealth>;
-
-    fn handle(&mut self, GetHealth: GetHealth, _: &mut Self::Context) -> Self::Result {
-        let (waiting, active) = self.store.load();
-        MessageResult(Health {
-            provider: self.gate.state().borrow().clone(),
-            identity: self.gate.identity(),
-            waiting,
-            active,
-            subscribers: self.listeners.borrow().0.values().sum(),
-            store_broken: self.store.broken().map(str::to_owned),
-        })
-    }
-}
-
-impl<W: Write + Send + 'static> Handler<DumpStore<W>> for ProgressMonitor {
-    type Result = ResponseFuture<Result<W, Error>>;
-
-    fn handle(&mut self, DumpStore(writer): DumpStore<W>, _: &mut Self::Context) -> Self::Result {
-        let store = self.store.clone();
-        Box::pin(async move { store.dump(writer).await })
-    }
-}
-
-impl BatchView {
-    fn of(batch: Batch, store: &Store, gate: &ProviderGate) -> Self {
-        let now = store.clock().now();
-        let waiting =
-            wire::waiting(&batch.counts, batch.paused_at.is_some(), || gate.state().borrow().waiting());
-        Self {
-            status: batch.status(),
-            percent: batch.counts.percent(),
-            eta_seconds: batch.eta_seconds(now),
-            waiting,
-            batch,
-        }
-    }
-}
-
-fn within(what: &str, value: usize, most: usize) -> Result<(), Error> {
-    if (1..=most).contains(&value) {
-        Ok(())
-    } else {
-        Err(Error::Invalid(format!("{what} is {value}, but must be 1 to {most}")))
-    }
-}
-
-fn unavailable(error: CallError, gate: &ProviderGate) -> Error {
-    let why = match error {
-        CallError::Failed { message, .. } | CallError::WentAway { message } => message,
-        CallError::NotReady => {
-            let waiting = gate.state().borrow().waiting();
-            waiting.unwrap_or_else(|| "the provider was not reached yet; try again".into())
-        }
-    };
-    Error::ProviderUnavailable(format!("the words cannot be looked for: {why}"))
 }
