@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use mediamill_actors::{
     batch_supervisor::Drain,
@@ -232,4 +232,96 @@ async fn a_replay_ends_with_what_is_waited_for_now() {
     let heard = ear.publication().await;
     let Some(Message::BatchProgress { payload, .. }) = heard.last() else { unreachable!("{heard:?}") };
     assert!(payload.waiting.as_deref().is_some_and(|it| it.contains("away since")), "{heard:?}");
+}
+
+/// Numbers that look random and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn throw(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+}
+
+#[actix_rt::test]
+async fn whatever_subscribers_do_each_is_told_whole_stretches_of_the_log() {
+    let world = World::scripted_with(|config| config.events.keep = 150).await;
+    world.provider.takes(Duration::from_millis(900), Duration::from_millis(200));
+    let mut dice = Dice(5);
+    let mut ears = Vec::new();
+    for number in 0..12 {
+        let answer = match number % 4 {
+            0 => ear::Answer::AtOnce,
+            more => ear::Answer::After(Duration::from_millis(more * more * 150)),
+        };
+        let after = (number % 2 == 1).then(|| dice.throw(20));
+        ears.push(world.listen_as(world.owner.clone(), all(), after, answer).await);
+    }
+    let mut batches = Vec::new();
+    for round in 0..40 {
+        if round % 8 == 0 {
+            let names: Vec<String> = (0..12).map(|number| format!("{round}-{number}.png")).collect();
+            batches.push(world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await.0);
+        }
+        tokio::time::sleep(Duration::from_millis(dice.throw(400))).await;
+        let log = world.pipeline.store().events_from(world.owner.clone(), 0, 1).await.expect("the log");
+        let ear = &ears[dice.throw(12) as usize];
+        let resume = Resume { subscriber: ear.id, after_seq: dice.throw(log.newest + 1) };
+        world.pipeline.publisher.send(resume).await.expect("alive").expect("known");
+    }
+    for batch in batches {
+        world.ended(batch).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let newest = world.pipeline.store().events_from(world.owner.clone(), 0, 1).await.expect("the log").newest;
+    for mut ear in ears {
+        let heard = ear.heard();
+        let mut last: Option<(u64, bool)> = None;
+        for stretch in heard.split_inclusive(|it| resumed(it).is_some()) {
+            // `resumed` belongs to what follows it.
+            let told: Vec<Message> = stretch.iter().filter(|it| resumed(it).is_none()).cloned().collect();
+            let seqs = ear::seqs(&told);
+            assert!(seqs.windows(2).all(|pair| pair[1] == pair[0] + 1), "without gaps: {seqs:?}");
+            if let (Some((from, snapshot)), Some(first)) = (last, seqs.first()) {
+                assert!(snapshot || *first == from.max(1), "from {from} on: {seqs:?}");
+            }
+            last = stretch.last().and_then(resumed);
+            let mut uploads: HashMap<UploadId, (u8, bool)> = HashMap::new();
+            for message in &told {
+                let Some(upload) = message.upload_id() else { continue };
+                let (percent, ended) = uploads.entry(upload).or_default();
+                assert!(!*ended, "nothing follows the end of an upload: {message:?}");
+                *ended = message.ends_upload();
+                if let Message::UploadProgress { payload, .. } = message {
+                    let now = payload.progress_percent;
+                    assert!(now >= *percent || now == 0, "from {percent} to {now}: {message:?}");
+                    *percent = now;
+                }
+            }
+        }
+        assert_eq!(ear::seqs(&heard).last(), Some(&newest), "to the end");
+    }
+}
+
+#[actix_rt::test]
+async fn whoever_begins_to_watch_an_upload_half_way_is_told_the_percent_that_others_know() {
+    let world = World::scripted().await;
+    world.provider.takes(Duration::from_secs(10), Duration::ZERO);
+    let mut ear = world.listen().await;
+    let mut late = world.listen_to(Uploads::Chosen, None).await;
+    let (_, uploads) = world.submit(&["a.png"]).await;
+    let percent = |it: &Message| match it {
+        Message::UploadProgress { payload, .. } => Some(payload.progress_percent),
+        _ => None,
+    };
+    let known = ear.until(|it| percent(it).is_some_and(|it| it > 40)).await;
+    let watch = WatchUpload { subscriber: late.id, upload: uploads[0] };
+    let answer = world.pipeline.publisher.send(watch).await.expect("alive").expect("the present state");
+    assert_eq!(percent(&answer), known.iter().filter_map(percent).next_back());
+    let told: Vec<u8> = late.until_the_end().await.iter().filter_map(percent).collect();
+    assert!(
+        told.first() >= percent(&answer).as_ref() && told.is_sorted() && told.last() == Some(&100),
+        "{told:?}"
+    );
 }
