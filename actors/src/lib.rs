@@ -1,9 +1,10 @@
 //! The engine of mediamill: works through batches of uploaded media, with its state in sled.
 //!
-//! In the order in which an upload meets them: [`media`] tells and decodes its bytes, [`analysis`] describes and audits them behind the
-//! [`provider_gate`], [`store`]
-//! keeps what became of it ([`upload`], [`batch`]) and what happened ([`event`]), [`search`] finds it again. [`id`] names things,
-//! [`config`] says how, [`error`] says why not.
+//! [`pipeline`] starts it all and shows every message. In the order in which an upload meets them: [`intake`] lets it in ([`receiving`], if its
+//! bytes are handed over), [`batch_supervisor`] gives it to an [`upload_worker`], [`media`] tells and decodes its bytes, [`analysis`] describes and
+//! audits them behind the [`provider_gate`], [`store`] keeps what became of it ([`upload`], [`batch`]) and what happened ([`event`]),
+//! [`progress_monitor`] reads that ([`progress`], [`wire`]) for the [`publisher`], [`search`] finds it again. [`id`] names things, [`config`] says
+//! how, [`error`] says why not.
 //!
 //! What holds everywhere: a change of state and its event are one transaction; nothing is answered before it is on disk; every attempt has a
 //! token, and a write with another token is refused.
