@@ -298,7 +298,7 @@ impl Handler<UploadFinished> for BatchSupervisor {
         if self.workers.get(&upload).is_some_and(|(attempt, _)| *attempt <= token.attempt) {
             self.workers.remove(&upload);
         }
-        if !died || self.draining {
+        if !died {
             return self.fill(ctx);
         }
         let store = self.tools.store.clone();
@@ -401,11 +401,9 @@ impl BatchSupervisor {
     }
 
     fn spawn(&mut self, begun: Begun, ctx: &mut Context<Self>) {
-        // What was begun while the drain began is handed back by it.
-        if !self.draining {
-            let (upload, attempt) = (begun.token.upload, begun.token.attempt);
-            let worker = UploadWorker::new(Arc::clone(&self.tools), begun, ctx.address().recipient()).start();
-            self.workers.insert(upload, (attempt, worker));
-        }
+        // Also while it drains: the attempt is begun, so the drain waits for it.
+        let (upload, attempt) = (begun.token.upload, begun.token.attempt);
+        let worker = UploadWorker::new(Arc::clone(&self.tools), begun, ctx.address().recipient()).start();
+        self.workers.insert(upload, (attempt, worker));
     }
 }

@@ -7,6 +7,7 @@ mod lane;
 mod turns;
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
@@ -267,7 +268,7 @@ impl ProviderGate {
     }
 
     async fn probe(&self) -> Result<(), ProviderError> {
-        timeout(PROBE_TIMEOUT, self.provider.probe()).await.unwrap_or_else(|_| {
+        timeout(PROBE_TIMEOUT, unpanicked(async { self.provider.probe().await })).await.unwrap_or_else(|_| {
             Err(ProviderError::Unreachable {
                 message: format!("the provider did not answer a probe within {} s", PROBE_TIMEOUT.as_secs()),
                 retry_after: None,
@@ -283,7 +284,7 @@ impl ProviderGate {
                 Work::Embedding | Work::Query => self.provider.embed("a red disc".into()).await.map(drop),
             }
         };
-        match timeout(self.first_call_timeout, call).await {
+        match timeout(self.first_call_timeout, unpanicked(call)).await {
             Ok(Err(ProviderError::BadAnswer { .. } | ProviderError::ServerFault { .. })) => Ok(()),
             Ok(answer) => answer,
             Err(_) => Err(ProviderError::Unreachable {
@@ -376,6 +377,16 @@ impl ProviderGate {
             | ProviderError::ServerFault { message } => ProviderState::Away { since, message },
         });
     }
+}
+
+/// A panic as an answer: it must not end the probing, or nobody would find out that the provider is back.
+async fn unpanicked<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+    AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
+        Err(ProviderError::Unreachable {
+            message: "the code that asks the provider panicked; the log tells where".into(),
+            retry_after: None,
+        })
+    })
 }
 
 fn misconfigured(error: &ProviderError) -> bool {

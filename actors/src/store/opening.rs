@@ -4,6 +4,7 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -13,6 +14,9 @@ use super::{
 
 /// Version of the layout of the trees.
 const FORMAT: u64 = 1;
+
+/// How long sled's threads may hold its file after its last handle is gone, as happens when a store is closed and opened in one process.
+const LAST_HANDLES: Duration = Duration::from_secs(2);
 
 /// The trees of an open store, and what keeps them safe.
 pub(super) struct Opened {
@@ -124,13 +128,22 @@ fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
 fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     let path = folder.to_owned();
     let open = move || {
-        sled::Config::new()
-            .path(path)
-            .cache_capacity(cache_bytes)
-            // The committer flushes; this only bounds what a process that died without it can lose of unwaited writes.
-            .flush_every_ms(Some(500))
-            .mode(sled::Mode::HighThroughput)
-            .open()
+        let began = Instant::now();
+        loop {
+            let opened = sled::Config::new()
+                .path(&path)
+                .cache_capacity(cache_bytes)
+                // The committer flushes; this only bounds what a process that died without it can lose of unwaited writes.
+                .flush_every_ms(Some(500))
+                .mode(sled::Mode::HighThroughput)
+                .open();
+            match opened {
+                Err(error) if is_locked(&error) && began.elapsed() < LAST_HANDLES => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                opened => return opened,
+            }
+        }
     };
     let opened = std::thread::Builder::new()
         .name(super::OPENING_THREAD.into())
@@ -145,9 +158,17 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
         Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
             Err(OpenError::folder(folder, "open", &error))
         }
+        Ok(Err(error)) if is_locked(&error) => {
+            Err(OpenError::Locked { data_dir: folder.parent().unwrap_or(folder).to_owned() })
+        }
         Ok(Err(error)) => Err(OpenError::damaged(folder, &error)),
         Err(_) => Err(OpenError::damaged(folder, "its pages do not make sense")),
     }
+}
+
+/// sled has no kind of its own for this.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
 /// The file that holds the number of the newest change known to be on disk: a store that was cut short opens without a word.

@@ -1,6 +1,7 @@
 //! A world for one test, in one line: a running engine, a folder of pictures, and on request ears that listen to it.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
+pub mod crash;
 pub mod ear;
 pub mod scripted;
 
@@ -17,7 +18,7 @@ use mediamill_actors::{
     intake::{Admission, Source},
     pipeline::{Options, Pipeline, Stopped},
     publisher::{Subscribe, Uploads},
-    store::Clock,
+    store::{Clock, Store},
     upload::Upload,
 };
 
@@ -76,6 +77,12 @@ impl World {
         assert_eq!(pipeline.stop(Duration::ZERO).await, Stopped::Drained);
         let pipeline = engine(&config, clock, scripted.then_some(&provider)).await;
         Self { folder, config, pipeline, provider, owner, clock, scripted }
+    }
+
+    /// Gives up all hold of the engine, whose tasks are about to be dropped.
+    fn abandon(self) -> Ruins {
+        let Self { folder, config, pipeline, provider, owner, clock, scripted } = self;
+        Ruins { folder, config, store: pipeline.store().clone(), provider, owner, clock, scripted }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -159,6 +166,26 @@ impl World {
         let subscribe = Subscribe { owner, to: listener.clone().recipient(), uploads, after_seq };
         let id = self.pipeline.publisher.send(subscribe).await.expect("alive").expect("subscribed");
         Ear::new(id, listener, told)
+    }
+}
+
+/// What is left of a world whose engine died.
+struct Ruins {
+    folder: tempfile::TempDir,
+    config: Config,
+    store: Store,
+    provider: Arc<Scripted>,
+    owner: Owner,
+    clock: Clock,
+    scripted: bool,
+}
+
+impl Ruins {
+    async fn reopen(self) -> World {
+        let Self { folder, config, store, provider, owner, clock, scripted } = self;
+        store.close().await;
+        let pipeline = engine(&config, clock, scripted.then_some(&provider)).await;
+        World { folder, config, pipeline, provider, owner, clock, scripted }
     }
 }
 

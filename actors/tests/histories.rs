@@ -1,0 +1,295 @@
+//! Whatever is commanded in whatever order, however the provider answers and whenever the process dies: the store fits together after each
+//! step, all work ends, counts add up, and each run of a batch ends once.
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use mediamill_actors::{
+    batch_supervisor::{CancelBatch, DeleteUpload, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch},
+    config::Config,
+    error::Error,
+    event::{Event, What},
+    id::{BatchId, Owner, UploadId},
+    intake::{Admission, Source},
+    upload::Status,
+};
+use proptest::prelude::*;
+use support::{World, crash::Mortal, scripted::Act};
+
+/// How the provider takes a file.
+#[derive(Debug, Clone, Copy)]
+enum Sort {
+    Good,
+    Bad,
+    Broken,
+    Flaky,
+    Panics,
+    Kills,
+    Hangs,
+    HardToEmbed,
+    Poor,
+}
+
+#[derive(Debug, Clone)]
+enum Deed {
+    Submit {
+        owner: usize,
+        files: Vec<Sort>,
+    },
+    /// Submits a file that is known, to be done again.
+    Again(usize),
+    Cancel(usize),
+    Pause(usize),
+    Resume(usize),
+    Retry(usize),
+    Delete(usize),
+    Wait(u64),
+    Away(bool),
+    Restart,
+    Crash,
+}
+
+fn sorts() -> impl Strategy<Value = Sort> {
+    use Sort::*;
+    prop::sample::select(vec![
+        Good,
+        Good,
+        Good,
+        Good,
+        Bad,
+        Broken,
+        Flaky,
+        Panics,
+        Kills,
+        Hangs,
+        HardToEmbed,
+        Poor,
+    ])
+}
+
+fn deeds() -> impl Strategy<Value = Deed> {
+    let which = 0_usize..16;
+    prop_oneof![
+        4 => (0_usize..2, prop::collection::vec(sorts(), 0..5)).prop_map(|(owner, files)| Deed::Submit { owner, files }),
+        1 => which.clone().prop_map(Deed::Again),
+        1 => which.clone().prop_map(Deed::Cancel),
+        1 => which.clone().prop_map(Deed::Pause),
+        1 => which.clone().prop_map(Deed::Resume),
+        2 => which.clone().prop_map(Deed::Retry),
+        2 => which.prop_map(Deed::Delete),
+        4 => (0_u64..30_000).prop_map(Deed::Wait),
+        1 => any::<bool>().prop_map(Deed::Away),
+        1 => Just(Deed::Restart),
+        2 => Just(Deed::Crash),
+    ]
+}
+
+/// What was acknowledged.
+#[derive(Default)]
+struct Known {
+    batches: Vec<(Owner, BatchId)>,
+    uploads: Vec<(Owner, UploadId, String)>,
+    deleted: HashSet<UploadId>,
+    files: usize,
+}
+
+impl Known {
+    fn batch(&self, which: usize) -> Option<(Owner, BatchId)> {
+        self.batches.get(which % self.batches.len().max(1)).cloned()
+    }
+
+    fn upload(&self, which: usize) -> Option<(Owner, UploadId, String)> {
+        self.uploads.get(which % self.uploads.len().max(1)).cloned()
+    }
+
+    /// Writes a file that the provider takes as its sort says.
+    fn file(&mut self, world: &World, sort: Sort) -> String {
+        let name = format!("{}{}.png", if matches!(sort, Sort::Broken) { "broken" } else { "f" }, self.files);
+        self.files += 1;
+        std::fs::write(world.path(&name), support::picture(&name)).expect("written");
+        let provider = &world.provider;
+        match sort {
+            Sort::Good | Sort::Broken => {}
+            Sort::Bad => provider.describing(&name, &vec![Act::Fail; 50]),
+            Sort::Flaky => provider.describing(&name, &[Act::Fail]),
+            Sort::Panics => provider.describing(&name, &[Act::Panic]),
+            Sort::Kills => provider.describing(&name, &vec![Act::Kill(Duration::from_secs(9)); 50]),
+            Sort::Hangs => provider.describing(&name, &[Act::Hang]),
+            Sort::HardToEmbed => provider.embedding(&name, &[Act::Fail]),
+            Sort::Poor => provider.describing(&name, &[Act::Say("cat cat cat cat cat".into())]),
+        }
+        name
+    }
+
+    async fn submit(&mut self, world: &World, owner: &Owner, names: Vec<String>, anew: bool) {
+        let files = names.iter().map(|name| Source::InPlace(world.path(name))).collect();
+        let submitted = world.tell(SubmitBatch { owner: owner.clone(), files, anew }).await.expect("taken");
+        self.batches.extend(submitted.batch_id.map(|it| (owner.clone(), it)));
+        for (admission, name) in submitted.files.into_iter().zip(names) {
+            match admission {
+                Admission::Accepted(id) => self.uploads.push((owner.clone(), id, name)),
+                other => assert!(!anew, "{other:?}"),
+            }
+        }
+    }
+
+    async fn doing(&mut self, world: &World, deed: Deed) {
+        let owners = ["ann", "bob"].map(|it| Owner::new(it).expect("valid"));
+        // What does not stand so, or is gone, may be refused, and then nothing changes.
+        let refusable = |answer: Result<(), Error>| {
+            assert!(matches!(answer, Ok(()) | Err(Error::Conflict(_) | Error::NotFound(_))), "{answer:?}");
+        };
+        match deed {
+            Deed::Submit { owner, files } => {
+                let names = files.into_iter().map(|sort| self.file(world, sort)).collect();
+                self.submit(world, &owners[owner], names, false).await;
+            }
+            Deed::Again(which) => {
+                if let Some((owner, _, name)) = self.upload(which) {
+                    self.submit(world, &owner, vec![name], true).await;
+                }
+            }
+            Deed::Cancel(which) => {
+                if let Some((owner, batch)) = self.batch(which) {
+                    assert_eq!(world.tell(CancelBatch { owner, batch }).await, Ok(()));
+                }
+            }
+            Deed::Pause(which) => {
+                if let Some((owner, batch)) = self.batch(which) {
+                    refusable(world.tell(PauseBatch { owner, batch }).await);
+                }
+            }
+            Deed::Resume(which) => {
+                if let Some((owner, batch)) = self.batch(which) {
+                    refusable(world.tell(ResumeBatch { owner, batch }).await);
+                }
+            }
+            Deed::Retry(which) => {
+                if let Some((owner, batch)) = self.batch(which) {
+                    refusable(world.tell(RetryFailed { owner, batch }).await);
+                }
+            }
+            Deed::Delete(which) => {
+                if let Some((owner, upload, _)) = self.upload(which) {
+                    self.deleted.insert(upload);
+                    refusable(world.tell(DeleteUpload { owner, upload }).await);
+                }
+            }
+            Deed::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Deed::Away(away) => world.provider.is_there(!away),
+            Deed::Restart | Deed::Crash => unreachable!("done from outside"),
+        }
+    }
+
+    /// Lets everything end.
+    async fn end(&self, world: &World) {
+        world.provider.is_there(true);
+        for (owner, batch) in self.batches.clone() {
+            // One that has ended refuses.
+            let _ = world.tell(ResumeBatch { owner, batch }).await;
+        }
+        let store = world.pipeline.store();
+        let mut changes = store.watch();
+        let done = async {
+            while store.load() != (0, 0) {
+                changes.changed().await.expect("open");
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(86_400), done).await.expect("all work ends");
+    }
+
+    /// Holds what is there at the end against what was acknowledged and what the log says.
+    async fn settle(&self, world: &World) {
+        let store = world.pipeline.store();
+        let mut events: HashMap<Owner, Vec<Event>> = HashMap::new();
+        for (owner, batch) in &self.batches {
+            if !events.contains_key(owner) {
+                let page = store.events_from(owner.clone(), 1, 100_000).await.expect("the log");
+                let all: Vec<Event> = page.changes.into_iter().map(|it| it.event).collect();
+                let seqs: Vec<u64> = all.iter().map(|it| it.seq).collect();
+                assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "without a gap");
+                events.insert(owner.clone(), all);
+            }
+            let of_batch = events[owner].iter().filter(|it| it.batch_id == Some(*batch));
+            let ends: Vec<u32> = of_batch.clone().filter_map(|it| it.batch?.ends_run).collect();
+            let record = store.batch(owner.clone(), *batch).await.expect("the batch");
+            assert!(record.status().is_terminal(), "{record:?}");
+            assert_eq!(ends, (1..=record.run).collect::<Vec<_>>(), "one end a run, in order");
+            assert_eq!(record.counts.total, record.counts.processed());
+            let last = of_batch.clone().last().and_then(|it| it.batch).expect("an event");
+            assert_eq!((last.counts, last.status), (record.counts, record.status()), "the log says the same");
+        }
+        let mut completed: BTreeMap<UploadId, u32> = BTreeMap::new();
+        for event in events.values().flatten() {
+            if let (What::UploadCompleted { .. }, Some(upload)) = (&event.what, event.upload_id) {
+                *completed.entry(upload).or_default() += 1;
+            }
+        }
+        assert!(completed.values().all(|times| *times == 1), "done once");
+        for (owner, id, _) in &self.uploads {
+            let deleted = events[owner]
+                .iter()
+                .any(|it| it.upload_id == Some(*id) && matches!(it.what, What::UploadDeleted { .. }));
+            match store.upload(owner.clone(), *id).await {
+                Ok(upload) => {
+                    assert!(!deleted && !self.deleted.contains(id));
+                    assert!(upload.status.is_terminal() && upload.failures.len() <= 2, "{upload:?}");
+                    assert_eq!(upload.status == Status::Completed, completed.contains_key(id));
+                    assert!(upload.attempts.iter().all(|it| it.outcome.is_some()), "{upload:?}");
+                }
+                Err(error) => assert!(deleted, "{error}: nobody deleted it"),
+            }
+        }
+    }
+}
+
+async fn fits(world: &World, after: &str) {
+    let found = world.pipeline.store().verify().await.expect("readable");
+    assert_eq!(found.faults, [""; 0], "after {after}");
+}
+
+async fn history(deeds: Vec<Deed>) {
+    let configure = |config: &mut Config| {
+        config.workers.concurrency = NonZeroU32::new(3);
+        config.provider.vision_concurrency = NonZeroU32::new(2);
+    };
+    let mut mortal = Mortal::scripted_with(configure).await;
+    mortal.world.provider.takes(Duration::from_secs(3), Duration::from_secs(1));
+    let mut known = Known::default();
+    for deed in deeds {
+        let after = format!("{deed:?}");
+        match deed {
+            Deed::Restart => mortal = mortal.restart().await,
+            Deed::Crash => mortal = mortal.crash().await,
+            deed => mortal.live(async |world: &World| known.doing(world, deed).await).await,
+        }
+        mortal.live(async |world: &World| fits(world, &after).await).await;
+    }
+    mortal
+        .live(async |world: &World| {
+            known.end(world).await;
+            fits(world, "the end").await;
+            known.settle(world).await;
+        })
+        .await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        // More for whoever asks for more.
+        cases: std::env::var("PROPTEST_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(32),
+        max_shrink_iters: 64,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn whatever_happens_the_store_fits_together_and_all_work_ends_once(deeds in prop::collection::vec(deeds(), 1..24)) {
+        actix_rt::System::new().block_on(history(deeds));
+    }
+}
