@@ -222,14 +222,13 @@ async fn what_is_waited_for_is_told_when_it_begins_and_when_it_ends() {
 #[actix_rt::test]
 async fn a_batch_whose_provider_came_back_waits_for_nothing() {
     let world = World::scripted().await;
-    world.provider.is_there(false);
-    let (batch, _) = world.submit(&["a.png", "b.png"]).await;
-    let mut state = world.pipeline.provider();
-    state.wait_for(|it| it.waiting().is_some()).await.expect("away");
     let mut ear = world.listen().await;
+    // It was not asked yet whether it is there.
+    world.provider.is_there(false);
+    world.submit(&["a.png", "b.png"]).await;
+    ear.until(|it| waiting(it).is_some()).await;
     world.provider.is_there(true);
     let heard = ear.until_the_end().await;
-    assert!(heard.iter().any(|it| it.batch_id() == Some(batch)));
     assert_eq!(heard.iter().find_map(waiting), None);
 }
 
