@@ -221,7 +221,7 @@ impl Known {
             assert!(record.status().is_terminal(), "{record:?}");
             assert_eq!(ends, (1..=record.run).collect::<Vec<_>>(), "one end a run, in order");
             assert_eq!(record.counts.total, record.counts.processed());
-            let last = of_batch.clone().last().and_then(|it| it.batch).expect("an event");
+            let last = of_batch.clone().next_back().and_then(|it| it.batch).expect("an event");
             assert_eq!((last.counts, last.status), (record.counts, record.status()), "the log says the same");
         }
         let mut completed: BTreeMap<UploadId, u32> = BTreeMap::new();
