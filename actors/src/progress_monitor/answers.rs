@@ -69,7 +69,7 @@ impl Handler<SearchUploads> for ProgressMonitor {
             within("limit", search.limit, 100)?;
             within("the length of query", search.query.trim().chars().count(), 1000)?;
             let vector = gate
-                .embed(search.query.trim().to_owned())
+                .embed_query(search.query.trim().to_owned())
                 .await
                 .map_err(|error| unavailable(error, &gate))?;
             let found = store.nearest(search.owner, gate.identity(), vector, search.limit).await?;
