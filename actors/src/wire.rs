@@ -258,3 +258,123 @@ impl Message {
         matches!(self, Self::UploadCompleted { .. } | Self::UploadFailed { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const AT: &str = "2026-01-01T00:00:00.25Z";
+
+    fn json_of(message: &Message) -> Value {
+        let text = serde_json::to_string(message).expect("JSON");
+        assert_eq!(serde_json::from_str::<Message>(&text).as_ref().ok(), Some(message), "{text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    #[test]
+    fn clients_read_these_names_and_types() {
+        let (upload_id, batch_id) = (UploadId::generate(), BatchId::generate());
+        let (timestamp, seq) = (AT.parse().expect("a time"), 7);
+        let progress = UploadProgress {
+            upload_id,
+            batch_id,
+            status: Status::Analyzing,
+            stage: Stage::VisionAnalysis,
+            progress_percent: 33,
+            message: "describing".into(),
+            error_message: None,
+            description_audit_score: None,
+            cancelled: false,
+        };
+        let batch = BatchProgress {
+            batch_id,
+            status: BatchStatus::Processing,
+            total: 3,
+            processed: 2,
+            successful: 1,
+            failed: 1,
+            cancelled: 0,
+            needs_review: 1,
+            progress_percentage: 66,
+            eta_seconds: None,
+            waiting: None,
+            ends_run: None,
+        };
+        let file = FileProgress {
+            batch_id,
+            upload_id,
+            file_name: "a.png".into(),
+            file_size: 70,
+            progress_percentage: 33,
+            status: FileStatus::Processing,
+            cancelled: false,
+        };
+        for (message, expected) in [
+            (
+                Message::UploadProgress { timestamp, seq, payload: progress },
+                json!({"action": "upload_progress", "timestamp": AT, "seq": 7, "payload": {
+                    "upload_id": upload_id, "batch_id": batch_id, "status": "analyzing", "stage": "vision_analysis",
+                    "progress_percent": 33, "message": "describing", "error_message": null,
+                    "description_audit_score": null, "cancelled": false,
+                }}),
+            ),
+            (
+                Message::UploadCompleted {
+                    timestamp,
+                    seq,
+                    upload_id,
+                    batch_id,
+                    description: "A cat.".into(),
+                    audit_score: 65,
+                    needs_review: false,
+                },
+                json!({"action": "upload_completed", "timestamp": AT, "seq": 7, "upload_id": upload_id,
+                    "batch_id": batch_id, "description": "A cat.", "audit_score": 65, "needs_review": false}),
+            ),
+            (
+                Message::UploadFailed {
+                    timestamp,
+                    seq,
+                    upload_id,
+                    batch_id,
+                    error_message: "it was cancelled".into(),
+                    cancelled: true,
+                },
+                json!({"action": "upload_failed", "timestamp": AT, "seq": 7, "upload_id": upload_id,
+                    "batch_id": batch_id, "error_message": "it was cancelled", "cancelled": true}),
+            ),
+            (
+                Message::BatchProgress { timestamp, seq, payload: batch },
+                json!({"action": "batch_progress", "timestamp": AT, "seq": 7, "payload": {
+                    "batch_id": batch_id, "status": "processing", "total": 3, "processed": 2, "successful": 1,
+                    "failed": 1, "cancelled": 0, "needs_review": 1, "progress_percentage": 66, "eta_seconds": null,
+                    "waiting": null, "ends_run": null,
+                }}),
+            ),
+            (
+                Message::FileProgress { timestamp, seq, payload: file },
+                json!({"action": "file_progress", "timestamp": AT, "seq": 7, "payload": {
+                    "batch_id": batch_id, "upload_id": upload_id, "file_name": "a.png", "file_size": 70,
+                    "progress_percentage": 33, "status": "processing", "cancelled": false,
+                }}),
+            ),
+            (
+                Message::Resumed { timestamp, seq, snapshot: true },
+                json!({"action": "resumed", "timestamp": AT, "seq": 7, "snapshot": true}),
+            ),
+            (
+                Message::AuthSuccess { user_id: Owner::local() },
+                json!({"action": "auth_success", "user_id": "local"}),
+            ),
+            (
+                Message::AuthError { message: "the token is refused".into() },
+                json!({"action": "auth_error", "message": "the token is refused"}),
+            ),
+            (Message::Ping, json!({"action": "ping"})),
+        ] {
+            assert_eq!(json_of(&message), expected);
+        }
+    }
+}

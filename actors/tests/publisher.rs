@@ -5,7 +5,7 @@ mod support;
 use std::{collections::HashMap, time::Duration};
 
 use mediamill_actors::{
-    batch_supervisor::Drain,
+    batch_supervisor::{DeleteUpload, Drain, RetryFailed},
     error::Error,
     id::{BatchId, UploadId},
     progress_monitor::GetHealth,
@@ -55,6 +55,35 @@ async fn whoever_goes_back_to_an_event_is_told_it_and_all_after_it_also_by_the_n
     let heard = late.until_the_end().await;
     assert_eq!(ear::seqs(&heard).first(), Some(&(last + 1)));
     assert_eq!(ear::of_events(ear.until_the_end().await), ear::of_events(heard));
+}
+
+#[actix_rt::test]
+async fn the_past_is_told_as_it_was_also_after_an_upload_went_on() {
+    let world = World::scripted().await;
+    let mut ear = world.listen().await;
+    let (batch, uploads) = world.submit(&["bad.png", "b.png"]).await;
+    let mut heard = ear.until_the_end().await;
+    world.provider.is_forgiving();
+    world.tell(RetryFailed { owner: world.owner.clone(), batch }).await.expect("a second run");
+    heard.extend(ear.until_the_end().await);
+    world.tell(DeleteUpload { owner: world.owner.clone(), upload: uploads[1] }).await.expect("deleted");
+    heard.extend(ear.publication().await);
+    let mut late = world.listen_to(Uploads::All, Some(0)).await;
+    let mut again = late.until_the_end().await;
+    while ear::seqs(&again).last() < ear::seqs(&heard).last() {
+        again.extend(late.publication().await);
+    }
+    let mut expected = ear::of_events(heard);
+    for message in &mut expected {
+        if let Message::UploadCompleted { upload_id, description, .. } = message
+            && *upload_id == uploads[1]
+        {
+            description.clear();
+        }
+    }
+    assert!(expected.iter().any(|it| matches!(it, Message::UploadFailed { error_message, .. }
+            if error_message == "nothing was said of bad.png")));
+    assert_eq!(ear::of_events(again), expected, "but for the description of an upload that is gone");
 }
 
 #[actix_rt::test]

@@ -112,7 +112,8 @@ impl Handler<PageRead> for Publisher {
             Ok(page) => page,
             Err(error) => {
                 log::error!("the events of an owner cannot be read, and are tried again: {error}");
-                feed.queue.push_front(subscriber);
+                // At the end, so that one whose part cannot be read does not hold up the others.
+                feed.queue.push_back(subscriber);
                 ctx.run_later(AFTER_FAILURE, move |publisher, ctx| {
                     if let Some(feed) = publisher.feeds.get_mut(&owner) {
                         feed.reading = false;

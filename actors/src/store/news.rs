@@ -139,29 +139,6 @@ impl Store {
         .await
     }
 
-    /// Only the events of [`Store::news`].
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn changes_after(
-        &self,
-        cursor: Cursor,
-        wanted: impl Fn(&Owner) -> bool + Send + 'static,
-        most: usize,
-    ) -> Result<(Vec<Change>, Cursor), Error> {
-        let news = self.news(cursor, wanted, most, None).await?;
-        Ok((news.changes, news.reached))
-    }
-
-    /// Uploads in the hands of workers.
-    ///
-    /// # Errors
-    /// [`Error::Store`].
-    pub async fn active(&self) -> Result<Vec<(UploadId, Active)>, Error> {
-        let in_flight = self.read(|inner| inner.in_flight(|_| true, |_| true)).await?;
-        Ok(in_flight.into_iter().map(|it| (it.id, it.entry)).collect())
-    }
-
     /// Events of an owner from number `from` on, as far as they are kept, at most `most`.
     ///
     /// # Errors
