@@ -29,6 +29,8 @@ pub enum Source {
     InPlace(PathBuf),
     /// Bytes that [`Intake::receive`] took in.
     Received(Received),
+    /// Bytes that could not be taken in: a file of the batch all the same.
+    Refused(Failure),
 }
 
 /// What became of a submitted file.
@@ -108,6 +110,7 @@ impl Intake {
     pub(crate) async fn look(&self, owner: &Owner, source: Source, anew: bool) -> Result<Look, Error> {
         match source {
             Source::Received(received) => Ok(Look::New(Box::new(received.upload()), Some(received))),
+            Source::Refused(failure) => Ok(Look::Decided(Admission::Refused(failure))),
             Source::InPlace(path) => self.look_in_place(owner, path, anew).await,
         }
     }
