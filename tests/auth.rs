@@ -32,7 +32,8 @@ async fn status(world: &World, token: Option<&str>, path: &str) -> u16 {
 }
 
 fn signed(claims: Value, lasts: i64, secret: &str) -> String {
-    let claims = Claims { expiration: Some(Utc::now() + TimeDelta::seconds(lasts)), ..Claims::new(claims) };
+    let mut claims = Claims::new(claims);
+    claims.expiration = Some(Utc::now() + TimeDelta::seconds(lasts));
     Hs256.token(&Header::empty(), &claims, &Hs256Key::new(secret)).expect("signed")
 }
 

@@ -50,13 +50,21 @@ async fn files_become_a_batch_that_can_be_looked_at_searched_and_deleted() {
 
     let batch = world.ended(&text(&submitted["batch_id"])).await;
     assert_eq!(
-        (&batch["status"], &batch["total_uploads"], &batch["successful_uploads"], &batch["progress_percentage"]),
+        (
+            &batch["status"],
+            &batch["total_uploads"],
+            &batch["successful_uploads"],
+            &batch["progress_percentage"]
+        ),
         (&json!("completed"), &json!(2), &json!(2), &json!(100))
     );
-    assert!(batch["completed_at"].is_string() && batch["error_message"].is_null() && batch["waiting"].is_null());
+    assert!(
+        batch["completed_at"].is_string() && batch["error_message"].is_null() && batch["waiting"].is_null()
+    );
     assert_eq!(world.get_json("/api/v1/uploads/batches").await, json!([batch]));
 
-    let uploads = world.get_json(&format!("/api/v1/uploads/batches/{}/uploads", text(&batch["batch_id"]))).await;
+    let uploads =
+        world.get_json(&format!("/api/v1/uploads/batches/{}/uploads", text(&batch["batch_id"]))).await;
     let upload = &uploads[1];
     assert_eq!(uploads[0]["filename"], "Größe 猫.png");
     assert_eq!(world.get_json(&format!("/api/v1/uploads/{}", text(&upload["id"]))).await, *upload);
@@ -95,7 +103,9 @@ async fn files_become_a_batch_that_can_be_looked_at_searched_and_deleted() {
 
     let found = world.get_json("/api/v1/search?q=stripes&limit=1").await;
     assert_eq!(found.as_array().map(Vec::len), Some(1));
-    assert!(found[0]["score"].as_f64().is_some_and(|score| score > 0.9) && found[0]["upload"]["id"].is_string());
+    assert!(
+        found[0]["score"].as_f64().is_some_and(|score| score > 0.9) && found[0]["upload"]["id"].is_string()
+    );
 
     for upload in uploads.as_array().expect("a list") {
         let path = format!("/api/v1/uploads/{}", text(&upload["id"]));
@@ -159,7 +169,8 @@ async fn failures_are_told_and_retried() {
 
 #[actix_rt::test]
 async fn a_batch_is_paused_resumed_and_cancelled() {
-    let world = World::with(|config| config.engine.workers.concurrency = Some(1.try_into().expect("one"))).await;
+    let world =
+        World::with(|config| config.engine.workers.concurrency = Some(1.try_into().expect("one"))).await;
     world.provider.takes(Duration::from_secs(600), Duration::ZERO);
     let (batch, uploads) = world.submit(&["a", "b", "c"]).await;
     let path = |verb: &str| format!("/api/v1/uploads/batches/{batch}/{verb}");
@@ -186,10 +197,18 @@ async fn what_makes_no_sense_is_refused_with_a_sentence() {
     refused(send(bulk().body("x")).await, 415, "unsupported_media_type", "").await;
     let form = reqwest::multipart::Form::new().text("note", "no file");
     refused(send(bulk().multipart(form)).await, 422, "invalid", "`files`").await;
-    let form = |body: &'static str| bulk().header("content-type", "multipart/form-data; boundary=x").body(body);
-    refused(send(form("--x\r\nContent-Disposition: form-data; name=\"files\"\r\n\r\nbyt")).await, 400, "malformed", "").await;
+    let form =
+        |body: &'static str| bulk().header("content-type", "multipart/form-data; boundary=x").body(body);
+    refused(
+        send(form("--x\r\nContent-Disposition: form-data; name=\"files\"\r\n\r\nbyt")).await,
+        400,
+        "malformed",
+        "",
+    )
+    .await;
     refused(send(form("nonsense")).await, 400, "malformed", "").await;
-    for query in ["limit=0", "limit=101", "limit=-1", "limit=ten", "limit=", "offset=-1", "offset=9999999999"] {
+    for query in ["limit=0", "limit=101", "limit=-1", "limit=ten", "limit=", "offset=-1", "offset=9999999999"]
+    {
         let key = query.split('=').next().expect("a key");
         refused(world.get(&format!("/api/v1/uploads/batches?{query}")).await, 422, "invalid", key).await;
     }
@@ -198,7 +217,9 @@ async fn what_makes_no_sense_is_refused_with_a_sentence() {
     }
     let long = "a".repeat(1001);
     refused(world.get(&format!("/api/v1/search?q={long}")).await, 422, "invalid", "1001").await;
-    for path in ["batches/01900000-0000-7000-8000-000000000000", "batches/x", "x", "..%2f..%2fetc%2fpasswd/original"] {
+    for path in
+        ["batches/01900000-0000-7000-8000-000000000000", "batches/x", "x", "..%2f..%2fetc%2fpasswd/original"]
+    {
         refused(world.get(&format!("/api/v1/uploads/{path}")).await, 404, "not_found", "").await;
     }
     for path in ["/nowhere", "/api/nowhere", "/api/v1/nowhere"] {
@@ -217,14 +238,15 @@ async fn too_much_is_refused_and_leaves_nothing_behind() {
         config.engine.limits.max_batch_bytes = 200_000;
         config.engine.limits.max_file_bytes = 150_000;
         config.engine.limits.max_video_bytes = 150_000;
-        config.engine.limits.max_queued_uploads = 2;
+        config.engine.limits.max_queued_uploads = 3;
         config.engine.workers.concurrency = Some(1.try_into().expect("one"));
     })
     .await;
     let three = vec![("a", picture("a")), ("b", picture("b")), ("c", picture("c"))];
     refused(world.send(three).await, 413, "too_large", "limits.max_batch_files").await;
     let (one, other) = (vec![0; 130_000], vec![0; 130_000]);
-    refused(world.send(vec![("a", one), ("b", other)]).await, 413, "too_large", "limits.max_batch_bytes").await;
+    refused(world.send(vec![("a", one), ("b", other)]).await, 413, "too_large", "limits.max_batch_bytes")
+        .await;
     let response = world.send(vec![("large", vec![0; 160_000]), ("fits", picture("fits"))]).await;
     let submitted: Value = response.json().await.expect("JSON");
     assert!(text(&submitted["failed_files"][0]["error"]).contains("150000"), "{submitted}");
@@ -234,7 +256,13 @@ async fn too_much_is_refused_and_leaves_nothing_behind() {
     world.submit(&["runs"]).await;
     eventually(|| world.server.pipeline().store().load() == (0, 1)).await;
     world.submit(&["waits", "waits too"]).await;
-    refused(world.send(vec![("more", picture("more"))]).await, 503, "queue_full", "limits.max_queued_uploads").await;
+    refused(
+        world.send(vec![("more", picture("more"))]).await,
+        503,
+        "queue_full",
+        "limits.max_queued_uploads",
+    )
+    .await;
     eventually(|| files_below(&world.config.engine.store.data_dir, &["incoming"]) == 0).await;
     assert_eq!(files_below(&world.config.engine.store.data_dir, &["originals"]), 4);
 }
@@ -260,7 +288,13 @@ async fn who_asks_too_often_is_told_to_wait() {
     for _ in 0..3 {
         assert_eq!(world.get("/api/v1/uploads/batches").await.status(), StatusCode::OK);
     }
-    refused(world.get("/api/v1/uploads/batches").await, 429, "too_many_requests", "server.requests_per_second").await;
+    refused(
+        world.get("/api/v1/uploads/batches").await,
+        429,
+        "too_many_requests",
+        "server.requests_per_second",
+    )
+    .await;
     assert_eq!(world.get("/health").await.status(), StatusCode::OK);
 }
 
@@ -333,8 +367,11 @@ async fn no_web_page_of_a_stranger_reaches_an_open_server() {
 
 #[actix_rt::test]
 async fn origins_that_are_listed_may_use_the_api() {
-    let world = World::with(|config| config.server.allowed_origins = vec!["https://friend.example".into()]).await;
-    for (origin, status, allowed) in [("https://friend.example", 200, true), ("https://evil.example", 403, false)] {
+    let world =
+        World::with(|config| config.server.allowed_origins = vec!["https://friend.example".into()]).await;
+    for (origin, status, allowed) in
+        [("https://friend.example", 200, true), ("https://evil.example", 403, false)]
+    {
         let request = world.request(Method::GET, "/api/v1/uploads/batches").header("origin", origin);
         let response = request.header("sec-fetch-site", "cross-site").send().await.expect("an answer");
         assert_eq!(response.status(), status);
