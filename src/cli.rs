@@ -6,6 +6,7 @@ mod models;
 mod process;
 mod restore;
 mod search;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -17,7 +18,7 @@ use mediamill_actors::{
 
 use tokio::sync::watch;
 
-use crate::config::{self, Overrides};
+use mediamill::config::{self, Overrides};
 
 /// Works through folders and batches of photos, with all state in one folder.
 #[derive(clap::Parser)]
@@ -40,6 +41,8 @@ enum Command {
     /// Looks after the models of the provider's server.
     #[command(subcommand)]
     Models(models::Models),
+    /// Serves the page and the API, and works through what is handed in.
+    Serve(serve::Serve),
     /// Prints the store as text: one JSON object a line. Changes nothing.
     Dump,
     /// Fills an empty store with a dump.
@@ -52,13 +55,22 @@ enum Command {
 impl Arguments {
     /// What is logged unless RUST_LOG says otherwise. What `process` tells of each file needs no second telling.
     pub(crate) fn log_level(&self) -> &'static str {
-        if matches!(self.command, Command::Process(_)) { "error" } else { "warn" }
+        match self.command {
+            Command::Process(_) => "error",
+            Command::Serve(_) => "info",
+            _ => "warn",
+        }
     }
 
     /// Does what was asked for and answers with the exit code; what went wrong before any work is told in a sentence.
-    pub(crate) async fn run(self, bars: &MultiProgress) -> Result<u8, String> {
-        let config = config::load(&self.overrides)?;
+    pub(crate) async fn run(mut self, bars: &MultiProgress) -> Result<u8, String> {
+        if let Command::Serve(serve) = &mut self.command {
+            self.overrides.listen = serve.listen.take();
+        }
+        let whole = config::load(&self.overrides)?;
+        let config = whole.engine.clone();
         match self.command {
+            Command::Serve(serve) => serve.run(whole).await,
             Command::Process(process) => process.run(config, bars).await,
             Command::Search(search) => search.run(&config).await.map(|()| 0),
             Command::Check => Ok(check::run(&config).await),

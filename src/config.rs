@@ -1,46 +1,76 @@
 //! File, then environment, then options: what the program is told, checked before anything starts.
 
+mod server;
+
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy as _;
-use mediamill_actors::config::Config;
-use serde::Deserialize as _;
+use mediamill_actors::config as engine;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
+
+pub use self::server::{Auth, Key, Server};
 
 /// What begins the names of environment variables that override the file.
 const PREFIX: &str = "MEDIAMILL__";
 
+/// All that the program can be told.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config {
+    /// The engine's part: every section but the two below.
+    pub engine: engine::Config,
+    /// Where and for whom it listens, and what it bears.
+    pub server: Server,
+    /// Who may.
+    pub auth: Auth,
+}
+
+impl Config {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// A sentence that names the first key whose value cannot be taken, and why.
+    pub fn validate(&self) -> Result<(), String> {
+        self.engine.validate()?;
+        server::validate(&self.server, &self.auth)
+    }
+}
+
 /// What the command line overrides.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct Overrides {
+pub struct Overrides {
     /// Read this configuration instead of the one in the user's configuration folder
     #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
+    pub config: Option<PathBuf>,
     /// The folder that holds all state
     #[arg(long, value_name = "DIR", global = true)]
-    data_dir: Option<PathBuf>,
+    pub data_dir: Option<PathBuf>,
     /// What describes the pictures
     #[arg(long, value_name = "KIND", global = true)]
-    provider: Option<String>,
+    pub provider: Option<String>,
     /// The model that describes
     #[arg(long, value_name = "NAME", global = true)]
-    model: Option<String>,
+    pub model: Option<String>,
+    /// Where `serve` listens; set from that command's own option.
+    #[arg(skip)]
+    pub listen: Option<String>,
 }
 
 /// Puts the configuration together.
 ///
 /// # Errors
 /// A sentence that names the file or variable and the key.
-pub(crate) fn load(overrides: &Overrides) -> Result<Config, String> {
+pub fn load(overrides: &Overrides) -> Result<Config, String> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
         // What is no text is no key of ours, or a value that is told to be wrong.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     let mut config = merge(file(overrides.config.as_deref())?, variables, overrides)?;
-    if config.store.data_dir.as_os_str().is_empty() {
-        config.store.data_dir = default_data_dir()?;
+    let data_dir = &mut config.engine.store.data_dir;
+    if data_dir.as_os_str().is_empty() {
+        *data_dir = default_data_dir()?;
     }
-    config.store.data_dir = std::path::absolute(&config.store.data_dir)
+    *data_dir = std::path::absolute(&data_dir)
         .map_err(|error| format!("cannot tell where store.data_dir is: {error}"))?;
     config.validate()?;
     Ok(config)
@@ -91,16 +121,35 @@ fn merge(
     if let Some(model) = &overrides.model {
         set(&mut table, "provider", "vision_model", Value::String(model.clone()))?;
     }
-    let mut track = serde_path_to_error::Track::new();
-    let deserializer = serde_path_to_error::Deserializer::new(table, &mut track);
-    let mut config = Config::deserialize(deserializer).map_err(|error| {
-        let (text, path) = (error.to_string(), track.path().to_string());
-        format!("the configuration is wrong at {path}: {}", text.trim_end().replace('\n', " "))
-    })?;
+    if let Some(listen) = &overrides.listen {
+        set(&mut table, "server", "listen", Value::String(listen.clone()))?;
+    }
+    let mut config = Config {
+        server: section(&mut table, "server")?,
+        auth: section(&mut table, "auth")?,
+        engine: read(table, "")?,
+    };
     if let Some(data_dir) = &overrides.data_dir {
-        config.store.data_dir.clone_from(data_dir);
+        config.engine.store.data_dir.clone_from(data_dir);
     }
     Ok(config)
+}
+
+/// Takes a section that is not the engine's out of the table.
+fn section<T: DeserializeOwned>(table: &mut Table, name: &str) -> Result<T, String> {
+    match table.remove(name).unwrap_or_else(|| Value::Table(Table::new())) {
+        Value::Table(section) => read(section, &format!("{name}.")),
+        _ => Err(format!("the configuration is wrong at {name}: it must be a section")),
+    }
+}
+
+fn read<T: DeserializeOwned>(table: Table, within: &str) -> Result<T, String> {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(table, &mut track);
+    T::deserialize(deserializer).map_err(|error| {
+        let (text, path) = (error.to_string(), track.path().to_string());
+        format!("the configuration is wrong at {within}{path}: {}", text.trim_end().replace('\n', " "))
+    })
 }
 
 fn set(table: &mut Table, section: &str, key: &str, value: Value) -> Result<(), String> {
@@ -134,6 +183,21 @@ fn default_data_dir() -> Result<PathBuf, String> {
     Ok(folders.data_dir().join("mediamill"))
 }
 
+/// A duration as a whole number of milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        (time.as_millis() as u64).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,8 +225,11 @@ mod tests {
             })
             .collect();
         let documented: Table = all.parse().expect("a table");
-        let every = serde_json::to_value(merged(&all, &[]).expect("valid")).expect("keys");
-        for (section, keys) in every.as_object().expect("sections") {
+        let every = merged(&all, &[]).expect("valid");
+        let mut sections = serde_json::to_value(every.engine).expect("keys");
+        sections["server"] = serde_json::to_value(every.server).expect("keys");
+        sections["auth"] = serde_json::to_value(every.auth).expect("keys");
+        for (section, keys) in sections.as_object().expect("sections") {
             let keys: Vec<_> = keys.as_object().expect("keys").keys().collect();
             let there = documented[section].as_table().expect("a section");
             let missing: Vec<_> = keys.into_iter().filter(|key| !there.contains_key(key.as_str())).collect();
@@ -178,7 +245,7 @@ mod tests {
         )
         .expect("valid");
         assert_eq!(
-            (config.limits.max_pixels, config.limits.max_side_px, config.monitor.nudge),
+            (config.engine.limits.max_pixels, config.engine.limits.max_side_px, config.engine.monitor.nudge),
             (7, 6, false)
         );
     }
@@ -193,9 +260,32 @@ mod tests {
             ("", &[("MEDIAMILL__LIMITS__MAX_PIXELS", "many")], "limits.max_pixels"),
             ("", &[("MEDIAMILL__LIMITS", "5")], "MEDIAMILL__LIMITS"),
             ("[provider]\nkind = \"magic\"", &[], "provider.kind"),
+            ("[server]\nlisten = \"everywhere\"", &[], "server.listen"),
+            ("[server]\nport = 80", &[], "port"),
+            ("auth = 1", &[], "auth"),
         ] {
             let refused = merged(text, variables).expect_err(text);
             assert!(refused.contains(named), "{refused}");
         }
+    }
+
+    #[test]
+    fn beyond_loopback_it_listens_with_authentication_only() {
+        let config = |text: &str| {
+            let mut config = merged(text, &[]).expect("valid");
+            config.engine.store.data_dir = "/data".into();
+            config.validate()
+        };
+        for open in ["0.0.0.0:1", "192.168.1.2:8484", "[::]:8484"] {
+            let refused = config(&format!("[server]\nlisten = \"{open}\"")).expect_err(open);
+            assert!(refused.contains("server.listen") && refused.contains("auth.keys"), "{refused}");
+            let with = format!("[server]\nlisten = \"{open}\"\n[auth]\njwt_secret_env = \"SECRET\"");
+            assert_eq!(config(&with), Ok(()));
+        }
+        for loopback in ["127.0.0.1:1", "127.9.9.9:1", "[::1]:8484"] {
+            assert_eq!(config(&format!("[server]\nlisten = \"{loopback}\"")), Ok(()));
+        }
+        let refused = config("[auth]\nkeys = [{ owner = \"ann\", sha256 = \"12\" }]").expect_err("no hash");
+        assert!(refused.contains("auth.keys[0].sha256"), "{refused}");
     }
 }

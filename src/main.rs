@@ -1,7 +1,6 @@
 //! The program `mediamill`.
 
 mod cli;
-mod config;
 
 use std::io::{self, Write};
 

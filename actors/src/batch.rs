@@ -95,6 +95,17 @@ impl Counts {
         self.needs_review -= u32::from(review);
     }
 
+    /// Adds the counts of another batch.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        let Self { total, active, completed, failed, cancelled, needs_review } = other;
+        self.total += total;
+        self.active += active;
+        self.completed += completed;
+        self.failed += failed;
+        self.cancelled += cancelled;
+        self.needs_review += needs_review;
+    }
+
     fn cell(&mut self, upload: &Upload) -> (Option<&mut u32>, bool) {
         match upload.status {
             UploadStatus::Pending => (None, false),

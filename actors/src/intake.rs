@@ -29,6 +29,8 @@ pub enum Source {
     InPlace(PathBuf),
     /// Bytes that [`Intake::receive`] took in.
     Received(Received),
+    /// Bytes that could not be taken in: a file of the batch all the same.
+    Refused(Failure),
 }
 
 /// What became of a submitted file.
@@ -125,6 +127,7 @@ impl Intake {
     ) -> Result<Look, Error> {
         match source {
             Source::Received(received) => Ok(Look::New(Box::new(received.upload()), Some(received))),
+            Source::Refused(failure) => Ok(Look::Decided(Admission::Refused(failure))),
             Source::InPlace(path) => self.look_in_place(owner, path, anew).await,
         }
     }

@@ -73,6 +73,9 @@ struct Inner {
     /// How many uploads wait and how many are in flight; the state itself is locked while the disk is waited for.
     waiting: AtomicUsize,
     active: AtomicUsize,
+    /// How often the disk was waited for, and how long in all, in microseconds.
+    flushes: AtomicU64,
+    flush_us: AtomicU64,
     clock: Clock,
     /// Why nothing can be written any more.
     broken: OnceLock<String>,
@@ -427,6 +430,8 @@ impl Store {
             durable_change: AtomicU64::new(newest_change),
             waiting: AtomicUsize::new(0),
             active: AtomicUsize::new(0),
+            flushes: AtomicU64::new(0),
+            flush_us: AtomicU64::new(0),
             clock,
             broken: OnceLock::new(),
             data_dir: data_dir.to_owned(),
@@ -478,6 +483,12 @@ impl Store {
     /// How many uploads wait, and how many are in the hands of workers.
     pub fn load(&self) -> (usize, usize) {
         (self.inner.waiting.load(Ordering::Acquire), self.inner.active.load(Ordering::Acquire))
+    }
+
+    /// How often the disk was waited for since the store was opened, and how long in all.
+    pub fn flushes(&self) -> (u64, Duration) {
+        let us = self.inner.flush_us.load(Ordering::Relaxed);
+        (self.inner.flushes.load(Ordering::Relaxed), Duration::from_micros(us))
     }
 
     /// Gives this handle up and waits until no blocking job uses the store any more. Once no other handle is left, the folder is free for

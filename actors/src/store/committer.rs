@@ -115,8 +115,11 @@ impl Inner {
                 Ok(()) | Err(TransactionError::Abort(())) => {}
                 Err(TransactionError::Storage(error)) => return Err(error.to_string()),
             }
+            let flushing = Instant::now();
             self.db.flush().map_err(|error| error.to_string())?;
             self.db_file.sync_data().map_err(|error| error.to_string())?;
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            self.flush_us.fetch_add(flushing.elapsed().as_micros() as u64, Ordering::Relaxed);
             self.note_load(&state);
             Ok(change)
         }));

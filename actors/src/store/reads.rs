@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     analysis::{Identity, ProviderState},
-    batch::Batch,
+    batch::{Batch, Counts},
     error::Error,
     id::{BatchId, Owner, UploadId},
     search::{self, Hit},
@@ -48,6 +48,22 @@ impl Store {
     /// [`Error::Store`].
     pub async fn batches(&self, owner: Owner, offset: usize, limit: usize) -> Result<Vec<Batch>, Error> {
         self.read(move |inner| inner.batches(&owner, offset, limit)).await
+    }
+
+    /// How many uploads of all owners stand where. Reads the record of every batch.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn totals(&self) -> Result<Counts, Error> {
+        self.read(|inner| {
+            let mut totals = Counts::default();
+            for entry in inner.tree(Tree::Batches).iter().values() {
+                let batch: Batch = decode(&entry.map_err(|error| error.to_string())?)?;
+                totals.merge(&batch.counts);
+            }
+            Ok(totals)
+        })
+        .await
     }
 
     /// An upload, if it is this owner's, with the step that it is in now.

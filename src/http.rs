@@ -1,0 +1,268 @@
+//! The engine over HTTP: one file for each resource.
+//!
+//! A request passes `door` (is it from here, who asks, how often), reaches its resource, and is answered with JSON, bytes or a stream.
+
+pub(crate) mod auth;
+mod batches;
+mod body;
+mod door;
+mod dump;
+pub(crate) mod error;
+mod events;
+mod feed;
+mod health;
+mod metrics;
+mod openapi;
+mod originals;
+mod page;
+mod query;
+mod receive;
+mod search;
+mod socket;
+mod status;
+mod uploads;
+mod views;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use actix::Addr;
+use actix_web::{
+    FromRequest, Handler, HttpRequest, HttpResponse, Responder,
+    middleware::from_fn,
+    web::{self, Data, ServiceConfig},
+};
+use governor::DefaultKeyedRateLimiter;
+use mediamill_actors::{
+    batch_supervisor::BatchSupervisor, config as engine, files::Files, id::Owner, intake::Intake,
+    pipeline::Pipeline, progress_monitor::ProgressMonitor, publisher::Publisher, store::Store,
+};
+use tokio::sync::{Semaphore, watch};
+
+use self::{
+    auth::{Authenticate, Open, Tokens},
+    error::Problem,
+    metrics::Metrics,
+};
+use crate::config::{self, Config};
+
+pub(crate) use self::door::log;
+
+/// What the routes need of a running engine; clones share it.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    supervisor: Addr<BatchSupervisor>,
+    monitor: Addr<ProgressMonitor>,
+    publisher: Addr<Publisher>,
+    intake: Arc<Intake>,
+    files: Files,
+    store: Store,
+    auth: Arc<dyn Authenticate>,
+    /// The same as `auth`, where that is ours.
+    tokens: Option<Arc<Tokens>>,
+    server: config::Server,
+    limits: engine::Limits,
+    provider_kind: engine::ProviderKind,
+    data_dir: PathBuf,
+    rates: DefaultKeyedRateLimiter<Owner>,
+    /// Open sockets and event streams of each owner that has some.
+    streams: Mutex<HashMap<Owner, u32>>,
+    receiving: Semaphore,
+    metrics: Metrics,
+    /// No more work is taken; streams are about to end.
+    stopping: watch::Sender<bool>,
+    /// Streams end.
+    closing: watch::Sender<bool>,
+}
+
+impl Handle {
+    /// The routes of an engine, with the authentication that a configuration names.
+    ///
+    /// # Errors
+    /// A sentence that names the key of the configuration that cannot be taken.
+    pub fn new(pipeline: &Pipeline, config: &Config) -> Result<Self, String> {
+        config.validate()?;
+        if config.auth.is_configured() {
+            let tokens = Arc::new(Tokens::new(&config.auth, &config.engine.store.data_dir)?);
+            let auth: Arc<dyn Authenticate> = Arc::clone(&tokens) as Arc<dyn Authenticate>;
+            Ok(Self::assemble(pipeline, config, auth, Some(tokens)))
+        } else {
+            Ok(Self::assemble(pipeline, config, Arc::new(Open), None))
+        }
+    }
+
+    /// The routes of an engine, with a host's own authentication; section `auth` of the configuration is not looked at.
+    pub fn with(pipeline: &Pipeline, config: &Config, auth: impl Authenticate) -> Self {
+        Self::assemble(pipeline, config, Arc::new(auth), None)
+    }
+
+    fn assemble(
+        pipeline: &Pipeline,
+        config: &Config,
+        auth: Arc<dyn Authenticate>,
+        tokens: Option<Arc<Tokens>>,
+    ) -> Self {
+        let server = config.server.clone();
+        let inner = Arc::new(Inner {
+            supervisor: pipeline.supervisor.clone(),
+            monitor: pipeline.monitor.clone(),
+            publisher: pipeline.publisher.clone(),
+            intake: Arc::clone(&pipeline.intake),
+            files: pipeline.files.clone(),
+            store: pipeline.store().clone(),
+            auth,
+            tokens,
+            rates: door::rates(&server),
+            receiving: Semaphore::new(server.max_receiving as usize),
+            server,
+            limits: config.engine.limits.clone(),
+            provider_kind: config.engine.provider.kind,
+            data_dir: config.engine.store.data_dir.clone(),
+            streams: Mutex::default(),
+            metrics: Metrics::new(),
+            stopping: watch::Sender::new(false),
+            closing: watch::Sender::new(false),
+        });
+        // An engine that ends by itself takes its streams along.
+        let (stopped, handle) = (pipeline.stopped(), Arc::downgrade(&inner));
+        actix_rt::spawn(async move {
+            stopped.await;
+            if let Some(inner) = handle.upgrade() {
+                inner.stopping.send_replace(true);
+                inner.closing.send_replace(true);
+            }
+        });
+        actix_rt::spawn(metrics::follow(Arc::downgrade(&inner)));
+        Self { inner }
+    }
+
+    /// Ends sockets and event streams, so that a server that stops does not wait for them; their clients come back to the next one.
+    pub fn close(&self) {
+        self.inner.stopping.send_replace(true);
+        self.inner.closing.send_replace(true);
+    }
+
+    /// Says at `/ready` that the server is about to stop.
+    pub(crate) fn announce_stop(&self) {
+        self.inner.stopping.send_replace(true);
+    }
+}
+
+/// The API below the scope into which it is put: `v1/…` and `ws/uploads`.
+pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.service(guarded(handle).configure(api));
+    }
+}
+
+/// The whole site: the page at `/`, the API below `/api`, and what operates it.
+pub fn site(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        config.service(
+            guarded(handle)
+                .configure(page::routes)
+                .configure(health::routes)
+                .configure(metrics::routes)
+                .configure(openapi::routes)
+                .service(web::scope("/api").configure(api).default_service(web::to(nowhere))),
+        );
+    }
+}
+
+fn guarded(
+    handle: Handle,
+) -> actix_web::Scope<
+    impl actix_web::dev::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    web::scope("")
+        .app_data(Data::from(handle.inner))
+        .default_service(web::to(nowhere))
+        .wrap(from_fn(door::guard))
+        .wrap(from_fn(metrics::time))
+}
+
+fn api(config: &mut ServiceConfig) {
+    config
+        .service(
+            web::scope("/v1")
+                .configure(uploads::routes)
+                .configure(batches::routes)
+                .configure(uploads::single)
+                .configure(originals::routes)
+                .configure(search::routes)
+                .configure(events::routes)
+                .configure(status::routes)
+                .configure(dump::routes)
+                .default_service(web::to(nowhere))
+                .wrap(from_fn(door::admit)),
+        )
+        .configure(socket::routes);
+}
+
+async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found(&format!("resource as {}", request.path())))
+}
+
+/// A stream that is counted as its owner's until this is dropped.
+pub(crate) struct Stream {
+    inner: Arc<Inner>,
+    owner: Owner,
+}
+
+impl Inner {
+    fn begin_stream(self: &Arc<Self>, owner: &Owner) -> Result<Stream, Problem> {
+        let most = self.server.max_streams_per_owner;
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = streams.entry(owner.clone()).or_default();
+        if *count >= most {
+            return Err(Problem::too_many(
+                format!(
+                    "{most} streams of this owner are open, which is server.max_streams_per_owner; close some"
+                ),
+                5,
+            ));
+        }
+        *count += 1;
+        Ok(Stream { inner: Arc::clone(self), owner: owner.clone() })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut streams = self.inner.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = streams.get_mut(&self.owner) {
+            *count -= 1;
+            if *count == 0 {
+                streams.remove(&self.owner);
+            }
+        }
+    }
+}
+
+/// A resource that can only be read.
+fn readable<F, Args>(path: &str, handler: F) -> actix_web::Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler))
+}
+
+/// A plain answer without a body.
+fn no_content() -> HttpResponse {
+    HttpResponse::NoContent().finish()
+}

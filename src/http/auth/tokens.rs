@@ -1,0 +1,210 @@
+//! Keys and signed tokens of owners, and the sessions of those who signed in with one.
+
+use std::{future::ready, io, path::Path};
+
+use actix_web::{
+    HttpRequest,
+    cookie::{Cookie, SameSite, time},
+    http::header,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::LocalBoxFuture;
+use jwt_compact::{
+    AlgorithmExt as _, Claims, TimeOptions, UntrustedToken, ValidationError,
+    alg::{Hs256, Hs256Key},
+};
+use mediamill_actors::id::Owner;
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConstantTimeEq as _};
+
+use super::{Authenticate, Caller, Denied, session};
+use crate::config::Auth;
+
+/// Name of the cookie of a session.
+pub(super) const COOKIE: &str = "mediamill_session";
+/// How far ahead the clock of whoever signs tokens may be.
+const SKEW: TimeDelta = TimeDelta::seconds(60);
+/// Shortest secret, in bytes: as long as what HS256 makes of it.
+const SHORTEST_SECRET: usize = 32;
+
+/// Tells owners by keys, of which the configuration holds the hashes, and by signed tokens.
+///
+/// Keys are compared in constant time. A token is never logged.
+pub struct Tokens {
+    keys: Vec<([u8; 32], Caller)>,
+    jwt: Option<Hs256Key>,
+    sessions: session::Sessions,
+}
+
+/// What a signed token says beside its times.
+#[derive(Deserialize)]
+struct Signed {
+    sub: Owner,
+    #[serde(default)]
+    role: Option<String>,
+}
+
+/// Who has a token, and how long that holds.
+struct Known {
+    caller: Caller,
+    /// The number of the key; `None` for a signed token.
+    key: Option<usize>,
+    /// When a signed token ends.
+    until: Option<DateTime<Utc>>,
+}
+
+impl Tokens {
+    /// Takes the keys and the secret that a configuration names. The secret of sessions lies in `data_dir`, so that they outlive a restart.
+    ///
+    /// # Errors
+    /// A sentence that names the key of the configuration, or the file that cannot be read or made.
+    pub fn new(config: &Auth, data_dir: &Path) -> Result<Self, String> {
+        let jwt = match config.jwt_secret_env.as_str() {
+            "" => None,
+            name => {
+                let secret = std::env::var_os(name).unwrap_or_default();
+                if secret.len() < SHORTEST_SECRET {
+                    return Err(format!(
+                        "auth.jwt_secret_env names {name}, which must be set to at least {SHORTEST_SECRET} bytes; make a secret with \
+                         `openssl rand -hex 32`"
+                    ));
+                }
+                Some(Hs256Key::new(secret.as_encoded_bytes()))
+            }
+        };
+        let mut keys = Vec::with_capacity(config.keys.len());
+        for key in &config.keys {
+            let hash = unhex(&key.sha256)
+                .ok_or("auth.keys holds something that is no SHA-256 in 64 hexadecimal digits")?;
+            keys.push((hash, Caller { owner: key.owner.clone(), administrator: key.admin }));
+        }
+        let sessions = session::Sessions::new(data_dir, config.session).map_err(|error: io::Error| {
+            format!("cannot keep the secret of sessions in {}: {error}", data_dir.display())
+        })?;
+        Ok(Self { keys, jwt, sessions })
+    }
+
+    fn known(&self, token: &str) -> Result<Known, Denied> {
+        let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        // Every key is looked at, so that time tells nothing of which one it was.
+        let mut found = None;
+        for (index, (key, _)) in self.keys.iter().enumerate() {
+            let same: Choice = key.ct_eq(&hash);
+            if bool::from(same) {
+                found = Some(index);
+            }
+        }
+        if let Some((index, (_, caller))) = found.and_then(|index| Some((index, self.keys.get(index)?))) {
+            return Ok(Known { caller: caller.clone(), key: Some(index), until: None });
+        }
+        let refused = || Denied::Refused("the token is not known here; ask for a new one".into());
+        let jwt = self.jwt.as_ref().ok_or_else(refused)?;
+        let untrusted = UntrustedToken::new(token).map_err(|_| refused())?;
+        let signed = Hs256.validator::<Signed>(jwt).validate(&untrusted).map_err(|_| refused())?;
+        let claims = signed.claims();
+        check_times(claims).map_err(|error| match error {
+            ValidationError::Expired => Denied::Refused("the token has expired; ask for a new one".into()),
+            ValidationError::NotMature => Denied::Refused("the token is not valid yet".into()),
+            _ => Denied::Refused("the token has no end; one with `exp` is needed".into()),
+        })?;
+        let administrator = claims.custom.role.as_deref() == Some("admin");
+        let caller = Caller { owner: claims.custom.sub.clone(), administrator };
+        Ok(Known { caller, key: None, until: claims.expiration })
+    }
+
+    /// The token in the header of a request.
+    fn in_header<'a>(&self, request: &'a HttpRequest) -> Option<Result<&'a str, Denied>> {
+        let value = request.headers().get(header::AUTHORIZATION)?;
+        let token = value.to_str().ok().and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
+        });
+        Some(token.ok_or_else(|| Denied::Refused("send the token as `Authorization: Bearer …`".into())))
+    }
+
+    fn identify(&self, request: &HttpRequest) -> Result<Caller, Denied> {
+        if let Some(token) = self.in_header(request) {
+            return Ok(self.known(token?)?.caller);
+        }
+        let cookie = request.cookie(COOKIE).ok_or(Denied::Missing)?;
+        self.in_session(cookie.value())
+            .ok_or_else(|| Denied::Refused("you are no longer signed in; sign in again".into()))
+    }
+
+    /// Whose session it is, as long as the key with which it began is still configured.
+    fn in_session(&self, cookie: &str) -> Option<Caller> {
+        let session = self.sessions.open(cookie)?;
+        match session.key {
+            Some(fingerprint) => {
+                let (_, caller) = self.keys.iter().find(|(hash, caller)| {
+                    fingerprint_of(hash) == fingerprint && caller.owner == session.owner
+                })?;
+                Some(caller.clone())
+            }
+            // Whoever signs tokens no longer may.
+            None if self.jwt.is_none() => None,
+            None => Some(Caller { owner: session.owner, administrator: session.administrator }),
+        }
+    }
+
+    /// The cookie with which the browser that sent a token is known from now on, since pictures and event streams cannot send headers.
+    pub(crate) fn sign_in(&self, request: &HttpRequest) -> Result<Option<Cookie<'static>>, Denied> {
+        let Some(token) = self.in_header(request) else { return Ok(None) };
+        let known = self.known(token?)?;
+        let fingerprint =
+            known.key.and_then(|index| self.keys.get(index)).map(|(hash, _)| fingerprint_of(hash));
+        let (value, lasts) = self.sessions.begin(&known.caller, fingerprint, known.until);
+        Ok(Some(cookie(request, value, lasts)))
+    }
+
+    /// The cookie that ends a session.
+    pub(crate) fn sign_out(request: &HttpRequest) -> Cookie<'static> {
+        cookie(request, String::new(), TimeDelta::zero())
+    }
+}
+
+impl Authenticate for Tokens {
+    fn caller<'a>(&'a self, request: &'a HttpRequest) -> LocalBoxFuture<'a, Result<Caller, Denied>> {
+        Box::pin(ready(self.identify(request)))
+    }
+
+    fn bearer<'a>(
+        &'a self,
+        _: &'a HttpRequest,
+        token: &'a str,
+    ) -> LocalBoxFuture<'a, Result<Caller, Denied>> {
+        Box::pin(ready(self.known(token).map(|known| known.caller)))
+    }
+}
+
+fn check_times(claims: &Claims<Signed>) -> Result<(), ValidationError> {
+    claims.validate_expiration(&TimeOptions::from_leeway(TimeDelta::zero()))?;
+    if claims.not_before.is_some() {
+        claims.validate_maturity(&TimeOptions::from_leeway(SKEW))?;
+    }
+    Ok(())
+}
+
+fn cookie(request: &HttpRequest, value: String, lasts: TimeDelta) -> Cookie<'static> {
+    Cookie::build(COOKIE, value)
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(request.connection_info().scheme() == "https")
+        .max_age(time::Duration::seconds(lasts.num_seconds()))
+        .finish()
+}
+
+/// Says which key it is without saying the key's hash.
+fn fingerprint_of(hash: &[u8; 32]) -> String {
+    let twice: [u8; 32] = Sha256::digest(hash).into();
+    twice.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|it| it as u8)).collect::<Option<_>>()?;
+    let (pairs, []) = digits.as_chunks::<2>() else { return None };
+    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
+    bytes.try_into().ok()
+}

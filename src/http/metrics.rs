@@ -1,0 +1,204 @@
+//! What a monitoring system reads: numbers of the engine and of the server, in Prometheus' text form.
+
+use std::{
+    sync::{Arc, Weak, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    Error as WebError, HttpResponse,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    middleware::{Next, from_fn},
+    web::{self, Data, ServiceConfig},
+};
+use mediamill_actors::{error::Error, event::What, progress_monitor::GetHealth};
+use prometheus_client::{
+    encoding::prometheus_text,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use super::{
+    Inner,
+    auth::Administrator,
+    door,
+    error::Problem,
+    openapi::{Denied, Refusals},
+    readable,
+    status::provider_word,
+};
+
+/// How often events are read for their durations.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// Events that are read at once.
+const PAGE: usize = 256;
+/// How the provider may stand, in words.
+const PROVIDER: [&str; 5] = ["starting", "ready", "away", "gave_up", "misconfigured"];
+
+type Label = [(&'static str, &'static str); 1];
+
+/// What is counted as it happens; the rest is read when somebody asks.
+pub(super) struct Metrics {
+    stages: Family<Label, Histogram, fn() -> Histogram>,
+    requests: Family<Label, Histogram, fn() -> Histogram>,
+}
+
+pub(super) fn routes(config: &mut ServiceConfig) {
+    config.service(web::scope("/metrics").wrap(from_fn(door::admit)).service(readable("", metrics)));
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        Self {
+            stages: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 2.5, 13))),
+            requests: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.5, 12))),
+        }
+    }
+}
+
+/// Numbers of the engine and of the server, in Prometheus' text form. For administrators.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operation",
+    operation_id = "metrics",
+    responses((status = 200, description = "Metrics", content_type = "text/plain", body = String), Refusals, Denied)
+)]
+pub(super) async fn metrics(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
+    let health = inner.monitor.send(GetHealth).await?;
+    let totals = inner.store.totals().await?;
+    let (flushes, flushed) = inner.store.flushes();
+    let mut registry = Registry::with_prefix("mediamill");
+
+    let uploads = Family::<Label, Gauge>::default();
+    let waiting = totals.total.saturating_sub(totals.active + totals.processed());
+    for (status, count) in [
+        ("pending", waiting),
+        ("active", totals.active),
+        ("completed", totals.completed),
+        ("failed", totals.failed),
+        ("cancelled", totals.cancelled),
+    ] {
+        uploads.get_or_create(&[("status", status)]).set(count.into());
+    }
+    registry.register("uploads", "Uploads by status", uploads);
+    gauge(
+        &mut registry,
+        "uploads_needing_review",
+        "Completed uploads whose description failed the audit",
+        totals.needs_review,
+    );
+    gauge(&mut registry, "queue_waiting", "Uploads that wait for a worker", health.waiting as u32);
+    gauge(&mut registry, "queue_active", "Uploads in the hands of workers", health.active as u32);
+
+    let provider = Family::<Label, Gauge>::default();
+    let present = provider_word(&health.provider);
+    for word in PROVIDER {
+        provider.get_or_create(&[("state", word)]).set((word == present).into());
+    }
+    registry.register("provider", "1 for how the provider stands", provider);
+    let waited_for = health.provider.waiting().is_some();
+    gauge(&mut registry, "provider_waiting", "1 while uploads wait for the provider", u32::from(waited_for));
+
+    counter(&mut registry, "store_flushes", "How often the disk was waited for", flushes);
+    let seconds = Counter::<f64, AtomicU64>::default();
+    seconds.inc_by(flushed.as_secs_f64());
+    registry.register("store_flush_seconds", "How long the disk was waited for", seconds);
+    let healthy = health.store_broken.is_none();
+    gauge(&mut registry, "store_writable", "1 while the store can be written", u32::from(healthy));
+
+    gauge(&mut registry, "subscribers", "Subscribers of all sorts", health.subscribers as u32);
+    let receiving = inner.server.max_receiving as usize - inner.receiving.available_permits();
+    gauge(&mut registry, "receiving", "Requests that bring files in at the moment", receiving as u32);
+    registry.register("stage_seconds", "How long stages of uploads took", inner.metrics.stages.clone());
+    registry.register(
+        "http_request_seconds",
+        "How long requests took until their answer began, by class of status",
+        inner.metrics.requests.clone(),
+    );
+
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry)
+        .map_err(|_| Problem::internal("the metrics cannot be written"))?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u32) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(value.into());
+    registry.register(name, help, gauge);
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Counter::<u64>::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+/// Takes the time of a request.
+pub(super) async fn time(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, WebError> {
+    let started = Instant::now();
+    let inner = request.app_data::<Data<Inner>>().cloned();
+    let response = next.call(request).await?.map_into_boxed_body();
+    let class = match response.status().as_u16() {
+        ..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        500.. => "5xx",
+    };
+    if let Some(inner) = inner {
+        inner.metrics.requests.get_or_create(&[("status", class)]).observe(started.elapsed().as_secs_f64());
+    }
+    Ok(response)
+}
+
+/// Reads the durations of stages from events, until the server is gone.
+pub(super) async fn follow(inner: Weak<Inner>) {
+    let Some(store) = inner.upgrade().map(|inner| inner.store.clone()) else { return };
+    let mut cursor = store.newest();
+    drop(store);
+    loop {
+        tokio::time::sleep(READ_EVERY).await;
+        let Some(inner) = inner.upgrade() else { return };
+        loop {
+            match read(&inner, cursor).await {
+                Ok((reached, more)) => {
+                    cursor = reached;
+                    if !more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    log::warn!("metrics miss what cannot be read: {error}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+async fn read(
+    inner: &Arc<Inner>,
+    cursor: mediamill_actors::store::Cursor,
+) -> Result<(mediamill_actors::store::Cursor, bool), Error> {
+    let news = inner.store.news(cursor, |_| true, PAGE, None).await?;
+    for change in &news.changes {
+        let (stage, ms) = match change.event.what {
+            What::UploadDescribed { took_ms, .. } => ("description", took_ms),
+            What::UploadCompleted { took_ms, .. } => ("embedding", took_ms),
+            _ => continue,
+        };
+        inner.metrics.stages.get_or_create(&[("stage", stage)]).observe(ms as f64 / 1000.0);
+    }
+    Ok((news.reached, news.more))
+}

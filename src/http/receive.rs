@@ -1,0 +1,205 @@
+//! The files of a multipart body on their way to disk: hashed while they are written, never whole in memory. What is not submitted in the end
+//! leaves nothing behind.
+
+use std::collections::VecDeque;
+
+use actix_multipart::{Field, Multipart, MultipartError};
+use actix_rt::task::JoinHandle;
+use actix_web::{
+    HttpRequest,
+    error::PayloadError,
+    http::header::{self, HeaderMap},
+    web::Payload,
+};
+use futures_util::StreamExt as _;
+use mediamill_actors::{
+    intake::Source,
+    receiving::Received,
+    upload::{Failure, FailureKind, Stage},
+};
+
+use super::{Inner, body::Paced, error::Problem};
+
+/// Name of the fields that hold files.
+const FIELD: &str = "files";
+/// Other fields, which are passed over.
+const MOST_OTHERS: usize = 100;
+/// What heads and boundaries may take beside the files, for each file and in all.
+const FRAME_BYTES: u64 = 4096;
+/// Files that wait for the disk at once.
+const FINISHING: usize = 8;
+
+/// A file as it was named, and what became of it.
+pub(super) struct Arrived {
+    pub(super) name: String,
+    pub(super) source: Source,
+}
+
+/// Takes in the files of a request.
+pub(super) async fn files(
+    inner: &Inner,
+    request: &HttpRequest,
+    body: Payload,
+) -> Result<Vec<Arrived>, Problem> {
+    let Ok(_permit) = inner.receiving.try_acquire() else {
+        return Err(Problem::unavailable(
+            "busy",
+            "too many uploads come in at the moment; try again in a moment",
+            2,
+        ));
+    };
+    if *inner.stopping.borrow() {
+        return Err(mediamill_actors::error::Error::Stopping.into());
+    }
+    check_type(request.headers())?;
+    let limits = &inner.limits;
+    let most = limits.max_batch_bytes + FRAME_BYTES * (u64::from(limits.max_batch_files) + 1);
+    if announced(request.headers()).is_some_and(|length| length > most) {
+        return Err(too_long(inner));
+    }
+    inner.intake.check_disk()?;
+    let paced = Paced::new(body, most, inner.server.body_timeout, inner.server.min_bytes_per_second);
+    let mut fields = Multipart::new(request.headers(), paced);
+    let mut receiver = Receiver { inner, arrived: Vec::new(), finishing: VecDeque::new() };
+    let mut others = 0;
+    while let Some(field) = fields.next().await {
+        let field = field.map_err(|error| unreadable(inner, error))?;
+        if field.name() == Some(FIELD) {
+            receiver.take(field).await?;
+        } else {
+            others += 1;
+            if others > MOST_OTHERS {
+                return Err(Problem::invalid(format!(
+                    "there are more than {MOST_OTHERS} fields that are not named `{FIELD}`; send files under that name"
+                )));
+            }
+            pass_over(inner, field).await?;
+        }
+    }
+    let arrived = receiver.all().await?;
+    if arrived.is_empty() {
+        return Err(Problem::invalid(format!("there is no file; send one or more under the name `{FIELD}`")));
+    }
+    Ok(arrived)
+}
+
+struct Receiver<'a> {
+    inner: &'a Inner,
+    arrived: Vec<Arrived>,
+    /// Files that came in whole and wait for the disk, in order.
+    finishing: VecDeque<(String, JoinHandle<Result<Received, Failure>>)>,
+}
+
+impl Receiver<'_> {
+    /// Takes in one file. One that cannot be taken is refused, and the others go on.
+    async fn take(&mut self, mut field: Field) -> Result<(), Problem> {
+        let limit = self.inner.limits.max_batch_files;
+        if self.arrived.len() + self.finishing.len() >= limit as usize {
+            return Err(Problem::too_large(format!(
+                "a batch has at most {limit} files (limits.max_batch_files); send the others as another one"
+            )));
+        }
+        let name = name_of(&field);
+        let mut receiving = self.inner.intake.receive(&name).await?;
+        while let Some(bytes) = field.next().await {
+            let bytes = bytes.map_err(|error| unreadable(self.inner, error))?;
+            if let Err(failure) = receiving.write(&bytes).await {
+                drop(receiving);
+                pass_over(self.inner, field).await?;
+                while !self.finishing.is_empty() {
+                    self.finish_one().await?;
+                }
+                return self.settle(name, Err(failure));
+            }
+        }
+        if self.finishing.len() >= FINISHING {
+            self.finish_one().await?;
+        }
+        // Dropped, it goes on and removes what it wrote.
+        self.finishing.push_back((name, actix_rt::spawn(receiving.finish())));
+        Ok(())
+    }
+
+    async fn all(mut self) -> Result<Vec<Arrived>, Problem> {
+        while !self.finishing.is_empty() {
+            self.finish_one().await?;
+        }
+        Ok(self.arrived)
+    }
+
+    async fn finish_one(&mut self) -> Result<(), Problem> {
+        let Some((name, finishing)) = self.finishing.pop_front() else { return Ok(()) };
+        let finished = finishing.await.unwrap_or_else(|_| {
+            let message = format!("{name} could not be taken in; the log tells why");
+            Err(Failure::new(0, Stage::Queued, FailureKind::Panicked, message))
+        });
+        self.settle(name, finished)
+    }
+
+    fn settle(&mut self, name: String, finished: Result<Received, Failure>) -> Result<(), Problem> {
+        let source = match finished {
+            Ok(received) => Source::Received(received),
+            // What the disk does not take is not the fault of the file.
+            Err(failure) if failure.kind == FailureKind::Storage => {
+                self.inner.intake.check_disk()?;
+                return Err(Problem::unavailable("storage_failed", failure.message, 30));
+            }
+            Err(failure) => Source::Refused(failure),
+        };
+        self.arrived.push(Arrived { name, source });
+        Ok(())
+    }
+}
+
+async fn pass_over(inner: &Inner, mut field: Field) -> Result<(), Problem> {
+    while let Some(bytes) = field.next().await {
+        bytes.map_err(|error| unreadable(inner, error))?;
+    }
+    Ok(())
+}
+
+/// The name that a client gave to a file. Browsers write a quotation mark within it as `%22`.
+fn name_of(field: &Field) -> String {
+    let name = field.content_disposition().and_then(|it| it.get_filename()).unwrap_or("unnamed");
+    name.replace("%22", "\"")
+}
+
+fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("multipart/form-data") {
+        return Ok(());
+    }
+    Err(Problem::unsupported(format!(
+        "the body is {essence:?}, but must be multipart/form-data with files in it"
+    )))
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_long(inner: &Inner) -> Problem {
+    let most = inner.limits.max_batch_bytes;
+    Problem::too_large(format!(
+        "a batch has at most {most} bytes (limits.max_batch_bytes); send the files as several ones"
+    ))
+}
+
+fn unreadable(inner: &Inner, error: MultipartError) -> Problem {
+    match error {
+        MultipartError::Payload(PayloadError::Overflow) => too_long(inner),
+        MultipartError::Payload(PayloadError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
+            Problem::timed_out(format!(
+                "the body came in at less than {} bytes a second (server.min_bytes_per_second) for {} ms; nothing of it was kept, send it \
+                 again",
+                inner.server.min_bytes_per_second,
+                inner.server.body_timeout.as_millis()
+            ))
+        }
+        MultipartError::Payload(_) | MultipartError::Incomplete => {
+            Problem::malformed("the body ended before it was whole; nothing of it was kept, send it again")
+        }
+        error => Problem::malformed(format!("the body is no sound multipart/form-data: {error}")),
+    }
+}

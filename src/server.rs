@@ -1,0 +1,170 @@
+//! The whole server: engine, routes and the listener, started and stopped together.
+
+use std::{
+    any::Any,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use actix_rt::task::JoinHandle;
+use actix_web::{
+    App, HttpServer, dev::Extensions, dev::ServerHandle, middleware::from_fn, rt::net::TcpStream,
+};
+use mediamill_actors::{
+    batch_supervisor::Drain,
+    pipeline::{Options, Pipeline, Stopped},
+};
+
+use crate::{
+    config::{self, Config},
+    http::{self, Handle},
+};
+
+/// How long open requests may go on once the engine has stopped.
+const LAST_REQUESTS_S: u64 = 3;
+/// How long a connection is kept that sends nothing.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Bytes that the system holds for a peer that does not read, before we are told to wait.
+const UNSENT_BYTES: u32 = 128 << 10;
+
+/// A running server.
+pub struct Server {
+    address: SocketAddr,
+    pipeline: Pipeline,
+    handle: Handle,
+    http: ServerHandle,
+    task: JoinHandle<std::io::Result<()>>,
+}
+
+/// Starts the engine in the present actix system and serves it at a listener, until it is stopped.
+///
+/// # Errors
+/// A sentence that says what to do: a value of the configuration cannot be taken, the listener is open to others but nobody has to say who
+/// they are, or the store does not open.
+pub async fn run(config: Config, listener: TcpListener) -> Result<Server, String> {
+    run_with(config, listener, Options::default()).await
+}
+
+/// As [`run`], with what a configuration cannot say.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_with(config: Config, listener: TcpListener, options: Options) -> Result<Server, String> {
+    config.validate()?;
+    let address = listener.local_addr().map_err(|error| format!("cannot tell where it listens: {error}"))?;
+    if !address.ip().is_loopback() && !config.auth.is_configured() {
+        return Err(format!(
+            "{address} can be reached by others, but nobody has to say who they are; set auth.keys or auth.jwt_secret_env, or listen on \
+             127.0.0.1"
+        ));
+    }
+    let pipeline =
+        Pipeline::start_with(config.engine.clone(), options).await.map_err(|error| error.to_string())?;
+    let handle = match Handle::new(&pipeline, &config) {
+        Ok(handle) => handle,
+        Err(error) => {
+            pipeline.stop(Duration::ZERO).await;
+            return Err(error);
+        }
+    };
+    let server = match serve(&config.server, listener, handle.clone()) {
+        Ok(server) => server,
+        Err(error) => {
+            drop(handle);
+            pipeline.stop(Duration::ZERO).await;
+            return Err(format!("cannot listen at {address}: {error}"));
+        }
+    };
+    let http = server.handle();
+    Ok(Server { address, pipeline, handle, http, task: actix_rt::spawn(server) })
+}
+
+fn serve(
+    config: &config::Server,
+    listener: TcpListener,
+    handle: Handle,
+) -> std::io::Result<actix_web::dev::Server> {
+    let workers = config.workers.map_or_else(processors, |it| it.get() as usize);
+    let (send_timeout, origins) = (config.send_timeout, config.allowed_origins.clone());
+    let app = move || {
+        let mut cors = actix_cors::Cors::default()
+            .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
+            .allowed_headers(["authorization", "content-type", "last-event-id", "range"])
+            .max_age(600);
+        for origin in &origins {
+            cors = cors.allowed_origin(origin);
+        }
+        App::new()
+            .configure(http::site(handle.clone()))
+            .wrap(actix_web::middleware::Condition::new(!origins.is_empty(), cors))
+            .wrap(from_fn(http::log))
+    };
+    let server = HttpServer::new(app)
+        .workers(workers)
+        .max_connections((config.max_connections as usize).div_ceil(workers))
+        .keep_alive(KEEP_ALIVE)
+        .client_request_timeout(config.head_timeout)
+        .client_disconnect_timeout(Duration::from_secs(2))
+        .tcp_nodelay(true)
+        .disable_signals()
+        .shutdown_timeout(LAST_REQUESTS_S)
+        .on_connect(move |connection, _: &mut Extensions| bound(connection, send_timeout))
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// What one connection may cost: a peer that takes nothing is cut off in the end, and not much lies ready for it meanwhile.
+fn bound(connection: &dyn Any, send_timeout: Duration) {
+    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
+    #[cfg(target_os = "linux")]
+    {
+        let socket = socket2::SockRef::from(stream);
+        // Sockets are told first that their peer does not read.
+        let done = socket
+            .set_tcp_user_timeout(Some(send_timeout * 2))
+            .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES));
+        if let Err(error) = done {
+            log::debug!("a connection cannot be bounded: {error}");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (stream, send_timeout, UNSENT_BYTES);
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The engine.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Ends when the engine has stopped by itself, and says why.
+    pub fn stopped(&self) -> impl Future<Output = Stopped> + 'static {
+        self.pipeline.stopped()
+    }
+
+    /// Stops in good order: no more work is taken, running attempts have `limit` to finish and the rest is handed back, then streams are
+    /// closed so that their clients come back, and requests get their answers. When this answers, port and data folder are free.
+    pub async fn stop(self, limit: Duration) -> Stopped {
+        let Self { pipeline, handle, http, task, .. } = self;
+        handle.announce_stop();
+        // An engine that stopped by itself no longer answers.
+        let _ = pipeline.supervisor.send(Drain(limit)).await;
+        pipeline.stopped().await;
+        handle.close();
+        http.stop(true).await;
+        if let Err(error) = task.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            log::warn!("the server did not stop in good order: {error}");
+        }
+        drop(handle);
+        pipeline.stop(Duration::ZERO).await
+    }
+}
