@@ -20,6 +20,13 @@ use serde_json::Value;
 
 use self::scripted::Scripted;
 
+/// A client that speaks plain HTTP. The one that reqwest makes asks for cryptography even so.
+fn client() -> Client {
+    // The second test of a process finds it installed.
+    let _ = rustls_graviola::default_provider().install_default();
+    Client::new()
+}
+
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -49,7 +56,7 @@ impl World {
         change(&mut config);
         let provider = Arc::new(Scripted::default());
         let server = start(&config, &provider, "127.0.0.1:0").await;
-        Self { folder, config, server, provider, client: Client::new(), token: None }
+        Self { folder, config, server, provider, client: client(), token: None }
     }
 
     /// A server with keys for `ann`, an administrator, and `bob`: their names and `-key`. Ann asks.
