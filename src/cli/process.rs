@@ -17,7 +17,7 @@ use actix::prelude::*;
 use indicatif::MultiProgress;
 use mediamill_actors::{
     analysis::ProviderState,
-    batch_supervisor::{BatchSupervisor, ResumeBatch, SubmitBatch, Submitted},
+    batch_supervisor::{BatchSupervisor, Drain, ResumeBatch, SubmitBatch, Submitted},
     config::Config,
     error::Error,
     id::{BatchId, Owner, UploadId},
@@ -354,23 +354,29 @@ impl Run {
         let store = pipeline.store().clone();
         let mut unfinished: Vec<(UploadId, Option<PathBuf>)> = outstanding.into_iter().collect();
         unfinished.sort();
-        let stopped = matches!(end, End::Stopped(_));
-        if !stopped {
-            for (id, at) in &mut unfinished {
-                if at.is_none()
-                    && let Ok(upload) = store.upload(owner.clone(), *id).await
-                {
-                    *at = upload.place().map(Path::to_owned);
+        let mut told = Ok(());
+        let mut left = Vec::new();
+        if matches!(end, End::Stopped(_)) {
+            left.extend(unfinished.into_iter().filter_map(|(_, at)| at));
+        } else {
+            // Nothing ends any more after this, so that what is told of each file is how it stays.
+            let _ = pipeline.supervisor.send(Drain(Duration::ZERO)).await;
+            for (id, at) in unfinished {
+                match store.upload(owner.clone(), id).await {
+                    Ok(upload) if upload.status.is_terminal() && told.is_ok() => {
+                        let outcome = Outcome::of(&upload, &pipeline.files, at.as_deref(), false);
+                        told = report.ended(Some(id), &outcome);
+                    }
+                    Ok(upload) => left.extend(at.or_else(|| upload.place().map(Path::to_owned))),
+                    Err(_) => left.extend(at),
                 }
             }
         }
         drop(store);
-        if !stopped {
-            pipeline.stop(Duration::ZERO).await;
-        }
-        let left = unfinished.into_iter().filter_map(|(_, at)| at);
-        for path in left.chain(submitting.into_iter().chain(queue).map(|found| found.path)) {
-            if report.ended(None, &Outcome::pending(path)).is_err() {
+        pipeline.stop(Duration::ZERO).await;
+        left.extend(submitting.into_iter().chain(queue).map(|found| found.path));
+        for path in left {
+            if told.is_err() || report.ended(None, &Outcome::pending(path)).is_err() {
                 break;
             }
         }

@@ -226,15 +226,8 @@ impl<'a> Draft<'a> {
 
     fn put_pieces(&mut self, key: &[u8], record: Vec<u8>) {
         let pieces = record.len() / PIECE + 1;
-        if pieces == 1 {
-            self.put(Tree::Uploads, key, record);
-        } else {
-            // A last piece that is exactly full is followed by an empty one, so that its length tells the end.
-            for piece in 0..pieces {
-                let part = &record[piece * PIECE..record.len().min((piece + 1) * PIECE)];
-                let key = if piece == 0 { key.to_vec() } else { piece_key(key, piece) };
-                self.put(Tree::Uploads, &key, part.to_vec());
-            }
+        for (key, part) in cut(key, record) {
+            self.put(Tree::Uploads, &key, part);
         }
         self.remove_pieces(key, pieces);
     }
@@ -433,6 +426,17 @@ pub(super) fn kept_events(events: &sled::Tree, owner: &Owner) -> sled::Result<(u
     let first = number(all.next())?;
     let last = number(all.next_back())?.or(first);
     Ok(first.zip(last).unwrap_or((1, 0)))
+}
+
+/// A record as the tree `uploads` holds it: by itself, or in pieces if it is long.
+pub(super) fn cut(key: &[u8], record: Vec<u8>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    if record.len() < PIECE {
+        return vec![(key.to_vec(), record)];
+    }
+    // A last piece that is exactly full is followed by an empty one, so that its length tells the end.
+    let part = |piece: usize| record[piece * PIECE..record.len().min((piece + 1) * PIECE)].to_vec();
+    let key = |piece| if piece == 0 { key.to_vec() } else { piece_key(key, piece) };
+    (0..=record.len() / PIECE).map(|piece| (key(piece), part(piece))).collect()
 }
 
 /// The key of a further piece of a long record.

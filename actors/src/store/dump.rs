@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 
 use super::{
     Inner, Store,
+    draft::cut,
     keys::{self, Tree},
+    reads::record_at,
     vectors,
 };
 use crate::error::Error;
@@ -72,19 +74,19 @@ impl Store {
                     let numbers: Vec<f32> = serde_json::from_str(parsed.value.get()).map_err(|_| wrong())?;
                     numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
                 }
-                // The pieces of a long record are strings of hexadecimal digits.
-                Tree::Uploads if parsed.value.get().starts_with('"') => {
-                    let digits: String = serde_json::from_str(parsed.value.get()).map_err(|_| wrong())?;
-                    unhex(&digits).ok_or_else(wrong)?
-                }
                 Tree::UploadIds => {
                     let text: String = serde_json::from_str(parsed.value.get()).map_err(|_| wrong())?;
                     keys::from_text(Tree::Uploads, &text).ok_or_else(wrong)?
                 }
                 _ => parsed.value.get().as_bytes().to_vec(),
             };
-            group.push((tree, key, value));
-            if group.len() == RESTORE_GROUP {
+            match tree {
+                Tree::Uploads => {
+                    group.extend(cut(&key, value).into_iter().map(|(key, part)| (tree, key, part)))
+                }
+                _ => group.push((tree, key, value)),
+            }
+            if group.len() >= RESTORE_GROUP {
                 write(&mut group)?;
             }
         }
@@ -101,7 +103,14 @@ impl Inner {
     fn dump(&self, output: &mut impl Write) -> Result<(), String> {
         for tree in Tree::ALL {
             for entry in self.tree(tree).iter() {
-                let (key, value) = entry.map_err(|error| error.to_string())?;
+                let (key, mut value) = entry.map_err(|error| error.to_string())?;
+                if tree == Tree::Uploads {
+                    // The further pieces of a long record stand with its first one.
+                    if !keys::is_record(&key) {
+                        continue;
+                    }
+                    value = record_at(self.tree(tree), &key)?.unwrap_or(value);
+                }
                 let text = keys::to_text(tree, &key)
                     .ok_or_else(|| format!("a key of {} makes no sense", tree.name()))?;
                 let value = match tree {
@@ -127,9 +136,4 @@ impl Inner {
         }
         output.flush().map_err(|error| error.to_string())
     }
-}
-
-fn unhex(digits: &str) -> Option<Vec<u8>> {
-    let pairs = digits.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

@@ -79,6 +79,11 @@ pub(super) fn upload(batch: BatchId, position: u32) -> [u8; 20] {
     key
 }
 
+/// Whether a key of `uploads` is that of a record, not of a further piece of one.
+pub(super) fn is_record(key: &[u8]) -> bool {
+    key.len() == 20
+}
+
 /// Tree `work`: number of the batch, position.
 pub(super) fn work(batch_number: u64, position: u32) -> [u8; 12] {
     let mut key = [0; 12];
@@ -152,13 +157,7 @@ pub(super) fn to_text(tree: Tree, key: &[u8]) -> Option<String> {
             format!("{owner}/{}", hex(rest.take(32)?))
         }
         Tree::Meta => String::from_utf8(rest.take(rest.0.len())?.to_vec()).ok()?,
-        Tree::Uploads => {
-            let (batch, position) = (rest.batch()?, rest.u32()?);
-            match rest.0 {
-                [] => format!("{batch}/{position:010}"),
-                _ => format!("{batch}/{position:010}/{:03}", rest.take(1)?[0]),
-            }
-        }
+        Tree::Uploads => format!("{}/{:010}", rest.batch()?, rest.u32()?),
         Tree::Work => format!("{:020}/{:010}", rest.u64()?, rest.u32()?),
         Tree::Embeddings => {
             let (owner, space) = (rest.text()?, rest.text()?);
@@ -190,12 +189,8 @@ pub(super) fn from_text(tree: Tree, text: &str) -> Option<Vec<u8>> {
         }
         Tree::Meta => text.as_bytes().to_vec(),
         Tree::Uploads => {
-            let mut parts = text.split('/');
-            let mut key = upload(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?).to_vec();
-            if let Some(piece) = parts.next() {
-                key.push(piece.parse().ok()?);
-            }
-            key
+            let (batch, position) = text.split_once('/')?;
+            upload(batch.parse().ok()?, position.parse().ok()?).to_vec()
         }
         Tree::Work => {
             let (batch, position) = owner_and(text)?;
@@ -284,7 +279,6 @@ mod tests {
             (Tree::Removals, id.as_bytes().to_vec()),
             (Tree::UploadIds, id.as_bytes().to_vec()),
             (Tree::Uploads, upload(batch, 12).to_vec()),
-            (Tree::Uploads, [&upload(batch, 12)[..], &[1]].concat()),
             (Tree::Work, work(3, 9).to_vec()),
         ] {
             let text = to_text(tree, &key).expect("text");

@@ -109,7 +109,7 @@ impl Store {
         self.read(move |inner| {
             let records = inner.tree(Tree::Uploads).scan_prefix(batch.as_bytes());
             records
-                .filter(|entry| entry.as_ref().map_or(true, |(key, _)| key.len() == 20))
+                .filter(|entry| entry.as_ref().map_or(true, |(key, _)| keys::is_record(key)))
                 .skip(offset)
                 .take(limit)
                 .filter_map(|entry| match entry {
@@ -274,12 +274,17 @@ impl Inner {
     }
 }
 
-/// The record under a key, put together from its pieces.
+/// The record under a key.
 pub(super) fn upload_at(uploads: &sled::Tree, key: &[u8]) -> Read<Option<Upload>> {
+    record_at(uploads, key)?.map(|record| decode(&record)).transpose()
+}
+
+/// The bytes of the record under a key, put together from its pieces.
+pub(super) fn record_at(uploads: &sled::Tree, key: &[u8]) -> Read<Option<sled::IVec>> {
     let get = |key: &[u8]| uploads.get(key).map_err(|error| error.to_string());
     let Some(first) = get(key)? else { return Ok(None) };
     if first.len() < PIECE {
-        return decode(&first).map(Some);
+        return Ok(Some(first));
     }
     let mut record = first.to_vec();
     let mut piece = 1;
@@ -288,7 +293,7 @@ pub(super) fn upload_at(uploads: &sled::Tree, key: &[u8]) -> Read<Option<Upload>
         record.extend_from_slice(&more);
         piece += 1;
     }
-    decode(&record).map(Some)
+    Ok(Some(record.into()))
 }
 
 pub(super) fn decode<T: serde::de::DeserializeOwned>(value: &[u8]) -> Read<T> {

@@ -86,7 +86,7 @@ impl Inner {
         let mut counts: HashMap<BatchId, Counts> = HashMap::new();
         for entry in self.tree(Tree::Uploads).iter() {
             let (key, _) = entry.map_err(text)?;
-            if key.len() != 20 {
+            if !keys::is_record(&key) {
                 continue;
             }
             let Some(upload): Option<Upload> = reads::upload_at(self.tree(Tree::Uploads), &key)? else {

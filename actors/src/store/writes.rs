@@ -585,7 +585,7 @@ fn upload_keys(draft: &Draft<'_>, batch: BatchId) -> Result<Vec<Vec<u8>>, WriteE
     let mut sorted = Vec::new();
     for entry in draft.scan(Tree::Uploads, batch.as_bytes()) {
         let (key, _) = entry.map_err(WriteError::unknown)?;
-        if key.len() == 20 && keys.insert(key.to_vec()) {
+        if keys::is_record(&key) && keys.insert(key.to_vec()) {
             sorted.push(key.to_vec());
         }
     }

@@ -1,0 +1,339 @@
+//! `mediamill process` from outside.
+
+mod program;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use program::{command, photo, picture};
+
+/// A folder with pictures, and a data folder beside it.
+struct Album {
+    folder: tempfile::TempDir,
+}
+
+impl Album {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("photos")).expect("made");
+        Self { folder }
+    }
+
+    fn photos(&self) -> PathBuf {
+        // As the program names them: without links.
+        self.folder.path().canonicalize().expect("it is there").join("photos")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    fn put(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.photos().join(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(&path, bytes).expect("written");
+        path
+    }
+
+    fn process(&self, options: &[&str]) -> Command {
+        let mut process = command();
+        process.args(["process", "--data-dir"]).arg(self.data()).args(options);
+        process
+    }
+
+    /// Processes all pictures and answers with what was printed of each file, by its name.
+    fn run(&self, options: &[&str]) -> (BTreeMap<String, Value>, Output) {
+        let output = self.process(&["--json"]).args(options).arg(self.photos()).output().expect("it runs");
+        (by_name(&String::from_utf8_lossy(&output.stdout)), output)
+    }
+}
+
+fn by_name(stdout: &str) -> BTreeMap<String, Value> {
+    stdout
+        .lines()
+        .map(|line| {
+            let object: Value = serde_json::from_str(line).expect("nothing but JSON");
+            let path = Path::new(object["path"].as_str().expect("a path"));
+            (path.file_name().expect("a name").to_string_lossy().into_owned(), object)
+        })
+        .collect()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn skipped(files: &BTreeMap<String, Value>) -> Vec<&str> {
+    files.iter().filter(|(_, it)| it["skipped"] == true).map(|(name, _)| name.as_str()).collect()
+}
+
+#[test]
+fn a_second_run_does_only_what_is_new_or_changed() {
+    let album = Album::new();
+    for (seed, name) in ["a.bmp", "b.bmp", "c.bmp", "d.bmp"].into_iter().enumerate() {
+        album.put(name, picture(seed as u8));
+    }
+    let (first, output) = album.run(&[]);
+    assert_eq!(
+        (output.status.code(), first.len(), skipped(&first).len()),
+        (Some(0), 4, 0),
+        "{}",
+        told(&output)
+    );
+    assert!(
+        told(&output).contains("4 completed"),
+        "the summary stands beside the results: {}",
+        told(&output)
+    );
+
+    let (second, output) = album.run(&[]);
+    assert_eq!(skipped(&second), ["a.bmp", "b.bmp", "c.bmp", "d.bmp"]);
+    assert!(told(&output).contains("4 unchanged"), "{}", told(&output));
+    for (name, file) in &second {
+        let same = |key: &str| file[key] == first[name][key];
+        assert!(
+            ["description", "facts", "thumbnail", "status", "audit_score"].into_iter().all(same),
+            "{file}"
+        );
+    }
+
+    let photos = album.photos();
+    fs::rename(photos.join("a.bmp"), photos.join("renamed.bmp")).expect("renamed");
+    fs::create_dir(photos.join("below")).expect("made");
+    fs::rename(photos.join("b.bmp"), photos.join("below/b.bmp")).expect("moved");
+    album.put("c.bmp", picture(99));
+    album.put("e.bmp", picture(100));
+    let (third, _) = album.run(&[]);
+    assert_eq!(skipped(&third), ["b.bmp", "d.bmp", "renamed.bmp"]);
+    let path = |name: &str| third[name]["path"].as_str().map(PathBuf::from);
+    assert_eq!(path("b.bmp"), Some(photos.join("below/b.bmp")));
+
+    let (forced, _) = album.run(&["--force"]);
+    assert_eq!((forced.len(), skipped(&forced).len()), (5, 0));
+    let (last, _) = album.run(&[]);
+    assert_eq!(skipped(&last).len(), 5);
+}
+
+#[test]
+fn an_object_for_each_file_has_all_fields() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    album.put("cut.bmp", &picture(2)[..600]);
+    album.put("empty.jpg", b"");
+    let (files, output) = album.run(&[]);
+    assert_eq!(output.status.code(), Some(1), "an upload failed: {}", told(&output));
+    for key in [
+        "path",
+        "status",
+        "skipped",
+        "description",
+        "objects",
+        "facts",
+        "audit_score",
+        "needs_review",
+        "thumbnail",
+        "failure",
+    ] {
+        assert!(files.values().all(|file| file.get(key).is_some()), "{key}");
+    }
+    let good = &files["a.bmp"];
+    assert!(
+        good["status"] == "completed" && good["failure"].is_null() && good["facts"]["width"] == 20,
+        "{good}"
+    );
+    assert!(good["description"].as_str().is_some_and(|it| it.len() > 20) && good["audit_score"].is_u64());
+    let thumbnail = Path::new(good["thumbnail"].as_str().expect("a thumbnail"));
+    assert!(thumbnail.is_absolute() && thumbnail.exists());
+    let failed = &files["cut.bmp"];
+    assert_eq!(failed["status"], "failed", "{failed}");
+    let failures = failed["failure"].as_array().expect("a list");
+    assert_eq!(failures.len(), 2);
+    for (failure, attempt) in failures.iter().zip(1..) {
+        assert!(failure["attempt"] == attempt && failure["kind"] == "undecodable", "{failure}");
+        assert!(
+            failure["stage"].is_string()
+                && failure["message"].as_str().is_some_and(|it| it.contains("cut.bmp"))
+        );
+    }
+    let refused = &files["empty.jpg"];
+    assert_eq!(
+        (&refused["status"], refused["failure"].as_array().map(Vec::len)),
+        (&"refused".into(), Some(1))
+    );
+}
+
+#[test]
+fn what_was_named_and_is_no_picture_is_refused_and_in_a_walk_it_is_counted() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let notes = album.put("notes.txt", b"Dear diary, nothing happened.");
+    let (files, output) = album.run(&[]);
+    assert_eq!((files.len(), output.status.code()), (1, Some(0)));
+    assert!(told(&output).contains("1 neither pictures nor videos"), "{}", told(&output));
+    let output = album.process(&["--json"]).arg(&notes).output().expect("it runs");
+    let files = by_name(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(files["notes.txt"]["status"], "refused");
+    assert!(told(&output).contains("notes.txt"), "{}", told(&output));
+}
+
+#[test]
+fn what_cannot_be_meant_ends_with_2_and_names_it() {
+    let album = Album::new();
+    let refused = |process: &mut Command, named: &str| {
+        let output = process.output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+        assert!(told(&output).contains(named) && output.stdout.is_empty(), "{named}: {}", told(&output));
+    };
+    refused(&mut album.process(&[]), "PATH");
+    refused(album.process(&["--jsno"]).arg(album.photos()), "--jsno");
+    refused(&mut album.process(&["/nowhere/at/all"]), "/nowhere/at/all");
+    let config = album.folder.path().join("config.toml");
+    for (text, key) in [
+        ("[store]\ndata_dri = \"x\"\n", "data_dri"),
+        ("[limits]\nmax_pixels = \"many\"\n", "limits.max_pixels"),
+        ("[monitor]\ntick_ms = 1\n", "monitor.tick_ms"),
+    ] {
+        fs::write(&config, text).expect("written");
+        refused(album.process(&["--config"]).arg(&config).arg(album.photos()), key);
+    }
+    let value = "MEDIAMILL__WORKERS__CONCURRENCY";
+    refused(album.process(&[]).env(value, "few").arg(album.photos()), "workers.concurrency");
+    fs::create_dir_all(album.data()).expect("made");
+    refused(album.process(&[]).arg(album.data()), "data folder");
+}
+
+#[test]
+fn its_own_data_folder_is_not_walked() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let data = album.photos().join("data");
+    for skips in [0, 1] {
+        let mut process = command();
+        process.args(["process", "--json", "--data-dir"]).arg(&data).arg(album.photos());
+        let files = by_name(&String::from_utf8_lossy(&process.output().expect("it runs").stdout));
+        assert_eq!((files.len(), skipped(&files).len()), (1, skips), "{files:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_that_go_round_and_folders_that_cannot_be_read_are_told_and_the_rest_is_done() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    album.put("below/b.bmp", picture(2));
+    album.put("closed/c.bmp", picture(3));
+    symlink(album.photos(), album.photos().join("below/round")).expect("linked");
+    symlink(album.photos().join("nothing"), album.photos().join("dangling.jpg")).expect("linked");
+    let closed = album.photos().join("closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("closed");
+    // The administrator may read everything.
+    let readable = fs::read_dir(&closed).is_ok();
+    let (files, output) = album.run(&[]);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("open");
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    for name in ["a.bmp", "b.bmp"] {
+        assert_eq!(files[name]["status"], "completed");
+    }
+    let why = |name: &str| files[name]["failure"][0]["message"].as_str().unwrap_or_default().to_owned();
+    assert!(why("round").contains("is a link back to"), "{files:?}");
+    assert!(why("dangling.jpg").contains("dangling.jpg"), "{files:?}");
+    if readable {
+        assert_eq!(files["c.bmp"]["status"], "completed");
+    } else {
+        assert!(why("closed").contains("cannot read"), "{files:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_name_that_is_no_text_is_as_good_as_another() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    let album = Album::new();
+    album.put(OsStr::from_bytes(b"caf\xe9.bmp"), picture(1));
+    for skips in [0, 1] {
+        let (files, output) = album.run(&[]);
+        assert_eq!((output.status.code(), skipped(&files).len()), (Some(0), skips), "{}", told(&output));
+        assert_eq!(files["caf\u{fffd}.bmp"]["status"], "completed");
+    }
+}
+
+#[test]
+fn a_file_that_vanishes_or_changes_while_it_waits_fails_and_the_rest_completes() {
+    let album = Album::new();
+    for number in 0..6 {
+        album.put(format!("{number}.jpg"), photo(number));
+    }
+    let gone = album.put("x-gone.bmp", picture(1));
+    let changed = album.put("y-changed.bmp", picture(2));
+    album.put("z.bmp", picture(3));
+    let mut process = album.process(&["--json"]);
+    // One after the other, so that what comes last waits.
+    process.arg(album.photos()).env("MEDIAMILL__WORKERS__CONCURRENCY", "1").stdout(Stdio::piped());
+    let mut child = process.stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut stdout = String::new();
+    out.read_line(&mut stdout).expect("a first line");
+    fs::remove_file(&gone).expect("removed");
+    fs::write(&changed, picture(4)).expect("changed");
+    out.read_to_string(&mut stdout).expect("the rest");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    let files = by_name(&stdout);
+    assert_eq!(files.values().filter(|it| it["status"] == "completed").count(), 7);
+    for (name, kind) in [("x-gone.bmp", "file_missing"), ("y-changed.bmp", "file_changed")] {
+        let file = &files[name];
+        assert!(file["status"] == "failed" && file["failure"][1]["kind"] == kind, "{file}");
+        assert!(told(&output).contains(name), "the summary has it: {}", told(&output));
+    }
+    // What changed is new to the next run, and what is gone is nobody's concern.
+    let (files, output) = album.run(&[]);
+    assert_eq!(
+        (output.status.code(), files.len(), skipped(&files).len()),
+        (Some(0), 8, 7),
+        "{}",
+        told(&output)
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_hands_back_and_stops_and_the_next_run_finishes() {
+    let album = Album::new();
+    for number in 0..12 {
+        album.put(format!("{number:02}.jpg"), photo(number));
+    }
+    let mut process = album.process(&["--json"]);
+    let mut child =
+        process.arg(album.photos()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut out = BufReader::new(child.stdout.take().expect("piped"));
+    let mut stdout = String::new();
+    out.read_line(&mut stdout).expect("a first line");
+    let pressed = Instant::now();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("it runs");
+    assert!(kill.success());
+    out.read_to_string(&mut stdout).expect("the rest");
+    let output = child.wait_with_output().expect("it ends");
+    // A second is what is promised; the rest is for machines that are busy with other tests.
+    assert!(pressed.elapsed() < Duration::from_secs(3), "it took {:?}", pressed.elapsed());
+    assert_eq!(output.status.code(), Some(130), "{}", told(&output));
+    let first = by_name(&stdout);
+    assert_eq!(first.len(), 12, "every file has its line: {stdout}");
+    let done = first.values().filter(|it| it["status"] == "completed").count();
+    assert!(first.values().all(|it| it["status"] == "completed" || it["status"] == "pending"), "{stdout}");
+    assert!((1..12).contains(&done), "{done} were done");
+
+    let (files, output) = album.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert!(
+        files.len() == 12 && files.values().all(|it| it["status"] == "completed" && it["failure"].is_null())
+    );
+    assert_eq!(skipped(&files).len(), done, "what was done is not done again");
+}
