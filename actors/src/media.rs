@@ -1,6 +1,5 @@
 //! Bytes in, pictures and facts out: tells a file's format, checks it before anything is decoded, and makes thumbnail
 //! and vision input from one decode. Pure: no actor, no store, no clock, no network.
-
 //!
 //! ```text
 //! bytes -> format -> header (the door: `inspect`) -> decode -> pixels -> render -> thumbnail, picture   (`prepare`)
@@ -10,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 mod animation;
+mod boxes;
 mod bytes;
 mod capability;
 mod colour;
@@ -18,6 +18,10 @@ mod exif;
 mod facts;
 mod format;
 mod header;
+mod heic;
+mod heif;
+mod hevc;
+mod items;
 mod jpeg;
 mod layout;
 mod pixels;

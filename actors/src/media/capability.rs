@@ -18,8 +18,13 @@ pub fn capabilities() -> Vec<Capability> {
 
 fn missing(format: Format) -> Option<&'static str> {
     match format {
-        Format::Jpeg | Format::Png | Format::Webp | Format::Gif | Format::Tiff | Format::Bmp => None,
-        Format::Heic => Some("this build has no HEIC decoder: convert the picture to JPEG"),
+        Format::Jpeg
+        | Format::Png
+        | Format::Webp
+        | Format::Gif
+        | Format::Tiff
+        | Format::Bmp
+        | Format::Heic => None,
         Format::Avif => Some("this build has no AVIF decoder: convert the picture to JPEG"),
         Format::Mp4 | Format::Mov | Format::Avi | Format::Webm | Format::Mpeg | Format::Flv | Format::Mkv => {
             Some("this build cannot read videos: take a still picture from it")

@@ -8,7 +8,7 @@ use super::bytes::{be32, le16, le32};
 use super::jpeg::{self, Trouble};
 use super::source::Source;
 use super::{Error, ErrorKind, Format, Inspected, Kind, Limits, SNIFF_BYTES, VisionSpec};
-use super::{capability, exif, layout, webp};
+use super::{capability, exif, heic, heif, layout, webp};
 
 /// What a decode and the encodes after it need beside the pictures, in bytes.
 const SLACK: u64 = 3 << 20;
@@ -29,6 +29,7 @@ pub(super) struct Header {
 pub(super) enum Detail {
     Jpeg(jpeg::Frame),
     Webp(webp::Layout),
+    Heic(Box<heif::Layout>),
     Other,
 }
 
@@ -79,9 +80,9 @@ pub(super) fn header<R: BufRead + Seek>(reader: &mut R, len: u64, limits: &Limit
         Format::Gif => gif_header(head),
         Format::Bmp => bmp_header(head),
         Format::Tiff => tiff_header(source),
+        Format::Heic => heic_header(source, limits),
         // Refused above; a decoder for one of these reads its header here.
-        Format::Heic
-        | Format::Avif
+        Format::Avif
         | Format::Mp4
         | Format::Mov
         | Format::Avi
@@ -100,6 +101,19 @@ pub(super) fn admit(
     vision: &VisionSpec,
 ) -> Result<Inspected, Error> {
     let (width, height) = (header.width, header.height);
+    fits((width, height), limits)?;
+    let decode_bytes = len.saturating_add(header.decoder_bytes).saturating_add(resize_bytes(header, vision));
+    if decode_bytes > limits.decode_memory {
+        let needs = decode_bytes.div_ceil(1 << 20);
+        let most = limits.decode_memory >> 20;
+        let message = format!("needs {needs} MiB, limits.decode_memory_mb is {most}");
+        return Err(Error::new(ErrorKind::TooLarge, message));
+    }
+    Ok(Inspected { format: header.format, width, height, decode_bytes })
+}
+
+/// Holds a size against the limits on sides and pixels.
+pub(super) fn fits((width, height): (u32, u32), limits: &Limits) -> Result<(), Error> {
     let refuse = |message| Err(Error::new(ErrorKind::TooLarge, message));
     if width.max(height) > limits.max_side_px {
         let most = limits.max_side_px;
@@ -112,13 +126,7 @@ pub(super) fn admit(
             "the picture has {pixels} pixels ({width} x {height}), limits.max_pixels is {most}"
         ));
     }
-    let decode_bytes = len.saturating_add(header.decoder_bytes).saturating_add(resize_bytes(header, vision));
-    if decode_bytes > limits.decode_memory {
-        let needs = decode_bytes.div_ceil(1 << 20);
-        let most = limits.decode_memory >> 20;
-        return refuse(format!("needs {needs} MiB, limits.decode_memory_mb is {most}"));
-    }
-    Ok(Inspected { format: header.format, width, height, decode_bytes })
+    Ok(())
 }
 
 /// What is held beside the decoded pixels while they are resized: the picture shrunk in width only, then the result.
@@ -180,6 +188,27 @@ fn webp_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, 
     let decoder_bytes = (pixels * halves + layout.frame_pixels * 22) / 2;
     let (width, height) = (layout.width, layout.height);
     Ok(Header { format: Format::Webp, width, height, decoder_bytes, detail: Detail::Webp(layout) })
+}
+
+fn heic_header<R: BufRead + Seek>(source: &mut Source<'_, R>, limits: &Limits) -> Result<Header, Error> {
+    let layout = heif::layout(source).map_err(unreadable)?.map_err(|trouble| match trouble {
+        heif::Trouble::Broken => broken(Format::Heic),
+        heif::Trouble::EndsEarly => {
+            Error::new(ErrorKind::Undecodable, "the HEIC file ends before its picture does")
+        }
+        heif::Trouble::Coding(coding) => {
+            let message =
+                format!("cannot decode {coding}, this build has no decoder for it: convert it to JPEG");
+            Error::new(ErrorKind::Unsupported, message)
+        }
+    })?;
+    // What is cropped away is decoded all the same.
+    fits(layout.canvas, limits)?;
+    let (_, _, width, height) = layout.crop;
+    let mut header = sized(Format::Heic, width, height, 0)?;
+    header.decoder_bytes = heic::decoder_bytes(&layout);
+    header.detail = Detail::Heic(Box::new(layout));
+    Ok(header)
 }
 
 fn gif_header(head: &[u8]) -> Result<Header, Error> {
