@@ -6,6 +6,8 @@
 //!                                                      `-> exif, facts (colour, sharpness)
 //! ```
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 mod animation;
@@ -96,6 +98,10 @@ pub struct Limits {
     pub max_side_px: u32,
     /// Memory that all decodes share, in bytes; one that needs more than all of it is refused.
     pub decode_memory: u64,
+    /// Most of it that the reading of one video may take, in bytes.
+    pub video_memory: u64,
+    /// Longest that the reading of one video may take.
+    pub video_timeout: Duration,
 }
 
 /// The picture that a provider is to see.
