@@ -34,6 +34,7 @@ pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<D
             let exif = heic::exif(bytes, layout, MAX_EXIF_BYTES);
             still(heic::decode(bytes, layout)?, exif, None)
         }
+        Detail::Mp4(_) => return Err(broken("it is a video")),
         Detail::Other => match header.format {
             Format::Png => png_picture(bytes)?,
             Format::Gif => {

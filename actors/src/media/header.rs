@@ -8,7 +8,7 @@ use super::bytes::{be32, le16, le32};
 use super::jpeg::{self, Trouble};
 use super::source::Source;
 use super::{Error, ErrorKind, Format, Inspected, Kind, Limits, SNIFF_BYTES, VisionSpec};
-use super::{capability, exif, heic, heif, layout, webp};
+use super::{capability, exif, heic, heif, layout, mp4, video, webp};
 
 /// What a decode and the encodes after it need beside the pictures, in bytes.
 const SLACK: u64 = 3 << 20;
@@ -30,6 +30,7 @@ pub(super) enum Detail {
     Jpeg(jpeg::Frame),
     Webp(webp::Layout),
     Heic(Box<heif::Layout>),
+    Mp4(Box<mp4::Index>),
     Other,
 }
 
@@ -81,15 +82,17 @@ pub(super) fn header<R: BufRead + Seek>(reader: &mut R, len: u64, limits: &Limit
         Format::Bmp => bmp_header(head),
         Format::Tiff => tiff_header(source),
         Format::Heic => heic_header(source, limits),
-        // Refused above; a decoder for one of these reads its header here.
-        Format::Avif
-        | Format::Mp4
-        | Format::Mov
-        | Format::Avi
-        | Format::Webm
-        | Format::Mpeg
-        | Format::Flv
-        | Format::Mkv => Err(broken(format)),
+        Format::Mp4 | Format::Mov => mp4_header(source, format, limits),
+        // Neither size nor length is known before a child process is asked.
+        Format::Avi | Format::Webm | Format::Mpeg | Format::Flv | Format::Mkv => Ok(Header {
+            format,
+            width: 0,
+            height: 0,
+            decoder_bytes: limits.video_memory,
+            detail: Detail::Other,
+        }),
+        // Refused above; a decoder for it reads its header here.
+        Format::Avif => Err(broken(format)),
     }
 }
 
@@ -102,7 +105,18 @@ pub(super) fn admit(
 ) -> Result<Inspected, Error> {
     let (width, height) = (header.width, header.height);
     fits((width, height), limits)?;
-    let decode_bytes = len.saturating_add(header.decoder_bytes).saturating_add(resize_bytes(header, vision));
+    let decode_bytes = match header.format.kind() {
+        Kind::Image => len.saturating_add(header.decoder_bytes).saturating_add(resize_bytes(header, vision)),
+        // Each frame twice while it is turned and padded; the file stays where it is.
+        Kind::Video => {
+            let pixels = match u64::from(width) * u64::from(height) {
+                0 => vision.max_pixels,
+                pixels => pixels.min(vision.max_pixels),
+            };
+            let frames = pixels.saturating_mul(6 * video::MAX_FRAMES as u64);
+            header.decoder_bytes.saturating_add(frames).min(limits.video_memory)
+        }
+    };
     if decode_bytes > limits.decode_memory {
         let needs = decode_bytes.div_ceil(1 << 20);
         let most = limits.decode_memory >> 20;
@@ -209,6 +223,35 @@ fn heic_header<R: BufRead + Seek>(source: &mut Source<'_, R>, limits: &Limits) -
     header.decoder_bytes = heic::decoder_bytes(&layout);
     header.detail = Detail::Heic(Box::new(layout));
     Ok(header)
+}
+
+fn mp4_header<R: BufRead + Seek>(
+    source: &mut Source<'_, R>,
+    format: Format,
+    limits: &Limits,
+) -> Result<Header, Error> {
+    let refuse = |kind, message: &str| Err(Error::new(kind, message));
+    let mut header =
+        Header { format, width: 0, height: 0, decoder_bytes: limits.video_memory, detail: Detail::Other };
+    match mp4::read(source).map_err(unreadable)? {
+        mp4::Reading::Index(index) => {
+            (header.width, header.height) = index.track.coded;
+            fits(index.track.coded, limits)?;
+            // A decoder holds some twenty frames of three bytes a pixel at most, and the excerpt is held by both sides.
+            let pixels = u64::from(header.width) * u64::from(header.height);
+            header.decoder_bytes = (64 << 20) + pixels * 60;
+            header.detail = Detail::Mp4(index);
+            Ok(header)
+        }
+        mp4::Reading::Other => Ok(header),
+        mp4::Reading::Unfinished => {
+            refuse(ErrorKind::Undecodable, "the video has no index: it is cut short or was never finished")
+        }
+        mp4::Reading::NoVideo => refuse(ErrorKind::Undecodable, "there is no video in the file, only sound"),
+        mp4::Reading::Encrypted => {
+            refuse(ErrorKind::Unsupported, "the video is encrypted and can only be shown by its seller")
+        }
+    }
 }
 
 fn gif_header(head: &[u8]) -> Result<Header, Error> {
