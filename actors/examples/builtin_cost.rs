@@ -28,6 +28,8 @@ const LIMITS: Limits = Limits {
     max_pixels: 100_000_000,
     max_side_px: 16_384,
     decode_memory: 512 << 20,
+    video_memory: 384 << 20,
+    video_timeout: std::time::Duration::from_secs(60),
 };
 
 struct Options {

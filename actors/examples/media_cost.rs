@@ -9,7 +9,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use mediamill_actors::media::{self, Limits, Prepared, VisionSpec};
+use mediamill_actors::media::{self, Clip, Kind, Limits, Picture, Prepared, VisionSpec};
 
 const LIMITS: Limits = Limits {
     max_image_bytes: 100 << 20,
@@ -17,6 +17,8 @@ const LIMITS: Limits = Limits {
     max_pixels: 100_000_000,
     max_side_px: 16_384,
     decode_memory: 512 << 20,
+    video_memory: 384 << 20,
+    video_timeout: std::time::Duration::from_secs(60),
 };
 
 struct Options {
@@ -56,8 +58,14 @@ fn spec(max_pixels: Option<u64>) -> VisionSpec {
     VisionSpec { max_pixels: max_pixels.unwrap_or(1_003_520), max_side_px: 1568, patch_px: 28, jpeg: true }
 }
 
+/// What came of a picture or a video.
+enum Made {
+    Picture(Box<Prepared>),
+    Clip(Box<Clip>),
+}
+
 /// Everything an upload's file goes through, door included.
-fn work(file: &Path) -> Result<(u64, Prepared), media::Error> {
+fn work(file: &Path) -> Result<(u64, Made), media::Error> {
     let read = |error: std::io::Error| media::Error {
         kind: media::ErrorKind::Undecodable,
         message: error.to_string(),
@@ -67,8 +75,13 @@ fn work(file: &Path) -> Result<(u64, Prepared), media::Error> {
     let opened = std::fs::File::open(file).map_err(read)?;
     let len = opened.metadata().map_err(read)?.len();
     let inspected = media::inspect(&mut BufReader::new(opened), len, &LIMITS, &spec)?;
+    if inspected.format.kind() == Kind::Video {
+        let clip = actix_rt::System::new().block_on(media::prepare_video(file, &LIMITS, &spec, true, ()))?;
+        return Ok((inspected.decode_bytes, Made::Clip(Box::new(clip))));
+    }
     let bytes = std::fs::read(file).map_err(read)?;
-    Ok((inspected.decode_bytes, media::prepare(&bytes, &LIMITS, &spec, true)?))
+    let prepared = media::prepare(&bytes, &LIMITS, &spec, true)?;
+    Ok((inspected.decode_bytes, Made::Picture(Box::new(prepared))))
 }
 
 fn one(file: &Path, options: &Options) -> serde_json::Value {
@@ -89,13 +102,20 @@ fn one(file: &Path, options: &Options) -> serde_json::Value {
         "file": file, "cpu_ms": round(cpu), "wall_ms": round(wall), "peak_mib": peak_mib(),
     });
     match result {
-        Some(Ok((decode_bytes, prepared))) => {
+        Some(Ok((decode_bytes, made))) => {
+            let (thumbnail, pictures, facts) = match &made {
+                Made::Picture(it) => (&it.thumbnail, std::slice::from_ref(&it.picture), &it.facts),
+                Made::Clip(it) => {
+                    line["seconds"] = serde_json::json!(it.seconds);
+                    (&it.thumbnail, &it.pictures[..], &it.facts)
+                }
+            };
             line["decode_mib"] = (decode_bytes >> 20).into();
-            line["vision"] = serde_json::json!([prepared.picture.width, prepared.picture.height]);
-            line["content"] = serde_json::json!(prepared.picture.content);
-            line["facts"] = serde_json::to_value(&prepared.facts).unwrap_or_default();
+            line["vision"] = serde_json::json!([pictures[0].width, pictures[0].height]);
+            line["content"] = serde_json::json!(pictures[0].content);
+            line["facts"] = serde_json::to_value(facts).unwrap_or_default();
             if let Some(out) = &options.out {
-                keep(out, file, &prepared);
+                keep(out, file, thumbnail, pictures);
             }
         }
         Some(Err(error)) => {
@@ -121,18 +141,22 @@ fn at_once(file: &Path, threads: usize, options: &Options) -> serde_json::Value 
     })
 }
 
-fn keep(out: &Path, file: &Path, prepared: &Prepared) {
+fn keep(out: &Path, file: &Path, thumbnail: &Option<Result<Vec<u8>, media::Error>>, pictures: &[Picture]) {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let written = std::fs::create_dir_all(out).and_then(|()| {
-        if let Some(Ok(thumbnail)) = &prepared.thumbnail {
+        if let Some(Ok(thumbnail)) = thumbnail {
             std::fs::write(out.join(format!("{name}.thumbnail.jpg")), thumbnail)?;
         }
-        if let Some(jpeg) = &prepared.picture.jpeg {
-            std::fs::write(out.join(format!("{name}.vision.jpg")), jpeg)?;
+        for (i, picture) in pictures.iter().enumerate() {
+            let number = if pictures.len() > 1 { format!(".{i}") } else { String::new() };
+            if let Some(jpeg) = &picture.jpeg {
+                std::fs::write(out.join(format!("{name}.vision{number}.jpg")), jpeg)?;
+            }
+            let size = format!("P6 {} {} 255\n", picture.width, picture.height);
+            let pixels = [size.as_bytes(), &picture.rgb].concat();
+            std::fs::write(out.join(format!("{name}.vision{number}.ppm")), pixels)?;
         }
-        let size = format!("P6 {} {} 255\n", prepared.picture.width, prepared.picture.height);
-        let pixels = [size.as_bytes(), &prepared.picture.rgb].concat();
-        std::fs::write(out.join(format!("{name}.vision.ppm")), pixels)
+        Ok(())
     });
     if let Err(error) = written {
         eprintln!("cannot write to {}: {error}", out.display());

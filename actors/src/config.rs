@@ -159,6 +159,11 @@ pub struct Limits {
     pub max_side_px: u32,
     /// Memory that all decodes share, in MiB.
     pub decode_memory_mb: u64,
+    /// Most memory that the reading of one video may take out of it, in MiB; 8K needs about 640.
+    pub video_memory_mb: u64,
+    /// Longest that the reading of one video may take before it is given up.
+    #[serde(rename = "video_timeout_ms", with = "millis")]
+    pub video_timeout: Duration,
     /// How often the process may die while an upload alone is worked on; 0: no limit.
     pub max_interruptions: u32,
     /// Most uploads that may wait.
@@ -228,6 +233,8 @@ impl Default for Limits {
             max_pixels: 100_000_000,
             max_side_px: 16_384,
             decode_memory_mb: 512,
+            video_memory_mb: 384,
+            video_timeout: Duration::from_secs(120),
             max_interruptions: 3,
             max_queued_uploads: 1_000_000,
             min_free_disk_mb: 256,
@@ -298,6 +305,8 @@ impl Config {
         within("limits.max_pixels", self.limits.max_pixels, 1, 1_000_000_000)?;
         within("limits.max_side_px", self.limits.max_side_px, 1, 65_535)?;
         within("limits.decode_memory_mb", self.limits.decode_memory_mb, 16, 1 << 20)?;
+        within("limits.video_memory_mb", self.limits.video_memory_mb, 96, 1 << 20)?;
+        within("limits.video_timeout_ms", ms(self.limits.video_timeout), 1000, 86_400_000)?;
         within("limits.max_queued_uploads", self.limits.max_queued_uploads, 1, 100_000_000)?;
         Ok(())
     }

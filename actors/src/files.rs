@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -99,18 +99,47 @@ impl Files {
             path = self.readable(upload);
             length = fs::metadata(&path);
         }
-        let changed = || {
-            (
-                FailureKind::FileChanged,
-                format!("{} changed since it was submitted; submit it again", path.display()),
-            )
-        };
         if length.map_err(|error| unreadable(&path, &error))?.len() != upload.file_size {
-            return Err(changed());
+            return Err(changed(&path));
         }
         let bytes = fs::read(&path).or_else(|_| fs::read(self.readable(upload)));
         let bytes = bytes.map_err(|error| unreadable(&path, &error))?;
-        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed()) }
+        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&path)) }
+    }
+
+    /// Makes sure that the bytes of an upload are those that were submitted, without holding them, and says where they lie.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub fn check(&self, upload: &Upload) -> Result<PathBuf, (FailureKind, String)> {
+        let mut path = self.readable(upload);
+        let mut metadata = fs::metadata(&path);
+        if metadata.is_err() {
+            // It may just have been moved from where it came in.
+            path = self.readable(upload);
+            metadata = fs::metadata(&path);
+        }
+        let metadata = metadata.map_err(|error| unreadable(&path, &error))?;
+        // To open a pipe is to wait for somebody to write into it.
+        if !metadata.is_file() || metadata.len() != upload.file_size {
+            return Err(changed(&path));
+        }
+        let hash = || -> io::Result<String> {
+            let mut hasher = Sha256::new();
+            let mut file = File::open(&path)?;
+            let mut buffer = vec![0; 1 << 18];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(hexadecimal(&hasher.finalize())),
+                    read => hasher.update(&buffer[..read]),
+                }
+            }
+        };
+        match hash() {
+            Ok(hash) if hash == upload.content_hash => Ok(path),
+            Ok(_) => Err(changed(&path)),
+            Err(error) => Err(unreadable(&path, &error)),
+        }
     }
 
     /// Writes a thumbnail and waits for the disk.
@@ -155,6 +184,11 @@ pub fn hash(bytes: &[u8]) -> String {
 
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn changed(path: &Path) -> (FailureKind, String) {
+    let message = format!("{} changed since it was submitted; submit it again", path.display());
+    (FailureKind::FileChanged, message)
 }
 
 /// Why a file cannot be read, as a sort of failure and a sentence.

@@ -1,30 +1,45 @@
 //! Bytes in, pictures and facts out: tells a file's format, checks it before anything is decoded, and makes thumbnail
-//! and vision input from one decode. Pure: no actor, no store, no clock, no network.
-
+//! and vision input from one decode. Pure: no actor, no store, no network; the one clock is the limit of
+//! the child processes that read videos.
 //!
 //! ```text
 //! bytes -> format -> header (the door: `inspect`) -> decode -> pixels -> render -> thumbnail, picture   (`prepare`)
 //!                                                      `-> exif, facts (colour, sharpness)
+//! a video -> index or probe -> ffmpeg -> frames -> thumbnail, pictures                         (`prepare_video`)
 //! ```
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 mod animation;
+mod boxes;
 mod bytes;
 mod capability;
 mod colour;
 mod decode;
+mod excerpt;
 mod exif;
 mod facts;
+mod ffmpeg;
 mod format;
+mod frames;
 mod header;
+mod heic;
+mod heif;
+mod hevc;
+mod items;
 mod jpeg;
 mod layout;
+mod mp4;
 mod pixels;
 mod prepare;
+mod probe;
 mod render;
 mod sharpness;
 mod source;
+mod track;
+mod video;
 mod webp;
 
 pub use capability::{Capability, capabilities};
@@ -32,6 +47,7 @@ pub use facts::Shape;
 pub use format::SNIFF_BYTES;
 pub use header::inspect;
 pub use prepare::prepare;
+pub use video::prepare_video;
 
 /// What a file is, told from its bytes and never from its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -92,6 +108,10 @@ pub struct Limits {
     pub max_side_px: u32,
     /// Memory that all decodes share, in bytes; one that needs more than all of it is refused.
     pub decode_memory: u64,
+    /// Most of it that the reading of one video may take, in bytes.
+    pub video_memory: u64,
+    /// Longest that the reading of one video may take.
+    pub video_timeout: Duration,
 }
 
 /// The picture that a provider is to see.
@@ -112,7 +132,7 @@ pub struct VisionSpec {
 pub struct Inspected {
     /// What it is.
     pub format: Format,
-    /// Width in pixels as stored, before any EXIF orientation. 0 for a video.
+    /// Width in pixels as stored, before any EXIF orientation. 0 for a video whose index is not read at the door.
     pub width: u32,
     /// Height in pixels as stored.
     pub height: u32,
@@ -143,6 +163,20 @@ pub struct Prepared {
     /// What the provider sees.
     pub picture: Picture,
     /// What can be said of the picture without any model.
+    pub facts: Facts,
+}
+
+/// All that the reading of a video yields.
+#[derive(Debug, Clone)]
+pub struct Clip {
+    /// The thumbnail as a JPEG, or why there is none; `None` if none was asked for.
+    pub thumbnail: Option<Result<Vec<u8>, Error>>,
+    /// What the provider sees: one to ten frames in order.
+    pub pictures: Vec<Picture>,
+    /// Seconds from the start for each of them.
+    pub seconds: Vec<f64>,
+    /// What can be said of the video without any model; colours, lightness and sharpness are those of the frame that the
+    /// thumbnail shows.
     pub facts: Facts,
 }
 
@@ -213,6 +247,9 @@ pub struct Facts {
     /// Length of a video or animation in milliseconds, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// How a video is coded, by `ffmpeg`'s name for it: `h264`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video_codec: Option<String>,
     /// It is an animation, and what was looked at is its first frame.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub animated: bool,

@@ -402,6 +402,8 @@ pub fn limits(config: &Config) -> media::Limits {
         max_pixels: limits.max_pixels,
         max_side_px: limits.max_side_px,
         decode_memory: limits.decode_memory_mb << 20,
+        video_memory: limits.video_memory_mb << 20,
+        video_timeout: limits.video_timeout,
     }
 }
 

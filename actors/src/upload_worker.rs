@@ -6,13 +6,16 @@
 use std::sync::Arc;
 
 use actix::prelude::*;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use crate::{
     analysis::{DescribeRequest, Described, audit},
     files::Files,
     id::UploadId,
-    media::{self, Facts, Picture, VisionSpec},
+    media::{self, Facts, Kind, Picture, VisionSpec},
     provider_gate::{CallError, ProviderGate},
     receiving::Received,
     store::{AfterAttempt, Begun, Store, Token, WriteError},
@@ -218,7 +221,7 @@ impl Tools {
     async fn describe(&self, begun: Begun) -> Result<String, Stop> {
         let (token, upload) = (begun.token.clone(), begun.upload.clone());
         let (vision, mut changes) = smaller(&self.vision, &upload);
-        let (picture, facts) = self.prepare(begun, vision).await?;
+        let Prepared { pictures, seconds, facts } = self.prepare(begun, vision).await?;
         let started = Instant::now();
         let names = std::iter::once(upload.file_name.clone())
             .chain(upload.place().into_iter().flat_map(|path| {
@@ -229,13 +232,7 @@ impl Tools {
             }))
             .collect();
         let asked = upload.failures.len() as u32;
-        let request = DescribeRequest {
-            pictures: vec![picture],
-            facts,
-            names,
-            variation: asked,
-            frame_seconds: Vec::new(),
-        };
+        let request = DescribeRequest { pictures, facts, names, variation: asked, frame_seconds: seconds };
         let alone = upload.provider_away > 0;
         let ask = async |variation: u32| {
             let request = Arc::new(DescribeRequest { variation, ..request.clone() });
@@ -279,41 +276,49 @@ impl Tools {
         Ok(best.text)
     }
 
-    /// Reads, decodes and writes the thumbnail, in a blocking job that holds its memory and a processor.
-    async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<(Picture, Facts), Stop> {
+    /// Reads, decodes and writes the thumbnail, with its share of memory and a processor, which are held for as long as
+    /// anything of it goes on, also after the worker was aborted.
+    async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
         let (token, upload) = (begun.token, begun.upload);
         let mib = upload.decode_bytes.div_ceil(1 << 20).max(1) as u32;
         let closed = |_| Stop::NotReady;
         let memory = Arc::clone(&self.decode_memory).acquire_many_owned(mib).await.map_err(closed)?;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
+        let held = Arc::new((memory, decoder));
+        let prepared = match upload.format.kind() {
+            Kind::Image => self.look_at_image(upload, vision, held).await,
+            Kind::Video => self.look_at_video(upload, vision, held).await,
+        };
+        let (prepared, thumbnail) = prepared.map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
+        self.store.keep_media(token, thumbnail, prepared.facts.clone());
+        Ok(prepared)
+    }
+
+    async fn look_at_image(&self, upload: Upload, vision: VisionSpec, held: Held) -> Looked {
         let (files, limits) = (self.files.clone(), self.limits.clone());
-        let (id, had) = (upload.id, upload.thumbnail.clone());
         let job = move || {
-            let _held = (memory, decoder);
             let bytes = files.read(&upload)?;
             let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
-                .map_err(|error| {
-                (FailureKind::Undecodable, format!("{}: {}", upload.file_name, error.message))
-            })?;
-            let thumbnail = match prepared.thumbnail {
-                None => had,
-                Some(Ok(jpeg)) => match files.write_thumbnail(id, &jpeg) {
-                    Ok(()) => Thumbnail::Made,
-                    Err(error) => Thumbnail::Failed(format!("cannot write the thumbnail: {error}")),
-                },
-                Some(Err(error)) => Thumbnail::Failed(error.message),
-            };
-            Ok((prepared.picture, prepared.facts, thumbnail))
+                .map_err(|error| undecodable(&upload, &error))?;
+            let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail);
+            let (pictures, facts) = (vec![prepared.picture], prepared.facts);
+            Ok((Prepared { pictures, seconds: Vec::new(), facts }, thumbnail))
         };
-        let (picture, facts, thumbnail) = tokio::task::spawn_blocking(job)
-            .await
-            .map_err(|_| {
-                Stop::Failed(stage, FailureKind::Panicked, "the decoder panicked; the log tells where".into())
-            })?
-            .map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
-        self.store.keep_media(token, thumbnail, facts.clone());
-        Ok((picture, facts))
+        blocking(held, job).await
+    }
+
+    async fn look_at_video(&self, upload: Upload, vision: VisionSpec, held: Held) -> Looked {
+        let checked = {
+            let (files, upload) = (self.files.clone(), upload.clone());
+            blocking(held.clone(), move || files.check(&upload)).await
+        };
+        let wanted = upload.thumbnail == Thumbnail::Pending;
+        let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
+        let clip = clip.map_err(|error| undecodable(&upload, &error))?;
+        let files = self.files.clone();
+        let thumbnail = blocking(held, move || Ok(write_thumbnail(&files, &upload, clip.thumbnail))).await?;
+        Ok((Prepared { pictures: clip.pictures, seconds: clip.seconds, facts: clip.facts }, thumbnail))
     }
 
     /// Moves the bytes of uploads that were just written to where they stay.
@@ -362,6 +367,49 @@ fn smaller(vision: &VisionSpec, upload: &Upload) -> (VisionSpec, Vec<String>) {
     let max_pixels = (vision.max_pixels.min(pixels) >> times).max(least);
     let told = format!("a picture of at most {max_pixels} pixels (because {})", last.told());
     (VisionSpec { max_pixels, ..vision.clone() }, vec![told])
+}
+
+/// What a provider is to see.
+struct Prepared {
+    pictures: Vec<Picture>,
+    /// Seconds from the start for each frame of a video.
+    seconds: Vec<f64>,
+    facts: Facts,
+}
+
+/// A share of memory and a processor.
+type Held = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
+
+/// What came of looking at a file, and of its thumbnail.
+type Looked = Result<(Prepared, Thumbnail), (FailureKind, String)>;
+
+/// Runs a job in a thread of its own, which cannot be ended and keeps its share until it is done.
+async fn blocking<T: Send + 'static>(
+    held: Held,
+    job: impl FnOnce() -> Result<T, (FailureKind, String)> + Send + 'static,
+) -> Result<T, (FailureKind, String)> {
+    let job = move || {
+        let _held = held;
+        job()
+    };
+    tokio::task::spawn_blocking(job)
+        .await
+        .unwrap_or_else(|_| Err((FailureKind::Panicked, "the decoder panicked; the log tells where".into())))
+}
+
+fn undecodable(upload: &Upload, error: &media::Error) -> (FailureKind, String) {
+    (FailureKind::Undecodable, format!("{}: {}", upload.file_name, error.message))
+}
+
+fn write_thumbnail(files: &Files, upload: &Upload, made: Option<Result<Vec<u8>, media::Error>>) -> Thumbnail {
+    match made {
+        None => upload.thumbnail.clone(),
+        Some(Ok(jpeg)) => match files.write_thumbnail(upload.id, &jpeg) {
+            Ok(()) => Thumbnail::Made,
+            Err(error) => Thumbnail::Failed(format!("cannot write the thumbnail: {error}")),
+        },
+        Some(Err(error)) => Thumbnail::Failed(error.message),
+    }
 }
 
 fn millis(since: Instant) -> u64 {

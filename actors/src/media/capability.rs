@@ -1,5 +1,6 @@
-//! What this build can decode: the one list that the door refuses by and that people are shown.
+//! What this build and this machine can decode: the one list that the door refuses by and that people are shown.
 
+use super::ffmpeg::Programs;
 use super::{Error, ErrorKind, Format, Kind};
 
 /// Whether files of one format can be worked on.
@@ -11,25 +12,40 @@ pub struct Capability {
     pub missing: Option<&'static str>,
 }
 
-/// Every known format, and whether this build decodes it.
+/// Every known format, and whether this build decodes it, with the programs that are on `PATH` now.
 pub fn capabilities() -> Vec<Capability> {
-    Format::ALL.into_iter().map(|format| Capability { format, missing: missing(format) }).collect()
+    let programs = Programs::find().err();
+    Format::ALL.into_iter().map(|format| Capability { format, missing: missing(format, programs) }).collect()
 }
 
-fn missing(format: Format) -> Option<&'static str> {
+/// What to say of a program that is not there.
+pub(super) fn missing_program(name: &str) -> &'static str {
+    match name {
+        "ffprobe" => "ffprobe is not on PATH: install the package ffmpeg",
+        _ => "ffmpeg is not on PATH: install the package ffmpeg",
+    }
+}
+
+fn missing(format: Format, program: Option<&'static str>) -> Option<&'static str> {
     match format {
-        Format::Jpeg | Format::Png | Format::Webp | Format::Gif | Format::Tiff | Format::Bmp => None,
-        Format::Heic => Some("this build has no HEIC decoder: convert the picture to JPEG"),
+        Format::Jpeg
+        | Format::Png
+        | Format::Webp
+        | Format::Gif
+        | Format::Tiff
+        | Format::Bmp
+        | Format::Heic => None,
         Format::Avif => Some("this build has no AVIF decoder: convert the picture to JPEG"),
         Format::Mp4 | Format::Mov | Format::Avi | Format::Webm | Format::Mpeg | Format::Flv | Format::Mkv => {
-            Some("this build cannot read videos: take a still picture from it")
+            program.map(missing_program)
         }
     }
 }
 
 /// Refuses a format that [`capabilities`] says cannot be decoded.
 pub(super) fn check(format: Format) -> Result<(), Error> {
-    let Some(missing) = missing(format) else { return Ok(()) };
+    let program = if format.kind() == Kind::Video { Programs::find().err() } else { None };
+    let Some(missing) = missing(format, program) else { return Ok(()) };
     let noun = match format.kind() {
         Kind::Image => "picture",
         Kind::Video => "video",

@@ -10,7 +10,7 @@ use super::exif::{self, Exif};
 use super::header::{Detail, Header};
 use super::pixels::Pixels;
 use super::{Error, ErrorKind, Format, Limits};
-use super::{jpeg, webp};
+use super::{heic, jpeg, webp};
 
 /// Largest EXIF block that is read.
 const MAX_EXIF_BYTES: usize = 4 << 20;
@@ -30,6 +30,11 @@ pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<D
     let decoded = match &header.detail {
         Detail::Jpeg(frame) => jpeg_picture(bytes, frame)?,
         Detail::Webp(layout) => webp_picture(bytes, layout, limits)?,
+        Detail::Heic(layout) => {
+            let exif = heic::exif(bytes, layout, MAX_EXIF_BYTES);
+            still(heic::decode(bytes, layout)?, exif, None)
+        }
+        Detail::Mp4(_) => return Err(broken("it is a video")),
         Detail::Other => match header.format {
             Format::Png => png_picture(bytes)?,
             Format::Gif => {
@@ -166,12 +171,12 @@ fn flatten(width: u32, height: u32, colour: ColorType, data: Vec<u8>) -> Result<
     Pixels::flatten(width, height, colour, data).ok_or_else(|| broken("its colours are stored in a rare way"))
 }
 
-fn broken(reason: &str) -> Error {
+pub(super) fn broken(reason: &str) -> Error {
     Error::new(ErrorKind::Undecodable, format!("cannot decode the picture: {reason}"))
 }
 
 /// A decoder's own words, brought into the form of ours.
-fn undecodable(error: impl std::fmt::Display) -> Error {
+pub(super) fn undecodable(error: impl std::fmt::Display) -> Error {
     let mut text = String::new();
     for word in error.to_string().split_whitespace() {
         if text.len() + word.len() > 200 {

@@ -170,7 +170,7 @@ impl<'a> Tiff<'a> {
 }
 
 /// `2026:05:04 10:11:12` as ISO 8601; `None` for dates that are none, such as a clock that was never set.
-fn taken_at(text: &[u8]) -> Option<String> {
+pub(super) fn taken_at(text: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(text.get(..19)?).ok()?;
     let mut parts = text.split([':', ' ', '-', 'T', '.']).map(|part| part.parse::<i16>().ok());
     let mut next = || parts.next().flatten();
@@ -183,7 +183,7 @@ fn taken_at(text: &[u8]) -> Option<String> {
 }
 
 /// Maker and model as one name that says the maker once.
-fn camera(maker: Option<&[u8]>, model: Option<&[u8]>) -> Option<String> {
+pub(super) fn camera(maker: Option<&[u8]>, model: Option<&[u8]>) -> Option<String> {
     let maker = words(maker.unwrap_or_default());
     let model = words(model.unwrap_or_default());
     let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
@@ -209,7 +209,7 @@ fn words(text: &[u8]) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Degrees north and east; `None` if a part is missing, out of range, or both are zero (a receiver without a fix).
+/// Degrees north and east; `None` if a part is missing or makes no sense.
 fn coordinates(tiff: &Tiff<'_>, directory: Option<u32>) -> Option<(f64, f64)> {
     let (mut north, mut east, mut latitude, mut longitude) = (None, None, None, None);
     let degrees = |entry: &Entry| {
@@ -230,9 +230,14 @@ fn coordinates(tiff: &Tiff<'_>, directory: Option<u32>) -> Option<(f64, f64)> {
             _ => {}
         }
     }
+    place(latitude? * north?, longitude? * east?)
+}
+
+/// A place on earth, in degrees north and east; `None` for what is none, or where a receiver had no fix.
+pub(super) fn place(latitude: f64, longitude: f64) -> Option<(f64, f64)> {
     // Six digits are a tenth of a metre, and short to write.
     let round = |degrees: f64| (degrees * 1e6).round() / 1e6;
-    let (latitude, longitude) = (round(latitude? * north?), round(longitude? * east?));
+    let (latitude, longitude) = (round(latitude), round(longitude));
     let sound = latitude.abs() <= 90.0 && longitude.abs() <= 180.0 && (latitude, longitude) != (0.0, 0.0);
     sound.then_some((latitude, longitude))
 }

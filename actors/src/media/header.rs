@@ -8,7 +8,7 @@ use super::bytes::{be32, le16, le32};
 use super::jpeg::{self, Trouble};
 use super::source::Source;
 use super::{Error, ErrorKind, Format, Inspected, Kind, Limits, SNIFF_BYTES, VisionSpec};
-use super::{capability, exif, layout, webp};
+use super::{capability, exif, heic, heif, layout, mp4, video, webp};
 
 /// What a decode and the encodes after it need beside the pictures, in bytes.
 const SLACK: u64 = 3 << 20;
@@ -29,6 +29,8 @@ pub(super) struct Header {
 pub(super) enum Detail {
     Jpeg(jpeg::Frame),
     Webp(webp::Layout),
+    Heic(Box<heif::Layout>),
+    Mp4(Box<mp4::Index>),
     Other,
 }
 
@@ -79,16 +81,18 @@ pub(super) fn header<R: BufRead + Seek>(reader: &mut R, len: u64, limits: &Limit
         Format::Gif => gif_header(head),
         Format::Bmp => bmp_header(head),
         Format::Tiff => tiff_header(source),
-        // Refused above; a decoder for one of these reads its header here.
-        Format::Heic
-        | Format::Avif
-        | Format::Mp4
-        | Format::Mov
-        | Format::Avi
-        | Format::Webm
-        | Format::Mpeg
-        | Format::Flv
-        | Format::Mkv => Err(broken(format)),
+        Format::Heic => heic_header(source, limits),
+        Format::Mp4 | Format::Mov => mp4_header(source, format, limits),
+        // Neither size nor length is known before a child process is asked.
+        Format::Avi | Format::Webm | Format::Mpeg | Format::Flv | Format::Mkv => Ok(Header {
+            format,
+            width: 0,
+            height: 0,
+            decoder_bytes: limits.video_memory,
+            detail: Detail::Other,
+        }),
+        // Refused above; a decoder for it reads its header here.
+        Format::Avif => Err(broken(format)),
     }
 }
 
@@ -100,6 +104,30 @@ pub(super) fn admit(
     vision: &VisionSpec,
 ) -> Result<Inspected, Error> {
     let (width, height) = (header.width, header.height);
+    fits((width, height), limits)?;
+    let decode_bytes = match header.format.kind() {
+        Kind::Image => len.saturating_add(header.decoder_bytes).saturating_add(resize_bytes(header, vision)),
+        // Each frame twice while it is turned and padded; the file stays where it is.
+        Kind::Video => {
+            let pixels = match u64::from(width) * u64::from(height) {
+                0 => vision.max_pixels,
+                pixels => pixels.min(vision.max_pixels),
+            };
+            let frames = pixels.saturating_mul(6 * video::MAX_FRAMES as u64);
+            header.decoder_bytes.saturating_add(frames).min(limits.video_memory)
+        }
+    };
+    if decode_bytes > limits.decode_memory {
+        let needs = decode_bytes.div_ceil(1 << 20);
+        let most = limits.decode_memory >> 20;
+        let message = format!("needs {needs} MiB, limits.decode_memory_mb is {most}");
+        return Err(Error::new(ErrorKind::TooLarge, message));
+    }
+    Ok(Inspected { format: header.format, width, height, decode_bytes })
+}
+
+/// Holds a size against the limits on sides and pixels.
+pub(super) fn fits((width, height): (u32, u32), limits: &Limits) -> Result<(), Error> {
     let refuse = |message| Err(Error::new(ErrorKind::TooLarge, message));
     if width.max(height) > limits.max_side_px {
         let most = limits.max_side_px;
@@ -112,13 +140,7 @@ pub(super) fn admit(
             "the picture has {pixels} pixels ({width} x {height}), limits.max_pixels is {most}"
         ));
     }
-    let decode_bytes = len.saturating_add(header.decoder_bytes).saturating_add(resize_bytes(header, vision));
-    if decode_bytes > limits.decode_memory {
-        let needs = decode_bytes.div_ceil(1 << 20);
-        let most = limits.decode_memory >> 20;
-        return refuse(format!("needs {needs} MiB, limits.decode_memory_mb is {most}"));
-    }
-    Ok(Inspected { format: header.format, width, height, decode_bytes })
+    Ok(())
 }
 
 /// What is held beside the decoded pixels while they are resized: the picture shrunk in width only, then the result.
@@ -180,6 +202,56 @@ fn webp_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, 
     let decoder_bytes = (pixels * halves + layout.frame_pixels * 22) / 2;
     let (width, height) = (layout.width, layout.height);
     Ok(Header { format: Format::Webp, width, height, decoder_bytes, detail: Detail::Webp(layout) })
+}
+
+fn heic_header<R: BufRead + Seek>(source: &mut Source<'_, R>, limits: &Limits) -> Result<Header, Error> {
+    let layout = heif::layout(source).map_err(unreadable)?.map_err(|trouble| match trouble {
+        heif::Trouble::Broken => broken(Format::Heic),
+        heif::Trouble::EndsEarly => {
+            Error::new(ErrorKind::Undecodable, "the HEIC file ends before its picture does")
+        }
+        heif::Trouble::Coding(coding) => {
+            let message =
+                format!("cannot decode {coding}, this build has no decoder for it: convert it to JPEG");
+            Error::new(ErrorKind::Unsupported, message)
+        }
+    })?;
+    // What is cropped away is decoded all the same.
+    fits(layout.canvas, limits)?;
+    let (_, _, width, height) = layout.crop;
+    let mut header = sized(Format::Heic, width, height, 0)?;
+    header.decoder_bytes = heic::decoder_bytes(&layout);
+    header.detail = Detail::Heic(Box::new(layout));
+    Ok(header)
+}
+
+fn mp4_header<R: BufRead + Seek>(
+    source: &mut Source<'_, R>,
+    format: Format,
+    limits: &Limits,
+) -> Result<Header, Error> {
+    let refuse = |kind, message: &str| Err(Error::new(kind, message));
+    let mut header =
+        Header { format, width: 0, height: 0, decoder_bytes: limits.video_memory, detail: Detail::Other };
+    match mp4::read(source).map_err(unreadable)? {
+        mp4::Reading::Index(index) => {
+            (header.width, header.height) = index.track.coded;
+            fits(index.track.coded, limits)?;
+            // A decoder holds some twenty frames of three bytes a pixel at most, and the excerpt is held by both sides.
+            let pixels = u64::from(header.width) * u64::from(header.height);
+            header.decoder_bytes = (64 << 20) + pixels * 60;
+            header.detail = Detail::Mp4(index);
+            Ok(header)
+        }
+        mp4::Reading::Other => Ok(header),
+        mp4::Reading::Unfinished => {
+            refuse(ErrorKind::Undecodable, "the video has no index: it is cut short or was never finished")
+        }
+        mp4::Reading::NoVideo => refuse(ErrorKind::Undecodable, "there is no video in the file, only sound"),
+        mp4::Reading::Encrypted => {
+            refuse(ErrorKind::Unsupported, "the video is encrypted and can only be shown by its seller")
+        }
+    }
 }
 
 fn gif_header(head: &[u8]) -> Result<Header, Error> {

@@ -73,7 +73,7 @@ fn shrink_rows<const N: usize, const M: usize>(
     data.truncate(rows * out_row);
 }
 
-fn on_white(value: u8, alpha: u8) -> u8 {
+pub(super) fn on_white(value: u8, alpha: u8) -> u8 {
     let (value, alpha) = (u32::from(value), u32::from(alpha));
     ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }

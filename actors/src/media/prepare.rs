@@ -8,9 +8,9 @@ use super::render::{self, Rgb};
 use super::{Error, Facts, Limits, Picture, Prepared, VisionSpec, facts, layout};
 
 /// JPEG quality of thumbnails.
-const THUMBNAIL_QUALITY: u8 = 85;
+pub(super) const THUMBNAIL_QUALITY: u8 = 85;
 /// JPEG quality of what a model sees.
-const VISION_QUALITY: u8 = 88;
+pub(super) const VISION_QUALITY: u8 = 88;
 
 /// Makes all that is wanted of a picture from its bytes, with one decode.
 ///
@@ -70,6 +70,7 @@ pub fn prepare(
         camera: exif.camera,
         coordinates: exif.coordinates,
         duration_ms: animation.and_then(|a| a.duration_ms()),
+        video_codec: None,
         animated: animation.is_some_and(|a| a.is_moving()),
         damaged,
     };

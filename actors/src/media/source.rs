@@ -42,6 +42,12 @@ impl<'a, R: Read + Seek> Source<'a, R> {
         Ok((got == N).then_some(bytes))
     }
 
+    /// Appends `length` bytes from an offset, or as many as there are; the caller bounds their number.
+    pub(super) fn append(&mut self, offset: u64, length: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+        self.reader.seek(SeekFrom::Start(offset))?;
+        self.reader.by_ref().take(length as u64).read_to_end(bytes).map(drop)
+    }
+
     /// The reader itself, at the start of the file, for a decoder that reads its header on its own.
     pub(super) fn rewound(&mut self) -> io::Result<&mut R> {
         self.reader.seek(SeekFrom::Start(0))?;

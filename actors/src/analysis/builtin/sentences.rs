@@ -365,6 +365,7 @@ mod tests {
                     camera,
                     coordinates,
                     duration_ms,
+                    video_codec: None,
                     animated,
                     damaged,
                 }

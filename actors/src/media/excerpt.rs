@@ -1,0 +1,200 @@
+//! A few frames of a video, with the others that they need, as a small video of its own.
+//!
+//! The time of a video is cut into as many equal spans as frames are wanted. From each comes a key frame, if there is
+//! one, as it needs no other; else the first frame of the span, with all from the key frame before it.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Seek};
+
+use super::mp4::{Index, Sample};
+use super::source::Source;
+
+/// Most frames that are decoded for the sake of those that are wanted: two minutes at 25 a second.
+const MAX_SAMPLES: usize = 3000;
+/// Most bytes of an excerpt.
+pub(super) const MAX_BYTES: u64 = 48 << 20;
+/// Frames after a wanted one that go along, should the decoder leave that one out.
+const SPARE: usize = 4;
+
+/// Which frames of a video go into an excerpt.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Excerpt {
+    /// All frames that go along, by their place in the index, in the order in which they are decoded.
+    samples: Vec<usize>,
+    /// The spans from which one frame each is wanted, as ranks among the frames that go along when sorted by their time,
+    /// the end included.
+    pub(super) wanted: Vec<(i64, i64)>,
+    /// The time of each frame that goes along, in ticks, sorted.
+    pub(super) times: Vec<i64>,
+    /// Only key frames go along.
+    pub(super) keys_only: bool,
+    /// By how much the time of a frame in the excerpt is higher than its rank.
+    pub(super) delay: i64,
+}
+
+impl Excerpt {
+    /// Chooses frames so that up to `count` of them can be had, spread over what is shown of the video. `None` if they are so
+    /// large that not even one can be.
+    pub(super) fn choose(index: &Index, count: usize) -> Option<Self> {
+        let mut count = count.max(1);
+        loop {
+            let excerpt = Self::of_spans(index, count);
+            if excerpt.bytes(index) <= MAX_BYTES {
+                return Some(excerpt);
+            }
+            count = (count > 1).then_some(count / 2)?;
+        }
+    }
+
+    fn of_spans(index: &Index, count: usize) -> Self {
+        let spans = spans(index, count);
+        let mut chosen = BTreeSet::new();
+        let mut wanted = Vec::new();
+        let mut dear = Vec::new();
+        for &(start, end) in &spans {
+            let middle = start + (end - start) / 2;
+            let inside = |sample: &&(usize, &Sample)| (start..end).contains(&sample.1.at);
+            let keys = index.samples.iter().enumerate().filter(|(_, sample)| sample.key);
+            if let Some((place, key)) =
+                keys.clone().filter(|it| inside(&it)).min_by_key(|(_, it)| it.at.abs_diff(middle))
+            {
+                chosen.insert(place);
+                wanted.push((key.at, key.at));
+            } else if let Some((place, sample)) = index.samples.iter().enumerate().find(|it| inside(&it)) {
+                let before = &index.samples[..place];
+                // Without a key frame before it, it is tried with all that there is.
+                let from = before.iter().rposition(|sample| sample.key).unwrap_or(0);
+                dear.push((place - from, from, place, (sample.at, end - 1)));
+            }
+        }
+        let mut bytes: u64 = chosen.iter().map(|&place| u64::from(index.samples[place].size)).sum();
+        let keys_only = dear.is_empty();
+        // The cheapest first: of a video with few key frames as many as can be had.
+        dear.sort_unstable();
+        for (_, from, place, span) in dear {
+            let until = (place + SPARE).min(index.samples.len() - 1);
+            let more: Vec<usize> = (from..=until).filter(|it| !chosen.contains(it)).collect();
+            bytes += more.iter().map(|&place| u64::from(index.samples[place].size)).sum::<u64>();
+            if chosen.len() + more.len() > MAX_SAMPLES || bytes > MAX_BYTES {
+                break;
+            }
+            chosen.extend(more);
+            wanted.push(span);
+        }
+        Self::of(index, chosen.into_iter().collect(), wanted, keys_only)
+    }
+
+    fn of(index: &Index, samples: Vec<usize>, wanted: Vec<(i64, i64)>, keys_only: bool) -> Self {
+        let mut times: Vec<i64> = samples.iter().map(|&place| index.samples[place].at).collect();
+        times.sort_unstable();
+        let rank = |at: i64| times.partition_point(|&it| it < at) as i64;
+        let mut wanted: Vec<(i64, i64)> =
+            wanted.into_iter().map(|(start, end)| (rank(start), rank(end + 1) - 1)).collect();
+        wanted.sort_unstable();
+        let delay = ranks(index, &samples).iter().zip(0..).map(|(rank, i)| i - rank).max().unwrap_or(0);
+        Self { samples, wanted, times, keys_only, delay }
+    }
+
+    /// Bytes of the frames that go along.
+    fn bytes(&self, index: &Index) -> u64 {
+        self.samples.iter().map(|&place| u64::from(index.samples[place].size)).sum()
+    }
+
+    /// Reads the frames out of the file and writes them behind an index of their own. The times in it are the ranks of the
+    /// frames, one a tick.
+    pub(super) fn write<R: Read + Seek>(
+        &self,
+        index: &Index,
+        source: &mut Source<'_, R>,
+    ) -> io::Result<Vec<u8>> {
+        let mut file = boxed(b"ftyp", &[b"isom\0\0\0\0isom"]);
+        let length = moov(self, index, 0).len();
+        file.extend(moov(self, index, (file.len() + length + 8) as u32));
+        file.extend((self.bytes(index) as u32 + 8).to_be_bytes());
+        file.extend(b"mdat");
+        for &place in &self.samples {
+            let Sample { offset, size, .. } = index.samples[place];
+            let before = file.len();
+            source.append(offset, size as usize, &mut file)?;
+            if file.len() - before != size as usize {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// The place of each frame among all when they are sorted by their time; those of the same time follow each other.
+fn ranks(index: &Index, samples: &[usize]) -> Vec<i64> {
+    let mut by_time: Vec<usize> = (0..samples.len()).collect();
+    by_time.sort_by_key(|&i| (index.samples[samples[i]].at, i));
+    let mut ranks = vec![0; samples.len()];
+    by_time.into_iter().zip(0..).for_each(|(i, rank)| ranks[i] = rank);
+    ranks
+}
+
+/// The spans of time from which one frame each is wanted.
+fn spans(index: &Index, count: usize) -> Vec<(i64, i64)> {
+    let shown = &index.shown;
+    let length = i128::from(shown.end) - i128::from(shown.start);
+    let edge = |n: usize| (i128::from(shown.start) + length * n as i128 / count.max(1) as i128) as i64;
+    (0..count.max(1)).map(|n| (edge(n), edge(n + 1))).collect()
+}
+
+fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
+    let length = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
+    let head = [&(length as u32).to_be_bytes()[..], kind].concat();
+    parts.iter().fold(head, |mut all, part| {
+        all.extend_from_slice(part);
+        all
+    })
+}
+
+/// The index of an excerpt whose frames begin at an offset.
+fn moov(excerpt: &Excerpt, index: &Index, offset: u32) -> Vec<u8> {
+    /// Any number: the ticks are counted, not timed.
+    const TIMESCALE: u32 = 25;
+    let count = excerpt.samples.len() as u32;
+    let be = |numbers: &[u32]| numbers.iter().flat_map(|it| it.to_be_bytes()).collect::<Vec<u8>>();
+    let samples = || excerpt.samples.iter().map(|&place| index.samples[place]);
+    let ranks = ranks(index, &excerpt.samples);
+    let offsets: Vec<u32> = ranks
+        .iter()
+        .enumerate()
+        .flat_map(|(i, rank)| [1, (rank + excerpt.delay - i as i64) as u32])
+        .collect();
+    let keys: Vec<u32> =
+        samples().zip(1..).filter(|(sample, _)| sample.key).map(|(_, number)| number).collect();
+    let sizes: Vec<u32> = samples().map(|sample| sample.size).collect();
+    let matrix = be(&[0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000]);
+    let (width, height) = index.track.coded;
+    // One chunk holds all.
+    let table = boxed(
+        b"stbl",
+        &[
+            &index.description,
+            &boxed(b"stts", &[&be(&[0, 1, count, 1])]),
+            &boxed(b"ctts", &[&be(&[0, count]), &be(&offsets)]),
+            &boxed(b"stss", &[&be(&[0, keys.len() as u32]), &be(&keys)]),
+            &boxed(b"stsc", &[&be(&[0, 1, 1, count, 1])]),
+            &boxed(b"stsz", &[&be(&[0, 0, count]), &be(&sizes)]),
+            &boxed(b"stco", &[&be(&[0, 1, offset])]),
+        ],
+    );
+    let reference = boxed(b"dref", &[&be(&[0, 1]), &boxed(b"url ", &[&be(&[1])])]);
+    let media = boxed(
+        b"mdia",
+        &[
+            &boxed(b"mdhd", &[&be(&[0, 0, 0, TIMESCALE, count, 0x55c4_0000])]),
+            &boxed(b"hdlr", &[&be(&[0, 0]), b"vide", &[0; 13]]),
+            &boxed(b"minf", &[&boxed(b"vmhd", &[&be(&[1, 0, 0])]), &boxed(b"dinf", &[&reference]), &table]),
+        ],
+    );
+    let header = be(&[1, 0, 0, 1, 0, count, 0, 0, 0, 0]);
+    let track = boxed(b"tkhd", &[&header, &matrix, &be(&[width << 16, height << 16])]);
+    let movie = be(&[0, 0, 0, TIMESCALE, count, 0x1_0000, 0x0100_0000, 0, 0]);
+    boxed(
+        b"moov",
+        &[&boxed(b"mvhd", &[&movie, &matrix, &[0; 24], &be(&[2])]), &boxed(b"trak", &[&track, &media])],
+    )
+}

@@ -1,0 +1,180 @@
+//! What `ffmpeg` gave, made into pictures.
+
+use super::ffmpeg::Answer;
+use super::prepare::{THUMBNAIL_QUALITY, VISION_QUALITY};
+use super::render::{self, Rgb};
+use super::track::Track;
+use super::{Clip, Error, Facts, Limits, Picture, VisionSpec, facts, layout};
+
+/// A frame as it is stored, not yet turned.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Frame {
+    /// Seconds since the start.
+    pub(super) seconds: f64,
+    pub(super) rgb: Vec<u8>,
+}
+
+/// How large frames are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Size {
+    /// Width and height as `ffmpeg` is to give them, not yet turned.
+    pub(super) stored: (u32, u32),
+    /// Width and height of what a provider sees, upright.
+    content: (u32, u32),
+    padded: (u32, u32),
+    thumbnail: (u32, u32),
+}
+
+impl Size {
+    pub(super) fn of(track: &Track, vision: &VisionSpec) -> Self {
+        let (width, height) = track.upright();
+        let layout = layout::vision(width, height, vision);
+        let thumbnail = layout::thumbnail(width, height);
+        // A model that wants very small pictures leaves too few pixels for a thumbnail.
+        let (w, h) = (layout.content.0.max(thumbnail.0), layout.content.1.max(thumbnail.1));
+        let stored = if track.orientation.swaps_sides() { (h, w) } else { (w, h) };
+        Self { stored, content: layout.content, padded: layout.padded, thumbnail }
+    }
+
+    /// Bytes of a frame.
+    pub(super) fn bytes(&self) -> usize {
+        self.stored.0 as usize * self.stored.1 as usize * 3
+    }
+}
+
+/// When a frame is shown, by the file's clock.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Stamp {
+    pub(super) ticks: i64,
+    pub(super) seconds: f64,
+}
+
+/// The times of the frames in the order in which they came, from what the filter `showinfo` says.
+pub(super) fn stamps(log: &str) -> Vec<Stamp> {
+    let value = |line: &str, name: &str| {
+        let rest = line.split_once(name)?.1.trim_start();
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    log.lines()
+        .filter(|line| line.contains("showinfo"))
+        .filter_map(|line| {
+            let ticks = value(line, " pts:")?.parse().ok()?;
+            Some(Stamp { ticks, seconds: value(line, " pts_time:")?.parse().ok()? })
+        })
+        .collect()
+}
+
+/// What a child failed at, as the end of a sentence.
+pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
+    let log = &answer.log;
+    if log.contains("Cannot allocate memory") || log.contains("failed to map segment") {
+        return format!(
+            "it needs more memory than limits.video_memory_mb allows ({})",
+            limits.video_memory >> 20
+        );
+    }
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&answer.status) {
+        // The two by which the system ends a process that used up its processor time.
+        return match signal {
+            9 | 24 => "it took more processor time than limits.video_timeout_ms allows".into(),
+            _ => format!("ffmpeg was ended by signal {signal}"),
+        };
+    }
+    if log.contains("Decoder (codec") {
+        return "this ffmpeg has no decoder for it: install one with all codecs".into();
+    }
+    // The last thing it says is that it gives up, and what comes before names the file.
+    let said = log.lines().rev().find_map(|line| {
+        let trouble = ["Invalid data", "moov atom", "not found", "Error", "error", "Invalid", "no frame"];
+        trouble.iter().any(|it| line.contains(it)).then(|| line.rsplit(": ").next().unwrap_or(line))
+    });
+    let said: String =
+        said.unwrap_or("it gave no reason").chars().filter(|it| !it.is_control()).take(150).collect();
+    format!("ffmpeg says: {}", said.trim_end_matches(['.', ' ']).to_lowercase())
+}
+
+/// Turns and encodes frames, and says of the first that is not blank what can be said without a model.
+pub(super) fn clip(
+    track: &Track,
+    size: &Size,
+    frames: Vec<Frame>,
+    vision: &VisionSpec,
+    want_thumbnail: bool,
+) -> Result<Clip, Error> {
+    let (mut pictures, mut seconds) = (Vec::with_capacity(frames.len()), Vec::with_capacity(frames.len()));
+    let count = frames.len();
+    let mut best = None;
+    for (i, frame) in frames.into_iter().enumerate() {
+        let (width, height) = size.stored;
+        let upright = render::upright(Rgb { width, height, data: frame.rgb }, track.orientation);
+        if best.is_none() && (i + 1 == count || !blank(&upright)) {
+            let thumbnail = want_thumbnail
+                .then(|| render::jpeg(&render::reduced(&upright, size.thumbnail)?, THUMBNAIL_QUALITY));
+            best = Some((thumbnail, facts::look(&upright)));
+        }
+        let content = if (upright.width, upright.height) == size.content {
+            upright
+        } else {
+            render::reduced(&upright, size.content)?
+        };
+        let padded = render::padded(content, size.padded);
+        let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };
+        let Rgb { width, height, data } = padded;
+        pictures.push(Picture { width, height, rgb: data, content: size.content, jpeg });
+        seconds.push(frame.seconds);
+    }
+    let (width, height) = track.upright();
+    let mut facts = Facts {
+        width,
+        height,
+        taken_at: track.taken_at.clone(),
+        camera: track.camera.clone(),
+        coordinates: track.coordinates,
+        duration_ms: track.duration_ms,
+        video_codec: Some(track.codec.clone()).filter(|it| !it.is_empty()),
+        damaged: track.damaged,
+        ..Facts::default()
+    };
+    let mut thumbnail = None;
+    if let Some((made, seen)) = best {
+        thumbnail = made;
+        (facts.colours, facts.lightness, facts.sharpness) = (seen.colours, seen.lightness, seen.sharpness);
+    }
+    Ok(Clip { thumbnail, pictures, seconds, facts })
+}
+
+/// Whether a frame is of one colour, as videos often begin.
+fn blank(picture: &Rgb) -> bool {
+    /// Of 255, for a flat frame with the noise of its coding.
+    const LEAST_DEVIATION: f64 = 4.0;
+    let values = picture.data.iter().skip(1).step_by(3 * 7).map(|&value| f64::from(value));
+    let (count, sum, squares) =
+        values.fold((0.0, 0.0, 0.0), |(n, sum, squares), it| (n + 1.0, sum + it, squares + it * it));
+    count > 0.0 && (squares / count - (sum / count).powi(2)).max(0.0).sqrt() < LEAST_DEVIATION
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_from_what_showinfo_says() {
+        let log = "Input #0, mov, from 'pipe:0':\n\
+            [Parsed_showinfo_4 @ 0x5581] config in time_base: 1/25, frame_rate: 25/1\n\
+            [Parsed_showinfo_4 @ 0x5581] n:   0 pts:      3 pts_time:0.12    pos:  900 fmt:rgb24\n\
+            [Parsed_showinfo_4 @ 0x5581]   side data - H.26[45] User Data Unregistered SEI message\n\
+            [Parsed_showinfo_4 @ 0x5581] n:   1 pts:     -9 pts_time:-0.36   duration: 1\n\
+            [Parsed_showinfo_4 @ 0x5581] n:   2 pts:   NOPTS pts_time:NOPTS\n";
+        let expected = [Stamp { ticks: 3, seconds: 0.12 }, Stamp { ticks: -9, seconds: -0.36 }];
+        assert_eq!(stamps(log), expected);
+    }
+
+    #[test]
+    fn a_frame_of_one_colour_is_blank() {
+        let frame = |data: Vec<u8>| Rgb { width: 100, height: 100, data };
+        assert!(blank(&frame(vec![0; 30_000])));
+        assert!(blank(&frame((0..30_000).map(|i| 17 + (i % 5) as u8).collect())));
+        assert!(!blank(&frame((0..30_000).map(|i| if i < 15_000 { 20 } else { 60 }).collect())));
+    }
+}

@@ -1,0 +1,229 @@
+//! The box `meta` of a HEIC file: the items in it, what kind they are, where their bytes lie, what properties they have
+//! and how they refer to each other.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Seek};
+use std::ops::Range;
+
+use super::boxes::{self, Fields, boxes};
+use super::source::Source;
+
+/// Most boxes at the top of a file, and in `meta`.
+const MAX_BOXES: usize = 200;
+/// Largest `meta` box without its `idat`; a phone's photo of 200 tiles has 12 KiB and a colour profile.
+const MAX_META_BYTES: u64 = 1 << 20;
+/// Most pictures laid out as a grid; a phone's photo has one, and one each for depth, transparency and gain.
+const MAX_GRIDS: usize = 16;
+
+/// The number of an item.
+pub(super) type Id = u32;
+
+/// What the box `meta` says.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    /// The boxes in it, but for `idat`.
+    bytes: Vec<u8>,
+    /// Where the contents of `idat` lie in the file.
+    idat: Option<Range<u64>>,
+    /// The item that is the picture.
+    pub(super) primary: Option<Id>,
+    pub(super) kinds: HashMap<Id, [u8; 4]>,
+    /// Where the bytes of an item lie in the file.
+    pub(super) places: HashMap<Id, Vec<Range<u64>>>,
+    /// Rows and columns, and width and height, of the items that are laid out as a grid.
+    pub(super) grids: HashMap<Id, (u32, u32, (u32, u32))>,
+    properties: Vec<boxes::Box>,
+    /// Which properties an item has, in order, counted from 0.
+    owned: HashMap<Id, Vec<usize>>,
+    /// Kind, from which item and to which ones.
+    pub(super) references: Vec<([u8; 4], Id, Vec<Id>)>,
+}
+
+impl Items {
+    /// Reads the box from a file; `None` if there is none or it makes no sense.
+    pub(super) fn read<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Option<Self>> {
+        let mut items = Self::default();
+        let Some(body) = find(source, *b"meta")? else { return Ok(None) };
+        let mut at = body.start + 4;
+        for _ in 0..MAX_BOXES {
+            let (head, got) = source.at::<16>(at)?;
+            let left = body.end.saturating_sub(at);
+            let Some((header, size)) = boxes::size(&head[..got], left).filter(|(_, size)| *size <= left)
+            else {
+                break;
+            };
+            if &head[4..8] == b"idat" {
+                items.idat = Some(at + header as u64..at + size);
+            } else if size + items.bytes.len() as u64 > MAX_META_BYTES {
+                return Ok(None);
+            } else {
+                source.append(at, size as usize, &mut items.bytes)?;
+            }
+            at += size;
+        }
+        if items.parse().is_none() {
+            return Ok(None);
+        }
+        let grids = items.kinds.iter().filter(|(_, kind)| *kind == b"grid").take(MAX_GRIDS);
+        for (&id, _) in grids {
+            let Some(place) = items.places.get(&id).and_then(|place| place.first()) else { continue };
+            let (bytes, got) = source.at::<12>(place.start)?;
+            let length = usize::try_from(place.end - place.start).unwrap_or(usize::MAX);
+            items.grids.extend(grid(&bytes[..got.min(length)]).map(|grid| (id, grid)));
+        }
+        Ok(Some(items))
+    }
+
+    fn parse(&mut self) -> Option<()> {
+        let bytes = std::mem::take(&mut self.bytes);
+        for it in boxes(&bytes, 0..bytes.len()) {
+            let body = &bytes[it.body.clone()];
+            match &it.kind {
+                b"pitm" => {
+                    let mut fields = Fields::new(body);
+                    let (version, _) = fields.version()?;
+                    self.primary = Some(fields.id(version > 0)?);
+                }
+                b"iinf" => self.item_kinds(body)?,
+                b"iloc" => self.item_places(body)?,
+                b"iref" => self.item_references(body)?,
+                b"iprp" => {
+                    for inner in boxes(&bytes, it.body.clone()) {
+                        match &inner.kind {
+                            b"ipco" => self.properties.extend(boxes(&bytes, inner.body)),
+                            b"ipma" => self.item_properties(&bytes[inner.body])?,
+                            _ => {}
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.bytes = bytes;
+        Some(())
+    }
+
+    fn item_kinds(&mut self, body: &[u8]) -> Option<()> {
+        let mut fields = Fields::new(body);
+        let (version, _) = fields.version()?;
+        fields.id(version > 0)?;
+        for entry in boxes(body, fields.at()..body.len()).filter(|it| &it.kind == b"infe") {
+            let mut fields = Fields::new(&body[entry.body]);
+            let (version, _) = fields.version()?;
+            // Older versions have no kind and are of no use to pictures.
+            if version >= 2 {
+                let id = fields.id(version > 2)?;
+                fields.u16()?;
+                self.kinds.insert(id, fields.take(4)?.try_into().ok()?);
+            }
+        }
+        Some(())
+    }
+
+    fn item_places(&mut self, body: &[u8]) -> Option<()> {
+        let mut fields = Fields::new(body);
+        let (version, _) = fields.version()?;
+        let [first, second] = fields.u16()?.to_be_bytes();
+        let (offset_size, length_size, base_size) = (first >> 4, first & 15, second >> 4);
+        let index_size = if matches!(version, 1 | 2) { second & 15 } else { 0 };
+        let count = fields.id(version >= 2)?;
+        for _ in 0..count {
+            let id = fields.id(version >= 2)?;
+            let method = if matches!(version, 1 | 2) { fields.u16()? & 15 } else { 0 };
+            let elsewhere = fields.u16()? != 0;
+            let base = fields.uint(base_size)?;
+            let mut place = Vec::new();
+            for _ in 0..fields.u16()? {
+                fields.uint(index_size)?;
+                let start = base.checked_add(fields.uint(offset_size)?)?;
+                place.push(start..start.checked_add(fields.uint(length_size)?)?);
+            }
+            // Data in other files, and items made of items, stay without a place.
+            match method {
+                0 if !elsewhere => drop(self.places.insert(id, place)),
+                1 => {
+                    let idat = self.idat.clone()?;
+                    for part in &mut place {
+                        *part = idat.start.checked_add(part.start)?..idat.start.checked_add(part.end)?;
+                    }
+                    self.places.insert(id, place);
+                }
+                _ => {}
+            }
+        }
+        Some(())
+    }
+
+    fn item_references(&mut self, body: &[u8]) -> Option<()> {
+        let mut fields = Fields::new(body);
+        let long = fields.version()?.0 > 0;
+        for entry in boxes(body, fields.at()..body.len()) {
+            let mut fields = Fields::new(&body[entry.body]);
+            let from = fields.id(long)?;
+            let to = (0..fields.u16()?).map(|_| fields.id(long)).collect::<Option<Vec<_>>>()?;
+            self.references.push((entry.kind, from, to));
+        }
+        Some(())
+    }
+
+    fn item_properties(&mut self, body: &[u8]) -> Option<()> {
+        let mut fields = Fields::new(body);
+        let (version, flags) = fields.version()?;
+        for _ in 0..fields.u32()? {
+            let id = fields.id(version > 0)?;
+            let mut owned = Vec::new();
+            for _ in 0..fields.u8()? {
+                let index =
+                    if flags & 1 == 1 { fields.u16()? & 0x7fff } else { u16::from(fields.u8()? & 0x7f) };
+                // A zero stands for no property; some phones write it.
+                owned.extend(usize::from(index).checked_sub(1));
+            }
+            self.owned.insert(id, owned);
+        }
+        Some(())
+    }
+
+    /// The contents of the properties of an item that have a kind, in order.
+    pub(super) fn properties<'a>(&'a self, id: Id, kind: &'a [u8; 4]) -> impl Iterator<Item = &'a [u8]> {
+        self.all_properties(id).filter(move |(it, _)| *it == kind).map(|(_, body)| body)
+    }
+
+    /// The kinds and contents of all properties of an item, in order.
+    pub(super) fn all_properties(&self, id: Id) -> impl Iterator<Item = (&[u8; 4], &[u8])> {
+        let owned = self.owned.get(&id).into_iter().flatten();
+        owned.filter_map(|&index| {
+            let property = self.properties.get(index)?;
+            Some((&property.kind, self.bytes.get(property.body.clone())?))
+        })
+    }
+
+    /// What an item refers to in a way.
+    pub(super) fn references(&self, from: Id, kind: &[u8; 4]) -> &[Id] {
+        let found = self.references.iter().find(|(it, id, _)| it == kind && *id == from);
+        found.map_or(&[], |(_, _, to)| to)
+    }
+}
+
+/// Where a box of a kind has its contents, among those at the top of a file.
+fn find<R: Read + Seek>(source: &mut Source<'_, R>, wanted: [u8; 4]) -> io::Result<Option<Range<u64>>> {
+    let mut at = 0;
+    for _ in 0..MAX_BOXES {
+        let (head, got) = source.at::<16>(at)?;
+        let left = source.len().saturating_sub(at);
+        let Some((header, size)) = boxes::size(&head[..got], left).filter(|(_, size)| *size <= left) else {
+            return Ok(None);
+        };
+        if head[4..8] == wanted {
+            return Ok(Some(at + header as u64..at + size));
+        }
+        at += size;
+    }
+    Ok(None)
+}
+
+fn grid(bytes: &[u8]) -> Option<(u32, u32, (u32, u32))> {
+    let mut fields = Fields::new(bytes);
+    let [_, flags, rows, columns] = fields.take(4)?.try_into().ok()?;
+    let (width, height) = (fields.id(flags & 1 == 1)?, fields.id(flags & 1 == 1)?);
+    Some((u32::from(rows) + 1, u32::from(columns) + 1, (width, height)))
+}

@@ -1,0 +1,374 @@
+//! The index of an MP4 or QuickTime file: what its video track says of itself, and where each of its frames lies.
+//!
+//! It is read here because the frames that are wanted can then be taken out of the file one by one: `ffmpeg` is given a
+//! few of them and not the file, need not be asked about it first, and does not see what else it holds.
+
+use std::io::{self, Read, Seek};
+use std::ops::Range;
+
+use super::boxes::{self, Fields, boxes};
+use super::exif::Orientation;
+use super::source::Source;
+use super::track::{Tags, Track};
+
+/// Largest index that is read, in bytes; ten hours have some 15 MiB.
+const MAX_INDEX_BYTES: u64 = 32 << 20;
+/// Most frames of a track: five hours at sixty a second.
+const MAX_SAMPLES: usize = 1 << 20;
+/// Most boxes at the top of a file.
+const MAX_BOXES: usize = 10_000;
+
+/// What the index says.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Index {
+    pub(super) track: Track,
+    /// The box `stsd`, which says how the frames are coded.
+    pub(super) description: Vec<u8>,
+    /// Ticks a second.
+    pub(super) timescale: u32,
+    /// The part that is shown, in ticks.
+    pub(super) shown: Range<i64>,
+    /// The frames that lie in the file, in the order in which they are decoded.
+    pub(super) samples: Vec<Sample>,
+}
+
+/// A coded frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sample {
+    pub(super) offset: u64,
+    pub(super) size: u32,
+    /// It can be decoded without any other.
+    pub(super) key: bool,
+    /// When it is shown, in ticks.
+    pub(super) at: i64,
+}
+
+/// What came of looking for an index.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Reading {
+    /// There is one.
+    Index(Box<Index>),
+    /// It is laid out in a way that is not read here, such as in fragments.
+    Other,
+    /// It ends before its index, or never got one.
+    Unfinished,
+    /// It has no video track.
+    NoVideo,
+    /// The video is encrypted.
+    Encrypted,
+}
+
+/// Looks for the index of a file.
+pub(super) fn read<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Reading> {
+    let Some(place) = find(source)? else { return Ok(Reading::Unfinished) };
+    if place.end - place.start > MAX_INDEX_BYTES {
+        return Ok(Reading::Other);
+    }
+    let mut moov = Vec::new();
+    source.append(place.start, (place.end - place.start) as usize, &mut moov)?;
+    Ok(index(&moov, source.len()))
+}
+
+fn find<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Option<Range<u64>>> {
+    let mut at = 0;
+    for _ in 0..MAX_BOXES {
+        let (head, got) = source.at::<16>(at)?;
+        let left = source.len().saturating_sub(at);
+        let Some((header, size)) = boxes::size(&head[..got], left).filter(|(_, size)| *size <= left) else {
+            break;
+        };
+        if &head[4..8] == b"moov" {
+            return Ok(Some(at + header as u64..at + size));
+        }
+        at += size;
+    }
+    Ok(None)
+}
+
+/// The contents of the box that a path of kinds leads to.
+fn inside<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+    path.iter().try_fold(bytes, |bytes, kind| {
+        let found = boxes(bytes, 0..bytes.len()).find(|it| &it.kind == *kind)?;
+        bytes.get(found.body)
+    })
+}
+
+fn index(moov: &[u8], len: u64) -> Reading {
+    let tracks = || {
+        let tracks = boxes(moov, 0..moov.len()).filter(|it| &it.kind == b"trak");
+        tracks.filter_map(|it| moov.get(it.body)).filter(|trak| {
+            inside(trak, &[b"mdia", b"hdlr"]).and_then(|hdlr| hdlr.get(8..12)) == Some(b"vide")
+        })
+    };
+    // Pictures of chapters are tracks too, but are not shown.
+    let enabled =
+        |trak: &&[u8]| inside(trak, &[b"tkhd"]).is_some_and(|tkhd| tkhd.get(3).is_some_and(|it| it & 1 == 1));
+    let Some(trak) = tracks().find(enabled).or_else(|| tracks().next()) else { return Reading::NoVideo };
+    if inside(trak, &[b"mdia", b"minf", b"stbl", b"stsd"]).is_some_and(|it| it.get(12..16) == Some(b"encv")) {
+        return Reading::Encrypted;
+    }
+    match Table::of(trak).and_then(|table| table.index(moov, trak, len)) {
+        Some(index) => Reading::Index(Box::new(index)),
+        None => Reading::Other,
+    }
+}
+
+/// The boxes that say where frames lie.
+struct Table<'a> {
+    stbl: &'a [u8],
+    description: &'a [u8],
+    timescale: u32,
+}
+
+impl<'a> Table<'a> {
+    fn of(trak: &'a [u8]) -> Option<Self> {
+        let stbl = inside(trak, &[b"mdia", b"minf", b"stbl"])?;
+        let mut mdhd = Fields::new(inside(trak, &[b"mdia", b"mdhd"])?);
+        let long = mdhd.version()?.0 == 1;
+        mdhd.take(if long { 16 } else { 8 })?;
+        let timescale = mdhd.u32().filter(|&it| it > 0)?;
+        Some(Self { stbl, description: inside(stbl, &[b"stsd"])?, timescale })
+    }
+
+    fn index(&self, moov: &[u8], trak: &[u8], len: u64) -> Option<Index> {
+        let mut samples = self.samples()?;
+        let count = samples.len();
+        samples.retain(|sample| {
+            sample.size > 0 && sample.offset.checked_add(sample.size.into()).is_some_and(|end| end <= len)
+        });
+        let (first, last) = (samples.iter().map(|it| it.at).min()?, samples.iter().map(|it| it.at).max()?);
+        // The last frame is shown as long as the others on average.
+        let end = last.checked_add(((last - first) / (samples.len() as i64 - 1).max(1)).max(1))?;
+        let shown = self.edited(moov, trak, first..end).unwrap_or(first..end);
+        let seconds = (shown.end - shown.start) as f64 / f64::from(self.timescale);
+        let mut track = self.track(trak)?;
+        track.duration_ms = Some((seconds * 1000.0).round() as u64);
+        track.damaged = samples.len() < count;
+        tags(moov).apply(&mut track);
+        let mut description = ((self.description.len() + 8) as u32).to_be_bytes().to_vec();
+        description.extend(b"stsd");
+        description.extend(self.description);
+        Some(Index { track, description, timescale: self.timescale, shown, samples })
+    }
+
+    fn track(&self, trak: &[u8]) -> Option<Track> {
+        let entry = boxes(self.description, 8..self.description.len()).next()?;
+        let body = self.description.get(entry.body)?;
+        let mut fields = Fields::new(body);
+        fields.take(24)?;
+        let (width, height) = (fields.u16()?, fields.u16()?);
+        let ratio = boxes(body, 78..body.len()).find(|it| &it.kind == b"pasp").and_then(|it| {
+            let mut fields = Fields::new(body.get(it.body)?);
+            Some((fields.u32()?, fields.u32()?))
+        });
+        let tkhd = inside(trak, &[b"tkhd"])?;
+        let matrix = tkhd.get(if tkhd.first() == Some(&1) { 52.. } else { 40.. })?;
+        let mut track =
+            Track::new(codec(entry.kind), (width.into(), height.into()), ratio.unwrap_or((1, 1)))?;
+        track.orientation = orientation(matrix);
+        Some(track)
+    }
+
+    /// All frames in the order in which they are decoded, wherever they are said to lie.
+    fn samples(&self) -> Option<Vec<Sample>> {
+        let sizes = self.sizes()?;
+        let mut samples: Vec<Sample> =
+            sizes.into_iter().map(|size| Sample { offset: 0, size, key: false, at: 0 }).collect();
+        self.place(&mut samples)?;
+        let mut at = 0_i64;
+        let mut rest = samples.iter_mut();
+        let mut fields = self.table(b"stts")?;
+        for _ in 0..fields.u32()? {
+            let (count, delta) = (fields.u32()?, fields.u32()?);
+            for sample in rest.by_ref().take(count as usize) {
+                sample.at = at;
+                at += i64::from(delta);
+            }
+        }
+        if rest.next().is_some() {
+            return None;
+        }
+        if let Some(mut fields) = self.table(b"ctts") {
+            let mut rest = samples.iter_mut();
+            for _ in 0..fields.u32()? {
+                let (count, offset) = (fields.u32()?, fields.u32()?);
+                // Signed in the newer version of the box, and in what is written into the older one.
+                rest.by_ref().take(count as usize).for_each(|sample| sample.at += i64::from(offset as i32));
+            }
+        }
+        match self.table(b"stss") {
+            None => samples.iter_mut().for_each(|sample| sample.key = true),
+            Some(mut fields) => {
+                for _ in 0..fields.u32()? {
+                    let number = fields.u32()? as usize;
+                    samples.get_mut(number.checked_sub(1)?)?.key = true;
+                }
+            }
+        }
+        (!samples.is_empty()).then_some(samples)
+    }
+
+    /// A box behind its version and flags.
+    fn table(&self, kind: &[u8; 4]) -> Option<Fields<'a>> {
+        let mut fields = Fields::new(inside(self.stbl, &[kind])?);
+        fields.version()?;
+        Some(fields)
+    }
+
+    fn sizes(&self) -> Option<Vec<u32>> {
+        let mut fields = self.table(b"stsz")?;
+        let (size, count) = (fields.u32()?, fields.u32()? as usize);
+        if count > MAX_SAMPLES {
+            return None;
+        }
+        if size > 0 { Some(vec![size; count]) } else { (0..count).map(|_| fields.u32()).collect() }
+    }
+
+    /// Samples lie in chunks, one behind the other.
+    fn place(&self, samples: &mut [Sample]) -> Option<()> {
+        let (mut chunks, wide) = match self.table(b"stco") {
+            Some(fields) => (fields, 4),
+            None => (self.table(b"co64")?, 8),
+        };
+        let count = chunks.u32()?;
+        let mut runs = self.table(b"stsc")?;
+        let mut runs_left = runs.u32()?;
+        let mut run = |left: &mut u32| {
+            *left = left.checked_sub(1)?;
+            // Another description would need another decoder.
+            let (first, samples, description) = (runs.u32()?, runs.u32()?, runs.u32()?);
+            Some((first, samples, description))
+        };
+        let (_, mut in_chunk, mut description) = run(&mut runs_left)?;
+        let mut next = run(&mut runs_left);
+        let mut rest = samples.iter_mut();
+        for chunk in 1..=count {
+            if let Some(new) = next
+                && new.0 <= chunk
+            {
+                (in_chunk, description) = (new.1, new.2);
+                next = run(&mut runs_left);
+            }
+            let mut offset = chunks.uint(wide)?;
+            for sample in rest.by_ref().take(in_chunk as usize) {
+                if description != 1 {
+                    return None;
+                }
+                sample.offset = offset;
+                offset = offset.checked_add(sample.size.into())?;
+            }
+        }
+        rest.next().is_none().then_some(())
+    }
+
+    /// The part that the edit list shows, if it is one part.
+    fn edited(&self, moov: &[u8], trak: &[u8], all: Range<i64>) -> Option<Range<i64>> {
+        let mut mvhd = Fields::new(inside(moov, &[b"mvhd"])?);
+        let long = mvhd.version()?.0 == 1;
+        mvhd.take(if long { 16 } else { 8 })?;
+        let scale = mvhd.u32().filter(|&it| it > 0)?;
+        let mut fields = Fields::new(inside(trak, &[b"edts", b"elst"])?);
+        let wide = fields.version()?.0 == 1;
+        let mut shown = None;
+        for _ in 0..fields.u32()? {
+            let (duration, start) = if wide {
+                (fields.uint(8)?, fields.uint(8)? as i64)
+            } else {
+                (fields.u32()?.into(), i64::from(fields.u32()? as i32))
+            };
+            fields.u32()?;
+            // What is empty only delays.
+            if start >= 0 && shown.replace((start, duration)).is_some() {
+                return None;
+            }
+        }
+        let (start, duration) = shown?;
+        let ticks = u128::from(duration) * u128::from(self.timescale) / u128::from(scale);
+        let length = if ticks == 0 { i64::MAX } else { i64::try_from(ticks).ok()? };
+        let part = start.max(all.start)..start.saturating_add(length).min(all.end);
+        (part.start < part.end).then_some(part)
+    }
+}
+
+/// The name of a coding as `ffmpeg` says it.
+fn codec(kind: [u8; 4]) -> String {
+    let name = match &kind {
+        b"avc1" | b"avc3" => "h264",
+        b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => "hevc",
+        b"mp4v" => "mpeg4",
+        b"vp08" => "vp8",
+        b"vp09" => "vp9",
+        b"av01" => "av1",
+        b"apco" | b"apcs" | b"apcn" | b"apch" | b"ap4h" | b"ap4x" => "prores",
+        b"jpeg" | b"mjpa" | b"mjpb" => "mjpeg",
+        b"s263" | b"h263" => "h263",
+        other => {
+            let name = String::from_utf8_lossy(other).to_lowercase();
+            return name.chars().filter(char::is_ascii_alphanumeric).collect();
+        }
+    };
+    name.into()
+}
+
+/// How a frame is to be turned, from the matrix that maps it to the screen.
+fn orientation(matrix: &[u8]) -> Orientation {
+    let mut fields = Fields::new(matrix);
+    let mut next = || fields.u32().map_or(0, |it| (it as i32).signum());
+    let (a, b, _, c, d) = (next(), next(), next(), next(), next());
+    Orientation::new(match (a, b, c, d) {
+        (-1, 0, 0, 1) => 2,
+        (-1, 0, 0, -1) => 3,
+        (1, 0, 0, -1) => 4,
+        (0, 1, 1, 0) => 5,
+        (0, 1, -1, 0) => 6,
+        (0, -1, -1, 0) => 7,
+        (0, -1, 1, 0) => 8,
+        _ => 1,
+    })
+}
+
+/// What cameras write about time, place and themselves.
+fn tags(moov: &[u8]) -> Tags {
+    let mut tags = Tags::default();
+    if let Some(mut mvhd) = inside(moov, &[b"mvhd"]).map(Fields::new)
+        && let Some((version, _)) = mvhd.version()
+    {
+        // Seconds since 1904.
+        tags.created_s = mvhd
+            .uint(if version == 1 { 8 } else { 4 })
+            .and_then(|it| i64::try_from(it).ok()?.checked_sub(2_082_844_800));
+    }
+    if let Some(udta) = inside(moov, &[b"udta"]) {
+        for it in boxes(udta, 0..udta.len()).filter(|it| it.kind[0] == 0xa9) {
+            // Length and language come first.
+            if let Some(text) = udta.get(it.body).and_then(|body| body.get(4..)) {
+                match &it.kind[1..] {
+                    b"xyz" => tags.set("location", text),
+                    b"day" => tags.set("date", text),
+                    b"mak" => tags.set("make", text),
+                    b"mod" => tags.set("model", text),
+                    _ => {}
+                }
+            }
+        }
+    }
+    quicktime(moov, &mut tags);
+    tags
+}
+
+/// QuickTime's own metadata: a list of names, and values that are numbered like the names.
+fn quicktime(moov: &[u8], tags: &mut Tags) -> Option<()> {
+    let meta = inside(moov, &[b"meta"])?;
+    let keys = inside(meta, &[b"keys"])?;
+    let names: Vec<&[u8]> = boxes(keys, 8..keys.len()).filter_map(|it| keys.get(it.body)).collect();
+    let list = inside(meta, &[b"ilst"])?;
+    for it in boxes(list, 0..list.len()) {
+        let number = u32::from_be_bytes(it.kind) as usize;
+        let value =
+            list.get(it.body).and_then(|body| inside(body, &[b"data"])).and_then(|data| data.get(8..));
+        if let (Some(name), Some(value)) = (number.checked_sub(1).and_then(|at| names.get(at)), value) {
+            tags.set(&String::from_utf8_lossy(name), value);
+        }
+    }
+    Some(())
+}
