@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
 use program::{command, photo, picture};
+use serde_json::Value;
 
 /// A folder with pictures, and a data folder beside it.
 struct Album {
@@ -233,7 +233,7 @@ fn links_that_go_round_and_folders_that_cannot_be_read_are_told_and_the_rest_is_
     symlink(album.photos(), album.photos().join("below/round")).expect("linked");
     symlink(album.photos().join("nothing"), album.photos().join("dangling.jpg")).expect("linked");
     let closed = album.photos().join("closed");
-    fs::set_permissions(&closed, fs::Permissions::from_mode(0)).expect("closed");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("closed");
     // The administrator may read everything.
     let readable = fs::read_dir(&closed).is_ok();
     let (files, output) = album.run(&[]);
