@@ -166,15 +166,9 @@ fn what_is_no_media_is_refused_at_the_door() {
 
 #[test]
 fn what_cannot_be_decoded_is_refused_with_what_is_missing() {
-    for (head, word) in [
-        (&b"\0\0\0\x14ftypavif\0\0\0\0avif"[..], "AVIF"),
-        (b"\0\0\0\x14ftypisom\0\0\x02\0isom", "MP4"),
-        (b"FLV\x01\x05", "FLV"),
-    ] {
-        let error = inspect(head).expect_err("refused");
-        assert_eq!(error.kind, ErrorKind::Unsupported);
-        assert!(error.message.contains(word) && !error.message.ends_with('.'), "{error}");
-    }
+    let error = inspect(b"\0\0\0\x14ftypavif\0\0\0\0avif").expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert!(error.message.contains("AVIF") && !error.message.ends_with('.'), "{error}");
 }
 
 #[test]
