@@ -89,7 +89,9 @@ impl Provider for Scripted {
             self.answer()?;
             let name = &request.names[0];
             if name.starts_with("bad") && !self.forgiving.load(Ordering::Relaxed) {
-                return Err(ProviderError::BadAnswer { message: format!("nothing was said of {name}") });
+                let look = request.variation + 1;
+                let message = format!("nothing was said of {name} at look {look}");
+                return Err(ProviderError::BadAnswer { message });
             }
             let text =
                 format!("A small picture with a pattern of coloured stripes. The file is called {name}.");
