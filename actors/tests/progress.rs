@@ -127,7 +127,7 @@ async fn completed_and_failed_uploads_are_told_with_what_came_of_them() {
     let Message::UploadFailed { error_message, cancelled: false, .. } = end(uploads[1]) else {
         unreachable!("{:?}", end(uploads[1]));
     };
-    assert_eq!(error_message, "nothing was said of bad.png");
+    assert_eq!(error_message, "nothing was said of bad.png at look 2");
     let files: Vec<_> = heard
         .iter()
         .filter_map(|it| match it {

@@ -77,7 +77,10 @@ impl Handler<Forward> for Publisher {
             if subscriber.cursor >= feed.last() && subscriber.told_of <= reached {
                 let seq = subscriber.cursor;
                 let numbered = numbered.get_or_insert_with(|| number(&percentages, seq));
-                let wanted = numbered.iter().filter(|it| subscriber.wants(it)).cloned();
+                // What the answer to a watch told is no reason to hold them back: they are newer.
+                let wants =
+                    |it: &wire::Message| it.chosen_by().is_none_or(|upload| subscriber.watches(upload));
+                let wanted = numbered.iter().filter(|it| wants(it)).cloned();
                 messages.extend(wanted.take(MOST_MESSAGES.saturating_sub(messages.len())));
             }
             self.send(id, messages, ctx);

@@ -89,6 +89,11 @@ impl Subscriber {
         }
     }
 
+    /// Whether it is told percentages of this upload.
+    pub(super) fn watches(&self, upload: UploadId) -> bool {
+        self.chosen.as_ref().is_none_or(|chosen| chosen.contains_key(&upload))
+    }
+
     /// Nothing is on its way or waits to be sent first.
     pub(super) fn is_idle(&self) -> bool {
         self.outstanding.is_none() && self.backlog.is_empty()

@@ -209,7 +209,9 @@ impl Provider for Scripted {
                 format!("A small picture with a pattern of coloured stripes. The file is called {name}.");
             let text = self.act(act, text).await?;
             if name.starts_with("bad") && !self.forgiving.load(Ordering::Relaxed) {
-                return Err(ProviderError::BadAnswer { message: format!("nothing was said of {name}") });
+                let look = request.variation + 1;
+                let message = format!("nothing was said of {name} at look {look}");
+                return Err(ProviderError::BadAnswer { message });
             }
             Ok(Described { text, objects: Vec::new(), changed: None })
         }
