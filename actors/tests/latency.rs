@@ -11,18 +11,18 @@ use std::{
 
 use actix::prelude::*;
 use mediamill_actors::{
-    batch_supervisor::{PauseBatch, ResumeBatch},
-    id::{BatchId, Owner},
-    publisher::{Publication, Subscribe, Uploads},
+    batch_supervisor::SubmitBatch,
+    id::Owner,
+    intake::Source,
+    publisher::{Publication, Subscribe, Unsubscribe, Uploads},
     wire::Message as Wire,
 };
 use support::World;
 
 const CHANGES: u64 = 3000;
 
-/// Notes when each event of a batch arrives, by number.
+/// Notes when each event arrives, by number.
 struct Watch {
-    batch: BatchId,
     arrived: Arc<Mutex<HashMap<u64, Vec<Instant>>>>,
 }
 
@@ -37,9 +37,7 @@ impl Handler<Publication> for Watch {
         let now = Instant::now();
         let mut arrived = self.arrived.lock().expect("not poisoned");
         for message in messages {
-            if let Wire::BatchProgress { seq, payload, .. } = &*message
-                && payload.batch_id == self.batch
-            {
+            if let Wire::BatchProgress { seq, .. } = &*message {
                 arrived.entry(*seq).or_default().push(now);
             }
         }
@@ -51,28 +49,26 @@ fn quantile(sorted: &[Duration], of_thousand: usize) -> f64 {
 }
 
 /// Makes changes one after another with uneven pauses and prints how long they took to reach `subscribers`.
-async fn measure(world: &World, what: &str, owner: &Owner, batch: BatchId, subscribers: usize) {
+async fn measure(world: &World, what: &str, subscribers: usize) {
+    let owner = Owner::new(what).expect("valid");
     let arrived = Arc::new(Mutex::new(HashMap::new()));
     let mut ids = Vec::new();
     for _ in 0..subscribers {
-        let to = Watch { batch, arrived: Arc::clone(&arrived) }.start().recipient();
+        let to = Watch { arrived: Arc::clone(&arrived) }.start().recipient();
         let subscribe = Subscribe { owner: owner.clone(), to, uploads: Uploads::All, after_seq: None };
         ids.push(world.pipeline.publisher.send(subscribe).await.expect("alive").expect("subscribed"));
     }
     let mut made = Vec::new();
     for number in 0..CHANGES {
         tokio::time::sleep(Duration::from_millis(1 + number * 7 % 13)).await;
-        let (owner, batch) = (owner.clone(), batch);
-        if number % 2 == 0 {
-            world.tell(PauseBatch { owner, batch }).await.expect("paused");
-        } else {
-            world.tell(ResumeBatch { owner, batch }).await.expect("resumed");
-        }
+        // A batch whose only file is refused is one event.
+        let files = vec![Source::InPlace(world.path("missing.png"))];
+        world.tell(SubmitBatch { owner: owner.clone(), files, anew: false }).await.expect("a batch");
         made.push(Instant::now());
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     for id in ids {
-        world.pipeline.publisher.do_send(mediamill_actors::publisher::Unsubscribe(id));
+        world.pipeline.publisher.send(Unsubscribe(id)).await.expect("alive");
     }
     let arrived = arrived.lock().expect("not poisoned");
     let mut events: Vec<(&u64, &Vec<Instant>)> = arrived.iter().collect();
@@ -94,16 +90,21 @@ async fn measure(world: &World, what: &str, owner: &Owner, batch: BatchId, subsc
 }
 
 #[actix_rt::test]
-#[ignore = "measures for three minutes"]
+#[ignore = "measures for two minutes"]
 async fn latency() {
     let world = World::real_time(|_| {}).await;
-    world.provider.takes(Duration::from_millis(20), Duration::from_millis(5));
-    // A batch that never ends, since nothing of it is begun: it is changed while it is paused or the workers have others to do.
-    let owner = Owner::new("watched").expect("valid");
-    world.provider.is_there(false);
-    let (batch, _) = world.submit_as(&owner, &["watched.png"]).await;
-    let mut state = world.pipeline.provider();
-    state.wait_for(|it| it.waiting().is_some()).await.expect("away");
-    measure(&world, "idle engine", &owner, batch, 1).await;
-    measure(&world, "idle engine", &owner, batch, 1000).await;
+    measure(&world, "idle engine", 1).await;
+    measure(&world, "idle engine, many subscribers", 1000).await;
+    let busy = async {
+        let mut ear = world.listen().await;
+        for round in 0.. {
+            let names: Vec<String> = (0..200).map(|number| format!("{round}-{number}.png")).collect();
+            world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+            ear.until_the_end().await;
+        }
+    };
+    tokio::select! {
+        () = busy => {}
+        () = measure(&world, "busy engine", 1) => {}
+    }
 }

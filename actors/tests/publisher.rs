@@ -362,7 +362,7 @@ async fn whoever_begins_to_watch_an_upload_half_way_is_told_the_percent_that_oth
         told.first() >= percent(&answer).as_ref() && told.is_sorted() && told.last() == Some(&100),
         "{told:?}"
     );
-    assert!(told.iter().filter(|it| **it < 75).count() > 10, "and of what comes between: {told:?}");
+    assert!(told.iter().filter(|it| **it < 75).count() > 4, "and of what comes between: {told:?}");
 }
 
 /// A publisher without a monitor, so that a test says what is forwarded, and when.
