@@ -77,7 +77,7 @@ pub enum Format {
     Avi,
     /// WebM video.
     Webm,
-    /// MPEG program stream.
+    /// MPEG program, transport or elementary stream.
     Mpeg,
     /// Flash video.
     Flv,

@@ -133,12 +133,12 @@ fn ranks(index: &Index, samples: &[usize]) -> Vec<i64> {
     ranks
 }
 
-/// The spans of time from which one frame each is wanted.
+/// The spans of time from which one frame each is wanted: a second each, or longer if so many seconds are fewer than there are.
 fn spans(index: &Index, count: usize) -> Vec<(i64, i64)> {
-    let shown = &index.shown;
-    let length = i128::from(shown.end) - i128::from(shown.start);
-    let edge = |n: usize| (i128::from(shown.start) + length * n as i128 / count.max(1) as i128) as i64;
-    (0..count.max(1)).map(|n| (edge(n), edge(n + 1))).collect()
+    let (start, end) = (i128::from(index.shown.start), i128::from(index.shown.end));
+    let (second, count) = (i128::from(index.timescale), count as i128);
+    let edge = |n: i128| (start + (second * n).max((end - start) * n / count)).min(end) as i64;
+    (0..count).map(|n| (edge(n), edge(n + 1))).collect()
 }
 
 fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {

@@ -55,6 +55,7 @@ impl Format {
             | [_, _, _, _, b'm', b'd', b'a', b't', ..]
             | [_, _, _, _, b'w', b'i', b'd', b'e', ..]
             | [_, _, _, _, b'p', b'n', b'o', b't', ..] => Some(Format::Mov),
+            _ if is_transport_stream(head) => Some(Format::Mpeg),
             _ => None,
         }
     }
@@ -142,6 +143,12 @@ impl Format {
             Format::Mkv => "mkv",
         }
     }
+}
+
+/// MPEG's packets of 188 bytes, which begin with a `G`; camcorders put four bytes of time before each.
+fn is_transport_stream(head: &[u8]) -> bool {
+    let begins = |first: usize, step: usize| (0..3).all(|n| head.get(first + n * step) == Some(&0x47));
+    begins(0, 188) || begins(4, 192)
 }
 
 /// `BM` alone is also the start of many a text, so the header behind it must make sense.

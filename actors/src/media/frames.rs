@@ -67,7 +67,8 @@ pub(super) fn stamps(log: &str) -> Vec<Stamp> {
 /// What a child failed at, as the end of a sentence.
 pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
     let log = &answer.log;
-    if log.contains("Cannot allocate memory") || log.contains("failed to map segment") {
+    let starved = ["Cannot allocate memory", "get_buffer() failed", "failed to map segment"];
+    if starved.iter().any(|it| log.contains(it)) {
         return format!(
             "it needs more memory than limits.video_memory_mb allows ({})",
             limits.video_memory >> 20
@@ -103,12 +104,14 @@ pub(super) fn clip(
     want_thumbnail: bool,
 ) -> Result<Clip, Error> {
     let (mut pictures, mut seconds) = (Vec::with_capacity(frames.len()), Vec::with_capacity(frames.len()));
-    let count = frames.len();
-    let mut best = None;
-    for (i, frame) in frames.into_iter().enumerate() {
+    // Of the first frame, until one comes that is not blank.
+    let (mut best, mut settled) = (None, false);
+    for frame in frames {
         let (width, height) = size.stored;
         let upright = render::upright(Rgb { width, height, data: frame.rgb }, track.orientation);
-        if best.is_none() && (i + 1 == count || !blank(&upright)) {
+        let is_blank = blank(&upright);
+        if best.is_none() || !settled && !is_blank {
+            settled = !is_blank;
             let thumbnail = want_thumbnail
                 .then(|| render::jpeg(&render::reduced(&upright, size.thumbnail)?, THUMBNAIL_QUALITY));
             best = Some((thumbnail, facts::look(&upright)));

@@ -358,7 +358,9 @@ fn tags(moov: &[u8]) -> Tags {
 
 /// QuickTime's own metadata: a list of names, and values that are numbered like the names.
 fn quicktime(moov: &[u8], tags: &mut Tags) -> Option<()> {
-    let meta = inside(moov, &[b"meta"])?;
+    let meta = inside(moov, &[b"meta"]).or_else(|| inside(moov, &[b"udta", b"meta"]))?;
+    // With version and flags in front, or without.
+    let meta = meta.strip_prefix(&[0; 4]).unwrap_or(meta);
     let keys = inside(meta, &[b"keys"])?;
     let names: Vec<&[u8]> = boxes(keys, 8..keys.len()).filter_map(|it| keys.get(it.body)).collect();
     let list = inside(meta, &[b"ilst"])?;

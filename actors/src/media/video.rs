@@ -165,8 +165,10 @@ impl Job {
         let length = std::fs::metadata(&self.path).map_or(0, |it| it.len()) as f64;
         if duration.is_none_or(|seconds| length / seconds < LEAST_BYTES_PER_S) {
             let span = self.ask(format, probe::packets(stream), MAX_PACKETS_BYTES).await?;
-            if let Some((first, last)) = probe::span(&span.output.concat()) {
-                (start, duration) = (first, Some((last - first).max(0.001)));
+            match probe::span(&span.output.concat()) {
+                Some((first, last)) if last > first => (start, duration) = (first, Some(last - first)),
+                // One frame, or frames without times, as in a bare stream.
+                Some(_) | None => duration = None,
             }
         }
         track.duration_ms = duration.map(|seconds| (seconds * 1000.0).round() as u64);
@@ -373,7 +375,7 @@ struct Video {
 impl Video {
     /// Seconds from one wanted frame to the next.
     fn step(&self) -> f64 {
-        (self.seconds / self.count as f64).max(0.001)
+        (self.seconds / self.count as f64).max(1.0)
     }
 
     fn timed(&self, found: Vec<(frames::Stamp, Vec<u8>)>) -> Vec<Frame> {
