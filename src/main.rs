@@ -11,7 +11,9 @@ use indicatif::MultiProgress;
 async fn main() {
     let arguments = cli::Arguments::parse();
     let bars = MultiProgress::new();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(arguments.log_level()))
+    // What goes wrong with the store is told by us, once and with what to do.
+    let filter = format!("{},sled=off", arguments.log_level());
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
         .target(env_logger::Target::Pipe(Box::new(AboveBars(bars.clone()))))
         .init();
     let quiet = std::panic::take_hook();

@@ -409,7 +409,7 @@ impl Store {
     pub fn open(data_dir: &Path, cache_mb: u64, keep_events: u64, clock: Clock) -> Result<Self, OpenError> {
         let opened = opening::open(data_dir, cache_mb << 20)?;
         let newest_change =
-            opening::newest_change(&opened.trees).map_err(|error| OpenError::damaged(data_dir, &error))?;
+            opening::newest_change(&opened.trees).map_err(|error| opening::unusable(data_dir, error))?;
         let state = State {
             newest_change,
             next_batch: 1,

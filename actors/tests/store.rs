@@ -184,3 +184,20 @@ async fn a_second_process_and_a_store_cut_short_are_told_what_to_do() {
     let shorter = Store::open(folder.path(), 8, 1000, Clock::System).err();
     assert!(matches!(shorter, Some(OpenError::Shorter { found: 1, known: 99, .. })), "{shorter:?}");
 }
+
+#[actix_rt::test]
+async fn a_store_whose_last_threads_still_end_is_waited_for_and_one_that_is_held_is_called_locked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    open(&folder).close().await;
+    // As sled's own threads do, for some milliseconds after the last handle is gone.
+    let held = std::fs::File::open(folder.path().join("store/db")).expect("a store");
+    held.lock().expect("locked");
+    let locked = Store::open(folder.path(), 8, 1000, Clock::System).err();
+    assert!(matches!(locked, Some(OpenError::Locked { .. })), "{locked:?}");
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        drop(held);
+    });
+    drop(open(&folder));
+    ends.join().expect("it ends");
+}

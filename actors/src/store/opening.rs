@@ -39,7 +39,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     let db = open_sled(&folder, cache_bytes)?;
     let mut trees = Vec::with_capacity(Tree::ALL.len());
     for tree in Tree::ALL {
-        trees.push(db.open_tree(tree.name()).map_err(|error| OpenError::damaged(&folder, &error))?);
+        trees.push(db.open_tree(tree.name()).map_err(|error| unusable(&folder, error))?);
     }
     let db_file = OpenOptions::new()
         .read(true)
@@ -50,7 +50,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         Highwater::open(data_dir).map_err(|error| OpenError::folder(data_dir, "write", &error))?;
 
     let meta = &trees[Tree::Meta as usize];
-    let newest = newest_change(&trees).map_err(|error| OpenError::damaged(&folder, &error))?;
+    let newest = newest_change(&trees).map_err(|error| unusable(&folder, error))?;
     if newest < highwater.read() {
         return Err(OpenError::Shorter {
             data_dir: data_dir.to_owned(),
@@ -58,7 +58,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
             known: highwater.read(),
         });
     }
-    match meta.get(keys::FORMAT).map_err(|error| OpenError::damaged(&folder, &error))? {
+    match meta.get(keys::FORMAT).map_err(|error| unusable(&folder, error))? {
         Some(format) if *format == *FORMAT.to_string().as_bytes() => {}
         Some(format) => {
             return Err(OpenError::Format {
@@ -152,17 +152,31 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
         .join();
     match opened {
         Ok(Ok(db)) => Ok(db),
-        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(OpenError::folder(folder, "open", &error))
-        }
-        Ok(Err(sled::Error::Io(error))) if error.kind() == io::ErrorKind::StorageFull => {
-            Err(OpenError::folder(folder, "open", &error))
-        }
         Ok(Err(error)) if is_locked(&error) => {
             Err(OpenError::Locked { data_dir: folder.parent().unwrap_or(folder).to_owned() })
         }
-        Ok(Err(error)) => Err(OpenError::damaged(folder, &error)),
+        Ok(Err(error)) => Err(unusable(folder, error)),
         Err(_) => Err(OpenError::damaged(folder, "its pages do not make sense")),
+    }
+}
+
+/// What the system refused is no damage: whoever were told so would throw a sound store away.
+pub(super) fn unusable(folder: &Path, error: sled::Error) -> OpenError {
+    use io::ErrorKind::{
+        FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, UnexpectedEof,
+    };
+    match error {
+        sled::Error::Io(error)
+            if error.kind() != UnexpectedEof
+                && (error.raw_os_error().is_some()
+                    || matches!(
+                        error.kind(),
+                        FileTooLarge | PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull
+                    )) =>
+        {
+            OpenError::folder(folder, "open", &error)
+        }
+        error => OpenError::damaged(folder, error),
     }
 }
 

@@ -1,0 +1,222 @@
+//! Stores that something happened to: they open with all they had, or they are refused with a sentence that says what to do.
+
+mod program;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use program::{command, mediamill, picture};
+
+/// A folder with a store that holds some pictures, and its dump.
+struct Kept {
+    folder: tempfile::TempDir,
+    dump: Vec<u8>,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let photos = folder.path().join("photos");
+        fs::create_dir(&photos).expect("made");
+        for seed in 0..6 {
+            fs::write(photos.join(format!("{seed}.bmp")), picture(seed)).expect("written");
+        }
+        let mut kept = Self { folder, dump: Vec::new() };
+        let processed = mediamill(&["process", &kept.path("photos"), "--data-dir", &kept.path("data")]);
+        assert!(processed.status.success(), "{}", told(&processed));
+        kept.dump = kept.dumped("data").stdout;
+        assert!(kept.dump.len() > 10_000);
+        kept
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_string_lossy().into_owned()
+    }
+
+    fn dumped(&self, data: &str) -> Output {
+        mediamill(&["dump", "--data-dir", &self.path(data)])
+    }
+
+    /// A copy of the data folder, which nobody uses.
+    fn copy(&self, name: &str) -> PathBuf {
+        let to = self.folder.path().join(name);
+        copy(&self.folder.path().join("data"), &to);
+        to
+    }
+
+    /// All that was there is there.
+    fn whole(&self, data: &str) {
+        let output = self.dumped(data);
+        assert!(output.status.success() && output.stdout == self.dump, "{}", told(&output));
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("made");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("copied");
+        }
+    }
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// It ended by itself with a sentence that says what to do.
+fn refused(output: &Output, what: &str) {
+    let told = told(output);
+    assert_eq!(output.status.code(), Some(2), "{what}: {told}");
+    assert!(
+        told.starts_with("mediamill: ") && told.lines().count() == 1 && !told.contains("panicked"),
+        "{what}: {told}"
+    );
+    assert!(
+        ["restore", "choose another folder", "mend"].iter().any(|it| told.contains(it)),
+        "{what}: {told}"
+    );
+}
+
+#[test]
+fn what_a_killed_process_leaves_is_healed() {
+    let kept = Kept::new();
+    let data = kept.copy("snapshot");
+    let left = data.join("store/snap.0000000000000001.generating");
+    fs::write(&left, b"half a snapsh").expect("written");
+    kept.whole("snapshot");
+    assert!(!left.exists());
+    let data = kept.copy("highwater");
+    fs::remove_file(data.join("HIGHWATER")).expect("removed");
+    kept.whole("highwater");
+    for (name, text) in [("garbled", &b"\xff\xfe\x00"[..]), ("emptied", b"")] {
+        fs::write(kept.copy(name).join("HIGHWATER"), text).expect("written");
+        kept.whole(name);
+    }
+}
+
+#[test]
+fn a_store_that_was_cut_off_is_never_taken_for_whole() {
+    let kept = Kept::new();
+    let length = fs::metadata(kept.path("data/store/db")).expect("a store").len();
+    for eighth in 0..8 {
+        let name = format!("cut-{eighth}");
+        let db = kept.copy(&name).join("store/db");
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&db)
+            .expect("opened")
+            .set_len(length * eighth / 8)
+            .expect("cut");
+        let output = kept.dumped(&name);
+        if output.status.success() {
+            assert!(output.stdout == kept.dump, "cut at {eighth}/8: it is short");
+        } else {
+            refused(&output, &format!("cut at {eighth}/8"));
+        }
+    }
+    let data = kept.copy("gone");
+    fs::remove_file(data.join("store/db")).expect("removed");
+    refused(&kept.dumped("gone"), "without its file");
+}
+
+#[test]
+fn flipped_bytes_end_in_a_sentence_or_not_at_all() {
+    let kept = Kept::new();
+    let whole = fs::read(kept.path("data/store/db")).expect("a store");
+    // Most of the file is room for more.
+    let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let mut refusals = 0;
+    for number in 0..24 {
+        let name = format!("flipped-{number}");
+        let mut bytes = whole.clone();
+        bytes[used[used.len() * number / 24]] ^= 0x55;
+        fs::write(kept.copy(&name).join("store/db"), bytes).expect("written");
+        let output = kept.dumped(&name);
+        let checked = mediamill(&["check", "--data-dir", &kept.path(&name)]);
+        assert!(
+            !told(&checked).contains("panicked") && checked.status.code().is_some(),
+            "{}",
+            told(&checked)
+        );
+        if !output.status.success() {
+            refusals += 1;
+            refused(&output, &name);
+        }
+    }
+    assert!(refusals > 0, "damage is noticed");
+}
+
+#[test]
+fn a_data_folder_that_cannot_be_written_is_told_before_any_work() {
+    let kept = Kept::new();
+    let process = |data: &str| mediamill(&["process", &kept.path("photos"), "--data-dir", data]);
+    refused(&process(&kept.path("photos/0.bmp/data")), "below a file");
+    if cfg!(target_os = "linux") {
+        refused(&process("/proc/mediamill"), "where nobody may write");
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let closed = kept.copy("closed");
+        let close = |mode| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).expect("set");
+        fs::remove_file(closed.join("LOCK")).expect("removed");
+        close(0o500);
+        // The administrator may write everywhere.
+        let writable = fs::write(closed.join("LOCK"), b"").is_ok();
+        let output = process(&kept.path("closed"));
+        close(0o700);
+        if writable { assert!(output.status.success()) } else { refused(&output, "read only") }
+    }
+}
+
+/// Runs the program with files limited to this many KiB, as on a disk that is full then.
+#[cfg(target_os = "linux")]
+fn limited(kib: u64, arguments: &[&str]) -> Output {
+    let program = command();
+    let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", kib * 2);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &script]).arg(program.get_program()).args(arguments);
+    limited.env_remove("RUST_LOG").env("RUST_BACKTRACE", "0").output().expect("it runs")
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_ends_the_run_with_a_sentence_and_loses_nothing() {
+    let kept = Kept::new();
+    let fresh = limited(64, &["process", &kept.path("photos"), "--data-dir", &kept.path("fresh")]);
+    assert!(matches!(fresh.status.code(), Some(1 | 2)), "{}", told(&fresh));
+    assert!(!told(&fresh).contains("damaged") && !told(&fresh).contains("panicked"), "{}", told(&fresh));
+
+    let photos = kept.folder.path().join("photos");
+    for seed in 6..=255 {
+        fs::write(photos.join(format!("{seed}.bmp")), picture(seed)).expect("written");
+    }
+    let kib = fs::metadata(kept.path("data/store/db")).expect("a store").len() / 1024;
+    let arguments = ["process", &kept.path("photos"), "--data-dir", &kept.path("data")];
+    let none = limited(kib, &arguments);
+    assert!(matches!(none.status.code(), Some(1 | 2)), "{}", told(&none));
+    assert!(!told(&none).contains("damaged") && !told(&none).contains("panicked"), "{}", told(&none));
+    // sled takes half a MiB when it opens.
+    let full = limited(kib + 520, &arguments);
+    assert_eq!(full.status.code(), Some(1), "{}", told(&full));
+    assert!(
+        told(&full).contains("make room on its disk") && !told(&full).contains("panicked"),
+        "{}",
+        told(&full)
+    );
+    let after = mediamill(&arguments);
+    assert_eq!(after.status.code(), Some(0), "{}", told(&after));
+    let checked = mediamill(&["check", "--data-dir", &kept.path("data")]);
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
+    let dump = String::from_utf8(kept.dumped("data").stdout).expect("text");
+    let uploads = dump.lines().filter(|it| it.starts_with("{\"tree\":\"uploads\""));
+    assert_eq!(uploads.filter(|it| it.contains("\"status\":\"completed\"")).count(), 256);
+}
