@@ -337,3 +337,30 @@ fn ctrl_c_hands_back_and_stops_and_the_next_run_finishes() {
     );
     assert_eq!(skipped(&files).len(), done, "what was done is not done again");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_run_after_a_killed_one_ends_also_if_uploads_end_while_their_files_are_looked_at() {
+    let album = Album::new();
+    for number in 0..120 {
+        album.put(format!("{number:03}.bmp"), picture(number));
+    }
+    for _ in 0..3 {
+        let mut process = album.process(&["--json"]);
+        let mut child = process
+            .arg(album.photos())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        let mut out = BufReader::new(child.stdout.take().expect("piped"));
+        out.read_line(&mut String::new()).expect("a first line");
+        child.kill().expect("killed");
+        child.wait().expect("it is gone");
+    }
+    let (files, output) = album.run(&[]);
+    assert_eq!((output.status.code(), files.len()), (Some(0), 120), "{}", told(&output));
+    let lines = String::from_utf8_lossy(&output.stdout).lines().count();
+    assert_eq!(lines, 120, "one for each file, also if it was taken up");
+    assert!(files.values().all(|it| it["status"] == "completed"));
+}

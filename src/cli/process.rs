@@ -150,6 +150,8 @@ struct Run {
     outstanding: HashMap<UploadId, Option<PathBuf>>,
     /// Uploads that ended before their submission was answered.
     early: HashMap<UploadId, Outcome>,
+    /// Uploads whose end was reported, and for which file.
+    reported: HashMap<UploadId, PathBuf>,
     /// Paused batches that were told to go on.
     resumed: HashSet<BatchId>,
     /// Why no more files are submitted.
@@ -171,6 +173,7 @@ impl Run {
             batch_files: BATCH_FILES.0,
             outstanding: HashMap::new(),
             early: HashMap::new(),
+            reported: HashMap::new(),
             resumed: HashSet::new(),
             left: None,
             waiting: None,
@@ -189,9 +192,16 @@ impl Run {
             let failure = Failure::new(0, Stage::Queued, FailureKind::FileUnreadable, message);
             self.report.ended(None, &Outcome::refused(path, failure))?;
         }
-        for (batch, upload) in taken_up {
-            self.resume(batch);
-            self.outstanding.insert(upload, None);
+        for (batch, upload) in &taken_up {
+            self.resume(*batch);
+            self.outstanding.insert(*upload, None);
+        }
+        for (_, upload) in taken_up {
+            // It may have ended before anything was told.
+            let ended = self.pipeline.store().upload(self.owner.clone(), upload).await;
+            if ended.is_ok_and(|it| it.status.is_terminal()) {
+                self.ended(upload).await?;
+            }
         }
         let mut provider = self.pipeline.provider();
         self.waiting = provider.borrow_and_update().waiting();
@@ -268,11 +278,25 @@ impl Run {
                     }
                 },
                 // It was taken up when the run began, or stands for another path of this run.
-                Admission::Unfinished(id) => {
-                    self.outstanding.insert(id, Some(found.path));
-                }
+                Admission::Unfinished(id) => match self.early.remove(&id) {
+                    Some(outcome) => self.report.ended(Some(id), &outcome)?,
+                    // It ended between the look and this answer.
+                    None if self.reported.contains_key(&id) => {}
+                    None => {
+                        self.outstanding.insert(id, Some(found.path));
+                    }
+                },
+                // It was taken up, and ended before it was looked at.
+                Admission::Done(upload) if self.reported.get(&upload.id) == Some(&found.path) => {}
                 Admission::Done(upload) => {
-                    self.report.ended(None, &Outcome::of(&upload, files, Some(&found.path), true))?;
+                    // Or what is told of its end is still on the way.
+                    let taken_up = upload.place() == Some(found.path.as_path())
+                        && self.outstanding.remove(&upload.id).is_some();
+                    if taken_up {
+                        self.reported.insert(upload.id, found.path.clone());
+                    }
+                    let outcome = Outcome::of(&upload, files, Some(&found.path), !taken_up);
+                    self.report.ended(Some(upload.id), &outcome)?;
                 }
                 Admission::Refused(failure) => {
                     self.report.ended(None, &Outcome::refused(found.path, failure))?
@@ -330,9 +354,12 @@ impl Run {
         let at = known.as_ref().and_then(Option::as_deref);
         let outcome = Outcome::of(&upload, &self.pipeline.files, at, false);
         if known.is_some() {
+            self.reported.insert(id, outcome.path.clone());
             return self.report.ended(Some(id), &outcome);
         }
-        self.early.insert(id, outcome);
+        if !self.reported.contains_key(&id) {
+            self.early.insert(id, outcome);
+        }
         Ok(())
     }
 
