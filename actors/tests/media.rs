@@ -132,6 +132,8 @@ fn a_format_is_told_from_the_first_bytes() {
         (b"\x1a\x45\xdf\xa3\xa3\x42\x82\x88matroska", Some(Format::Mkv)),
         (b"\0\0\x01\xba\x44", Some(Format::Mpeg)),
         (b"FLV\x01\x05", Some(Format::Flv)),
+        (&[&[0x47][..], &[0; 187]].concat().repeat(3), Some(Format::Mpeg)),
+        (b"Good morning", None),
         (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", None),
         (b"<!doctype html>", None),
         (b"%PDF-1.7", None),
@@ -169,6 +171,21 @@ fn what_cannot_be_decoded_is_refused_with_what_is_missing() {
     let error = inspect(b"\0\0\0\x14ftypavif\0\0\0\0avif").expect_err("refused");
     assert_eq!(error.kind, ErrorKind::Unsupported);
     assert!(error.message.contains("AVIF") && !error.message.ends_with('.'), "{error}");
+}
+
+#[test]
+fn raw_files_of_cameras_are_refused_with_what_helps() {
+    let heads: [&[u8]; 4] = [
+        b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom",
+        b"FUJIFILMCCD-RAW 0201",
+        b"IIU\0\x18\0\0\0",
+        b"IIRO\x08\0\0\0",
+    ];
+    for head in heads {
+        let error = inspect(head).expect_err("refused");
+        assert_eq!(error.kind, ErrorKind::Unsupported);
+        assert!(error.message.contains("raw file") && error.message.contains("JPEG"), "{error}");
+    }
 }
 
 #[test]

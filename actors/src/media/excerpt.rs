@@ -198,3 +198,67 @@ fn moov(excerpt: &Excerpt, index: &Index, offset: u32) -> Vec<u8> {
         &[&boxed(b"mvhd", &[&movie, &matrix, &[0; 24], &be(&[2])]), &boxed(b"trak", &[&track, &media])],
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::track::Track;
+    use super::*;
+
+    /// Ten frames a second, a key frame every so many, `size` bytes each.
+    fn index(frames: usize, every: usize, size: u32) -> Index {
+        let samples = (0..frames).map(|n| Sample {
+            offset: n as u64 * u64::from(size),
+            size,
+            key: n.is_multiple_of(every),
+            at: n as i64,
+        });
+        Index {
+            track: Track::new("h264".into(), (64, 48), (1, 1)).expect("a size"),
+            description: b"\0\0\0\x08stsd".to_vec(),
+            timescale: 10,
+            shown: 0..frames as i64,
+            samples: samples.collect(),
+        }
+    }
+
+    fn choose(index: &Index, count: usize) -> (Vec<i64>, usize) {
+        let excerpt = Excerpt::choose(index, count).expect("there is one");
+        let times = excerpt.wanted.iter().map(|(first, _)| excerpt.times[*first as usize]).collect();
+        (times, excerpt.samples.len())
+    }
+
+    #[test]
+    fn key_frames_near_the_middles_of_the_spans_go_alone() {
+        assert_eq!(choose(&index(600, 10, 1), 10), ((0..10).map(|n| n * 60 + 30).collect(), 10));
+        assert_eq!(choose(&index(35, 5, 1), 4), (vec![5, 15, 25, 30], 4));
+        assert_eq!(choose(&index(1, 1, 1), 1), (vec![0], 1));
+    }
+
+    #[test]
+    fn a_span_without_a_key_frame_gives_its_first_with_those_that_it_needs() {
+        // Key frames at 0 and 80: the spans at 20, 40 and 60 need all from the first on, that at 100 those from the second.
+        assert_eq!(choose(&index(120, 80, 1), 6), (vec![0, 20, 40, 60, 80, 100], 65 + 25));
+    }
+
+    #[test]
+    fn what_costs_too_much_is_left_out_and_the_rest_is_kept() {
+        let (times, samples) = choose(&index(100_000, 100_000, 1), 10);
+        assert_eq!((times, samples), (vec![0], 1));
+        // Of frames of six MiB only a few fit.
+        let (times, _) = choose(&index(600, 10, 6 << 20), 10);
+        assert_eq!(times.len(), 5);
+        assert_eq!(Excerpt::choose(&index(10, 1, 49 << 20), 1), None);
+    }
+
+    #[test]
+    fn frames_are_taken_out_of_the_file_in_the_order_of_decoding() {
+        let index = index(20, 10, 2);
+        let bytes: Vec<u8> = (0..40).collect();
+        let excerpt = Excerpt::choose(&index, 2).expect("there is one");
+        let file =
+            excerpt.write(&index, &mut Source::new(&mut io::Cursor::new(&bytes), 40)).expect("written");
+        assert!(file.ends_with(&[b'm', b'd', b'a', b't', 0, 1, 20, 21]), "{}", file.escape_ascii());
+        let short = excerpt.write(&index, &mut Source::new(&mut io::Cursor::new(&bytes[..21]), 40));
+        assert_eq!(short.expect_err("cut short").kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

@@ -28,8 +28,8 @@ impl Format {
 
     /// Tells the format from the first [`SNIFF_BYTES`] bytes; fewer are enough if the file has no more.
     ///
-    /// `None` is everything else: text, SVG, HTML, audio, archives, and the raw formats of cameras that are not
-    /// disguised as TIFF.
+    /// `None` is everything else: text, SVG, HTML, audio, archives, and the raw formats of cameras that do not call
+    /// themselves TIFF.
     ///
     /// ```
     /// use mediamill_actors::media::Format;
@@ -143,6 +143,12 @@ impl Format {
             Format::Mkv => "mkv",
         }
     }
+}
+
+/// Whether it is a camera's raw file that does not call itself TIFF: of Canon, Fujifilm, Panasonic, Olympus or Sigma.
+pub(super) fn is_raw(head: &[u8]) -> bool {
+    let starts: [&[u8]; 6] = [b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb"];
+    head.get(4..12) == Some(b"ftypcrx ") || starts.iter().any(|it| head.starts_with(it))
 }
 
 /// MPEG's packets of 188 bytes, which begin with a `G`; camcorders put four bytes of time before each.

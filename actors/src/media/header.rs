@@ -8,7 +8,7 @@ use super::bytes::{be32, le16, le32};
 use super::jpeg::{self, Trouble};
 use super::source::Source;
 use super::{Error, ErrorKind, Format, Inspected, Kind, Limits, SNIFF_BYTES, VisionSpec};
-use super::{capability, exif, heic, heif, layout, mp4, video, webp};
+use super::{capability, exif, format, heic, heif, layout, mp4, video, webp};
 
 /// What a decode and the encodes after it need beside the pictures, in bytes.
 const SLACK: u64 = 3 << 20;
@@ -62,6 +62,9 @@ pub(super) fn header<R: BufRead + Seek>(reader: &mut R, len: u64, limits: &Limit
     }
     let (head, got) = source.at::<SNIFF_BYTES>(0).map_err(unreadable)?;
     let format = Format::sniff(&head[..got]).ok_or_else(|| {
+        if format::is_raw(&head[..got]) {
+            return raw();
+        }
         Error::new(ErrorKind::NotMedia, "the file is no picture or video of a known format")
     })?;
     capability::check(format)?;
@@ -272,9 +275,7 @@ fn bmp_header(head: &[u8]) -> Result<Header, Error> {
 
 fn tiff_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, Error> {
     if is_raw(source).map_err(unreadable)? {
-        let message =
-            "cannot decode a camera's raw file, this build has no decoder for it: convert it to JPEG";
-        return Err(Error::new(ErrorKind::Unsupported, message));
+        return Err(raw());
     }
     let len = source.len();
     let reader = source.rewound().map_err(unreadable)?;
@@ -298,6 +299,11 @@ fn tiff_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, 
     let mut header = sized(Format::Tiff, width, height, 0)?;
     header.decoder_bytes = pixels.saturating_mul(channels + inner).saturating_add(len);
     Ok(header)
+}
+
+fn raw() -> Error {
+    let message = "cannot decode a camera's raw file, this build has no decoder for it: convert it to JPEG";
+    Error::new(ErrorKind::Unsupported, message)
 }
 
 /// Raw files of many cameras are TIFFs whose first picture is a small preview.

@@ -61,7 +61,7 @@ pub async fn prepare_video<H: Clone + Send + 'static>(
 /// What is to be done with a file.
 enum Opened {
     /// Frames were taken out of it.
-    Excerpt { index: Box<Index>, excerpt: Excerpt, bytes: Vec<u8> },
+    Excerpt { format: Format, index: Box<Index>, excerpt: Excerpt, bytes: Vec<u8> },
     /// `ffmpeg` has to open it.
     Whole(Format),
 }
@@ -80,7 +80,13 @@ async fn extract<H: Clone + Send + 'static>(
     };
     let job = Job { programs, path: path.to_owned(), limits: limits.clone(), vision: vision.clone(), memory };
     match opened {
-        Opened::Excerpt { index, excerpt, bytes } => job.excerpt(*index, &excerpt, bytes).await,
+        Opened::Excerpt { format, index, excerpt, bytes } => {
+            match job.excerpt(*index, &excerpt, bytes).await {
+                // An index may say of frames that they need no other, and be wrong.
+                Err(error) if error.kind == ErrorKind::Undecodable => job.whole(format).await,
+                done => done,
+            }
+        }
         Opened::Whole(format) => job.whole(format).await,
     }
 }
@@ -104,7 +110,7 @@ fn open(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<(Opened, u6
     let excerpt =
         Excerpt::choose(&index, wanted(seconds)).ok_or_else(|| undecodable("a frame of it is too large"))?;
     let bytes = excerpt.write(&index, &mut Source::new(&mut reader, len)).map_err(unreadable)?;
-    Ok((Opened::Excerpt { index, excerpt, bytes }, memory))
+    Ok((Opened::Excerpt { format: header.format, index, excerpt, bytes }, memory))
 }
 
 /// How many frames of a video of so many seconds are wanted.

@@ -43,6 +43,8 @@ pub struct Scripted {
     pub described: AtomicUsize,
     /// When which file was asked about.
     asked: Mutex<Vec<(Instant, String)>>,
+    /// How many pictures each question showed, and from which seconds.
+    shown: Mutex<Vec<(usize, Vec<f64>)>>,
     /// When it was probed.
     probed: Mutex<Vec<Instant>>,
     /// How many calls have not ended.
@@ -78,6 +80,7 @@ impl Default for Scripted {
             takes: Mutex::default(),
             described: AtomicUsize::new(0),
             asked: Mutex::default(),
+            shown: Mutex::default(),
             probed: Mutex::default(),
             running: AtomicUsize::new(0),
             back_at: Mutex::default(),
@@ -91,6 +94,11 @@ impl Scripted {
     /// How long descriptions and embeddings take from now on.
     pub fn takes(&self, describing: Duration, embedding: Duration) {
         *self.takes.lock().expect("not poisoned") = (describing, embedding);
+    }
+
+    /// How many pictures each question showed, and from which seconds.
+    pub fn shown(&self) -> Vec<(usize, Vec<f64>)> {
+        self.shown.lock().expect("not poisoned").clone()
     }
 
     /// Goes away, or comes back.
@@ -203,6 +211,8 @@ impl Provider for Scripted {
             // A trial has no name.
             let name = request.names.first().map_or("", String::as_str);
             self.asked.lock().expect("not poisoned").push((Instant::now(), name.into()));
+            let shown = (request.pictures.len(), request.frame_seconds.clone());
+            self.shown.lock().expect("not poisoned").push(shown);
             let act = next(&self.describing, |it| it == name);
             tokio::time::sleep(self.lasts().0).await;
             let text =

@@ -1,0 +1,123 @@
+//! Clips for tests, which `ffmpeg` makes. It must be installed; without it these tests fail.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use mediamill_actors::media::{
+    self, Clip, Error, Inspected, Kind, Limits, Picture, VisionSpec, prepare_video,
+};
+
+pub const LIMITS: Limits = Limits {
+    max_image_bytes: 100 << 20,
+    max_video_bytes: 2 << 30,
+    max_pixels: 100_000_000,
+    max_side_px: 16_384,
+    decode_memory: 512 << 20,
+    video_memory: 384 << 20,
+    video_timeout: Duration::from_secs(60),
+};
+pub const VISION: VisionSpec =
+    VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
+
+/// Frames that become lighter by the second: 16 at first, 16 more each.
+pub const LIGHTER: &str = "nullsrc=s=160x96:r=25,geq=lum='16+floor(T)*16':cb=128:cr=128";
+/// Red, green, blue and yellow quarters.
+pub const QUARTERS: &str = "color=red:s=64x48:r=10[a];color=lime:s=64x48:r=10[b];color=blue:s=64x48:r=10[c];\
+    color=yellow:s=64x48:r=10[d];[a][b]hstack[u];[c][d]hstack[v];[u][v]vstack";
+pub const H264: &str = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p";
+
+/// A folder that lasts as long as the tests.
+pub fn folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| tempfile::tempdir().expect("a folder")).path()
+}
+
+/// Makes a file with `ffmpeg`.
+pub fn made(name: &str, source: &str, seconds: f64, how: &str) -> PathBuf {
+    let path = folder().join(name);
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-y", "-f", "lavfi", "-i", source, "-t", &seconds.to_string()]);
+    command.args(how.split_whitespace()).arg(&path);
+    run(command);
+    path
+}
+
+/// Runs a program that must be there and succeed.
+pub fn run(mut command: Command) {
+    let output = command.output();
+    assert!(output.is_ok(), "these tests need ffmpeg (install the package ffmpeg): {command:?}: {output:?}");
+    let output = output.expect("it ran");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+pub fn written(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder().join(name);
+    std::fs::write(&path, bytes).expect("written");
+    path
+}
+
+pub fn inspect(path: &Path) -> Result<Inspected, Error> {
+    let file = std::fs::File::open(path).expect("there");
+    let len = file.metadata().expect("a length").len();
+    media::inspect(&mut std::io::BufReader::new(file), len, &LIMITS, &VISION)
+}
+
+pub async fn prepare(path: &Path) -> Result<Clip, Error> {
+    prepare_video(path, &LIMITS, &VISION, true, ()).await
+}
+
+pub async fn good(path: &Path) -> Clip {
+    let inspected = inspect(path);
+    assert!(
+        inspected.as_ref().is_ok_and(|it| it.format.kind() == Kind::Video),
+        "{}: {inspected:?}",
+        path.display()
+    );
+    let clip = prepare(path).await;
+    assert!(clip.is_ok(), "{}: {:?}", path.display(), clip.err());
+    let clip = clip.expect("looked at");
+    assert_eq!(clip.pictures.len(), clip.seconds.len());
+    assert!(clip.seconds.is_sorted_by(|a, b| a < b), "{:?}", clip.seconds);
+    clip
+}
+
+pub fn pixel(picture: &Picture, x: u32, y: u32) -> [u8; 3] {
+    let at = (y * picture.width + x) as usize * 3;
+    picture.rgb[at..at + 3].try_into().expect("three bytes")
+}
+
+/// The second that a frame of [`LIGHTER`] shows.
+pub fn shows(picture: &Picture) -> u32 {
+    let [_, green, _] = pixel(picture, picture.content.0 / 2, picture.content.1 / 2);
+    // Full range from 16 to 235.
+    let luma = f64::from(green) * 219.0 / 255.0 + 16.0;
+    ((luma - 16.0) / 16.0).round() as u32
+}
+
+/// The thumbnail of a clip.
+pub fn thumbnail(clip: Clip) -> image::RgbImage {
+    let jpeg = clip.thumbnail.expect("asked for").expect("made");
+    image::load_from_memory(&jpeg).expect("a JPEG").to_rgb8()
+}
+
+/// A process that this one started, or that was left by one that it started.
+#[cfg(target_os = "linux")]
+pub fn child_left() -> Option<String> {
+    let own = std::process::id().to_string();
+    let processes = std::fs::read_dir("/proc").expect("there").flatten();
+    let stats = processes.filter_map(|it| std::fs::read_to_string(it.path().join("stat")).ok());
+    let mut alive = stats.filter_map(|stat| {
+        let (id, rest) = stat.split_once(" (")?;
+        let (name, rest) = rest.rsplit_once(") ")?;
+        let mut fields = rest.split(' ');
+        let (state, parent, group) = (fields.next()?, fields.next()?, fields.next()?);
+        // What is left is in a group whose first process is gone.
+        let left = name == "sleep" && group != id && !Path::new("/proc").join(group).exists();
+        ((parent == own || left) && state != "Z").then(|| format!("{name} {id}"))
+    });
+    alive.next()
+}
