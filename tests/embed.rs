@@ -6,7 +6,7 @@ mod support;
 use std::{
     net::TcpListener,
     path::PathBuf,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -38,23 +38,20 @@ impl Drop for Host {
 }
 
 impl Host {
-    async fn start() -> Self {
+    fn start() -> Self {
         let build = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "embed"]).status();
         assert!(build.expect("cargo runs").success());
         let program: PathBuf =
             std::env::current_exe().expect("a path").parent().expect("deps").join("../examples/embed");
         let folder = tempfile::tempdir().expect("a folder");
         let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-        let process =
-            Command::new(program).arg(folder.path()).arg(free.to_string()).spawn().expect("it runs");
-        let host = Self { process, address: free.to_string(), client: Client::new(), _folder: folder };
-        let there = async {
-            while host.client.get(host.url("/")).send().await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, there).await.expect("it listens");
-        host
+        let process = Command::new(program)
+            .arg(folder.path())
+            .arg(free.to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        Self { process, address: free.to_string(), client: Client::new(), _folder: folder }
     }
 
     fn url(&self, path: &str) -> String {
@@ -80,9 +77,20 @@ impl Host {
     }
 }
 
-#[actix_rt::test]
-async fn a_host_has_its_own_pages_its_own_authentication_and_ends_in_good_order() {
-    let mut host = Host::start().await;
+#[test]
+fn a_host_has_its_own_pages_its_own_authentication_and_ends_in_good_order() {
+    // Outside of the system, so that its process is ended whatever happens within.
+    let mut host = Host::start();
+    actix_rt::System::new().block_on(drive(&mut host));
+}
+
+async fn drive(host: &mut Host) {
+    let there = async {
+        while host.client.get(host.url("/")).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, there).await.expect("it listens");
     let page = host.client.get(host.url("/")).send().await.expect("an answer");
     assert!(page.text().await.expect("text").contains("the host's own page"));
     assert_eq!(host.status(None, "/media/v1/uploads/batches").await, 401);
