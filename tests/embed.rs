@@ -51,7 +51,7 @@ impl Host {
             .stdout(Stdio::null())
             .spawn()
             .expect("it runs");
-        Self { process, address: free.to_string(), client: Client::new(), _folder: folder }
+        Self { process, address: free.to_string(), client: support::client(), _folder: folder }
     }
 
     fn url(&self, path: &str) -> String {
