@@ -26,6 +26,7 @@ use reqwest::{
     Client,
     multipart::{Form, Part},
 };
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::{connect_async, tungstenite::Message};
@@ -49,7 +50,6 @@ fn main() {
         let load = Rc::new(Load::new(folder.path().to_owned()));
         let mut server = load.start();
         load.clone().run(&mut server).await.expect("everything ends well");
-        server.kill();
     });
 }
 
@@ -75,6 +75,12 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
 struct Load {
     folder: PathBuf,
     address: String,
@@ -89,6 +95,8 @@ struct Load {
     /// How long the API took to answer, in ms.
     answers: RefCell<Vec<f64>>,
     down: Cell<bool>,
+    /// Nothing is missed any more, so that what a socket was told after it came back counts too.
+    quiet: Cell<bool>,
 }
 
 impl Load {
@@ -110,6 +118,7 @@ impl Load {
             delays: RefCell::default(),
             answers: RefCell::default(),
             down: Cell::new(false),
+            quiet: Cell::new(false),
         }
     }
 
@@ -182,6 +191,13 @@ impl Load {
         report("a change reached a socket, while all was busy, after", &mut self.delays.borrow_mut());
         let cut = slow.await?;
         println!("the sender of a byte a second was cut off after {:.0} s", cut?.as_secs_f64());
+        self.photos_of_the_first().await?;
+        report(
+            &format!(
+                "with {SOCKETS} sockets open, a change reached those of its owner, while all was quiet, after"
+            ),
+            &mut self.delays.borrow_mut(),
+        );
         for listener in listeners {
             listener.abort();
         }
@@ -253,26 +269,27 @@ impl Load {
                 let mut resumed = resume.is_none();
                 while let Some(Ok(message)) = socket.next().await {
                     let Message::Text(text) = message else { continue };
-                    let Ok(message) = serde_json::from_str::<Value>(&text) else { continue };
-                    let Some(seq) = message["seq"].as_u64() else { continue };
-                    if message["action"] == "resumed" {
-                        assert!(!message["snapshot"].as_bool().unwrap_or(true), "every event is kept");
-                    } else {
-                        assert!(seq >= known || !resumed, "events come in their order");
+                    let Ok(message) = serde_json::from_str::<Told<'_>>(&text) else { continue };
+                    let Some(seq) = message.seq else { continue };
+                    if message.action == "resumed" {
+                        assert_eq!(message.snapshot, Some(false), "every event is kept");
                         resumed = true;
+                        continue;
                     }
-                    if resume.is_none()
-                        && let Some(delay) = delay(&message)
-                    {
+                    // What is live before that comes once more behind it.
+                    if !resumed {
+                        continue;
+                    }
+                    assert!(seq >= known, "events come in their order");
+                    if let Some(delay) = message.delay().filter(|_| resume.is_none() || self.quiet.get()) {
                         self.delays.borrow_mut().push(delay);
                     }
                     known = known.max(seq);
-                    let file = &message["payload"];
-                    if message["action"] == "file_progress" && file["status"] == "completed" {
-                        let id = file["upload_id"].as_str().unwrap_or_default();
-                        if let Some((_, ended)) = self.told.borrow_mut().get_mut(&number) {
-                            ended.insert(id.to_owned());
-                        }
+                    if let ("file_progress", Some(Payload { upload_id: Some(id), status: "completed" })) =
+                        (message.action, message.payload)
+                        && let Some((_, ended)) = self.told.borrow_mut().get_mut(&number)
+                    {
+                        ended.insert(id.to_owned());
                     }
                 }
             }
@@ -343,7 +360,8 @@ impl Load {
         self.down.set(true);
         server.kill();
         let (started, most_kib) = (Instant::now(), server.most_kib);
-        *server = Server { most_kib, ..self.start() };
+        *server = self.start();
+        server.most_kib = most_kib;
         self.there().await;
         self.down.set(false);
         println!("killed with SIGKILL; it answers again after {:.2} s", started.elapsed().as_secs_f64());
@@ -358,23 +376,15 @@ impl Load {
         Ok(())
     }
 
-    /// All sockets are of one owner, who brings in one photo after the other on an otherwise quiet machine.
-    async fn fan_out(self: &Rc<Self>) -> Fallible<()> {
+    /// The first owner brings in one photo after the other on an otherwise quiet machine.
+    async fn photos_of_the_first(&self) -> Fallible<()> {
         sleep(Duration::from_secs(2)).await;
-        self.delays.borrow_mut().clear();
-        self.acknowledged.borrow_mut().clear();
-        let listeners: Vec<_> = (0..SOCKETS)
-            .map(|number| {
-                let load = Rc::clone(self);
-                actix_rt::spawn(async move { load.listen(number, 0).await })
-            })
-            .collect();
-        sleep(Duration::from_secs(8)).await;
+        self.quiet.set(true);
         self.delays.borrow_mut().clear();
         for number in 0..20 {
-            let part = Part::bytes([self.photo.as_slice(), format!("again {number}").as_bytes()].concat())
-                .file_name("one.jpg");
-            let form = Form::new().part("files", part);
+            let photo =
+                [self.photo.as_slice(), format!("again {number} {:?}", Instant::now()).as_bytes()].concat();
+            let form = Form::new().part("files", Part::bytes(photo).file_name("one.jpg"));
             self.client
                 .post(self.url("/api/v1/uploads/bulk"))
                 .bearer_auth(token(0))
@@ -383,11 +393,24 @@ impl Load {
                 .await?;
             sleep(Duration::from_secs(1)).await;
         }
+        Ok(())
+    }
+
+    /// All sockets are of one owner.
+    async fn fan_out(self: &Rc<Self>) -> Fallible<()> {
+        let listeners: Vec<_> = (0..SOCKETS)
+            .map(|number| {
+                let load = Rc::clone(self);
+                actix_rt::spawn(async move { load.listen(number, 0).await })
+            })
+            .collect();
+        sleep(Duration::from_secs(8)).await;
+        self.photos_of_the_first().await?;
         let mut delays = self.delays.borrow_mut();
         if delays.len() < SOCKETS * 20 {
             return Err(format!("only {} messages reached {SOCKETS} sockets", delays.len()).into());
         }
-        report(&format!("a change of one owner reached {SOCKETS} sockets after"), &mut delays);
+        report(&format!("a change of one owner reached all of its {SOCKETS} sockets after"), &mut delays);
         for listener in listeners {
             listener.abort();
         }
@@ -399,14 +422,30 @@ fn token(owner: usize) -> String {
     format!("key-of-{owner}")
 }
 
-/// How old the change is that a message tells of, in ms; nothing for percentages, which tell of no change.
-fn delay(message: &Value) -> Option<f64> {
-    if message["action"] != "batch_progress" {
-        return None;
+/// As much of a message as is looked at: the client must not take longer than what it measures.
+#[derive(Deserialize)]
+struct Told<'a> {
+    action: &'a str,
+    seq: Option<u64>,
+    timestamp: Option<&'a str>,
+    snapshot: Option<bool>,
+    #[serde(borrow)]
+    payload: Option<Payload<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Payload<'a> {
+    upload_id: Option<&'a str>,
+    status: &'a str,
+}
+
+impl Told<'_> {
+    /// How old the change is that it tells of, in ms; nothing for percentages, which tell of no change.
+    fn delay(&self) -> Option<f64> {
+        let at: jiff::Timestamp = self.timestamp.filter(|_| self.action == "batch_progress")?.parse().ok()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(now.as_secs_f64() * 1000.0 - at.as_millisecond() as f64)
     }
-    let at: jiff::Timestamp = message["timestamp"].as_str()?.parse().ok()?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(now.as_secs_f64() * 1000.0 - at.as_millisecond() as f64)
 }
 
 /// Sends a byte a second until it is cut off.

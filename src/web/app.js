@@ -195,7 +195,7 @@ class Batch {
     const bar = $('progress', this.root);
     bar.value = it.percent;
     bar.setAttribute('aria-label', `${it.processed} of ${it.total} done`);
-    write($('.waiting', this.root), it.waiting || '');
+    write($('.waiting', this.root), (it.waiting || '').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, when));
     $('.waiting', this.root).hidden = !it.waiting;
     const can = { pause: !over && !it.paused, resume: !over && it.paused, cancel: !over, retry: it.failed > 0 && it.status !== 'cancelled' };
     for (const button of this.root.querySelectorAll('[data-do]')) button.hidden = !can[button.dataset.do];
