@@ -67,6 +67,7 @@ pub(super) async fn files(
         if field.name() == Some(FIELD) {
             receiver.take(field).await?;
         } else {
+            check_name(field.name().unwrap_or_default())?;
             others += 1;
             if others > MOST_OTHERS {
                 return Err(Problem::invalid(format!(
@@ -169,6 +170,16 @@ fn name_of(field: &Field) -> Option<String> {
         return Some(name.replace("%22", "\""));
     }
     disposition.get_filename_ext().map(|name| String::from_utf8_lossy(&name.value).into_owned())
+}
+
+/// Fields that are passed over have plain names; anything else is more likely a mistake, like `files[]`.
+fn check_name(name: &str) -> Result<(), Problem> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !name.is_empty() && name.bytes().all(plain) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(40).collect();
+    Err(Problem::invalid(format!("there is a field {shown:?}; send files under the name `{FIELD}`")))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
