@@ -16,7 +16,7 @@ pub use self::{
     config::Config,
     http::{
         Handle,
-        auth::{Authenticate, Caller, Denied, Open, Tokens},
+        auth::{Answer, Authenticate, Caller, Denied, Open, Tokens},
         routes, site,
     },
     server::{Server, run, run_with},

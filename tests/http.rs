@@ -206,6 +206,16 @@ async fn what_makes_no_sense_is_refused_with_a_sentence() {
         "",
     )
     .await;
+    let nameless = "--x\r\nContent-Disposition: form-data; name=\"files\"\r\n\r\ntext\r\n--x--\r\n";
+    let brackets = nameless.replace("name=\"files\"", "name=\"files[]\"; filename=\"a.png\"");
+    refused(
+        send(bulk().header("content-type", "multipart/form-data; boundary=x").body(brackets)).await,
+        422,
+        "invalid",
+        "`files`",
+    )
+    .await;
+    refused(send(form(nameless)).await, 422, "invalid", "no file name").await;
     refused(send(form("nonsense")).await, 400, "malformed", "").await;
     for query in ["limit=0", "limit=101", "limit=-1", "limit=ten", "limit=", "offset=-1", "offset=9999999999"]
     {

@@ -45,21 +45,20 @@ impl fmt::Display for Denied {
     }
 }
 
+/// An answer to the question who asks, which may take its time.
+pub type Answer<'a> = LocalBoxFuture<'a, Result<Caller, Denied>>;
+
 /// A host's own way to tell who asks.
 ///
 /// It is asked for every request but those to the page's own files. Requests that change something, and sockets, are refused before that if
 /// they come from the page of another origin.
 pub trait Authenticate: Send + Sync + 'static {
     /// Tells who sends a request, from its headers or from what the host's middleware left in its extensions.
-    fn caller<'a>(&'a self, request: &'a HttpRequest) -> LocalBoxFuture<'a, Result<Caller, Denied>>;
+    fn caller<'a>(&'a self, request: &'a HttpRequest) -> Answer<'a>;
 
     /// Tells who opened a socket: `token` is what its first message holds, and is not empty. By default the token is not looked at, and the
     /// socket is the caller's who sent the request that opened it.
-    fn bearer<'a>(
-        &'a self,
-        request: &'a HttpRequest,
-        token: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Caller, Denied>> {
+    fn bearer<'a>(&'a self, request: &'a HttpRequest, token: &'a str) -> Answer<'a> {
         let _ = token;
         self.caller(request)
     }
@@ -75,7 +74,7 @@ pub trait Authenticate: Send + Sync + 'static {
 pub struct Open;
 
 impl Authenticate for Open {
-    fn caller<'a>(&'a self, _: &'a HttpRequest) -> LocalBoxFuture<'a, Result<Caller, Denied>> {
+    fn caller<'a>(&'a self, _: &'a HttpRequest) -> Answer<'a> {
         Box::pin(ready(Ok(Caller { owner: Owner::local(), administrator: true })))
     }
 

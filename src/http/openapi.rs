@@ -4,7 +4,8 @@ use actix_web::web::{Json, ServiceConfig};
 use utoipa::{
     IntoResponses, Modify, OpenApi,
     openapi::{
-        self,
+        self, RefOr, Schema,
+        schema::{ObjectBuilder, Type},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -149,6 +150,12 @@ impl Modify for Schemes {
         components.add_security_scheme("token", SecurityScheme::Http(token.build()));
         let session = ApiKeyValue::with_description("mediamill_session", "Set by `POST /api/v1/session`");
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
+        // Names of other fields stand in headers of the body, quoted.
+        if let Some(RefOr::T(Schema::Object(files))) = components.schemas.get_mut("Files") {
+            let plain =
+                ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_-]+$")).build();
+            files.property_names = Some(Box::new(plain.into()));
+        }
     }
 }
 

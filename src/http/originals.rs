@@ -76,7 +76,7 @@ pub(super) async fn thumbnail(
     operation_id = "get_original",
     params(("id" = String, Path, format = Uuid, description = "The upload")),
     responses(
-        (status = 200, description = "The file, with the media type that its bytes have", content_type = "application/octet-stream", body = Vec<u8>),
+        (status = 200, description = "The file, with the media type that its bytes have", content((Vec<u8> = "image/*"), (Vec<u8> = "video/*"))),
         Ranges, Refusals, Missing, Standing
     )
 )]

@@ -67,6 +67,7 @@ pub(super) async fn files(
         if field.name() == Some(FIELD) {
             receiver.take(field).await?;
         } else {
+            check_name(field.name().unwrap_or_default())?;
             others += 1;
             if others > MOST_OTHERS {
                 return Err(Problem::invalid(format!(
@@ -99,7 +100,11 @@ impl Receiver<'_> {
                 "a batch has at most {limit} files (limits.max_batch_files); send the others as another one"
             )));
         }
-        let name = name_of(&field);
+        let Some(name) = name_of(&field) else {
+            return Err(Problem::invalid(format!(
+                "a field `{FIELD}` is no file, since it has no file name; send one with it"
+            )));
+        };
         let mut receiving = self.inner.intake.receive(&name).await?;
         while let Some(bytes) = field.next().await {
             let bytes = bytes.map_err(|error| unreadable(self.inner, error))?;
@@ -158,10 +163,23 @@ async fn pass_over(inner: &Inner, mut field: Field) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The name that a client gave to a file. Browsers write a quotation mark within it as `%22`.
-fn name_of(field: &Field) -> String {
-    let name = field.content_disposition().and_then(|it| it.get_filename()).unwrap_or("unnamed");
-    name.replace("%22", "\"")
+/// The name that a client gave to a file; what has none is a text. Browsers write a quotation mark within it as `%22`.
+fn name_of(field: &Field) -> Option<String> {
+    let disposition = field.content_disposition()?;
+    if let Some(name) = disposition.get_filename() {
+        return Some(name.replace("%22", "\""));
+    }
+    disposition.get_filename_ext().map(|name| String::from_utf8_lossy(&name.value).into_owned())
+}
+
+/// Fields that are passed over have plain names; anything else is more likely a mistake, like `files[]`.
+fn check_name(name: &str) -> Result<(), Problem> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !name.is_empty() && name.bytes().all(plain) {
+        return Ok(());
+    }
+    let shown: String = name.chars().take(40).collect();
+    Err(Problem::invalid(format!("there is a field {shown:?}; send files under the name `{FIELD}`")))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {

@@ -195,7 +195,7 @@ class Batch {
     const bar = $('progress', this.root);
     bar.value = it.percent;
     bar.setAttribute('aria-label', `${it.processed} of ${it.total} done`);
-    write($('.waiting', this.root), it.waiting || '');
+    write($('.waiting', this.root), (it.waiting || '').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, when));
     $('.waiting', this.root).hidden = !it.waiting;
     const can = { pause: !over && !it.paused, resume: !over && it.paused, cancel: !over, retry: it.failed > 0 && it.status !== 'cancelled' };
     for (const button of this.root.querySelectorAll('[data-do]')) button.hidden = !can[button.dataset.do];
@@ -290,7 +290,18 @@ class Card {
     write($('.says', this.root), says);
     write($('.name', this.root), it.name);
     if (this.near) this.draw();
-    if (viewed === this) paintViewer();
+    if (viewed === this) {
+      this.complete();
+      paintViewer();
+    }
+  }
+
+  /** Reads what messages do not tell: facts, tags, failures. */
+  complete() {
+    if (this.data.whole || this.asked) return;
+    this.asked = ask(`uploads/${this.id}`).then((upload) => this.learn(upload), (error) => {
+      if (error.status === 404) this.remove();
+    }).finally(() => { this.asked = null; });
   }
 
   /** Shows the thumbnail, once there is one and the card is near. */
@@ -472,7 +483,7 @@ let troubled = '';
 async function refreshStatus() {
   status = await ask('status');
   limits = status.limits;
-  $('#drop').hidden = false;
+  $('#drop').hidden = $('#search').hidden = false;
   $('#sign-in').hidden = true;
   $('#sign-out').hidden = !status.sessions;
   const missing = status.formats.filter((it) => it.missing);
@@ -699,13 +710,9 @@ let viewed = null, pictured = null;
 function view(card) {
   viewed = card;
   pictured = null;
+  card.complete();
   paintViewer();
   if (!$('#viewer').open) $('#viewer').showModal();
-  if (!card.data.whole) {
-    ask(`uploads/${card.id}`).then((upload) => { card.learn(upload); }, (error) => {
-      if (error.status === 404) card.remove();
-    });
-  }
 }
 
 function paintViewer() {
@@ -814,7 +821,7 @@ function askWho() {
   clearTimeout(opening);
   status = null;
   lost = false;
-  for (const id of ['#drop', '#provider', '#sign-out', '#notice']) $(id).hidden = true;
+  for (const id of ['#drop', '#search', '#provider', '#sign-out', '#notice']) $(id).hidden = true;
   for (const id of ['#batches', '#sending']) $(id).replaceChildren();
   batches.clear();
   cards.clear();

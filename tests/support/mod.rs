@@ -21,7 +21,7 @@ use serde_json::Value;
 use self::scripted::Scripted;
 
 /// A client that speaks plain HTTP. The one that reqwest makes asks for cryptography even so.
-fn client() -> Client {
+pub fn client() -> Client {
     // The second test of a process finds it installed.
     let _ = rustls_graviola::default_provider().install_default();
     Client::new()

@@ -8,7 +8,6 @@ use actix_web::{
     http::header,
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::future::LocalBoxFuture;
 use jwt_compact::{
     AlgorithmExt as _, Claims, TimeOptions, UntrustedToken, ValidationError,
     alg::{Hs256, Hs256Key},
@@ -18,7 +17,7 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 
-use super::{Authenticate, Caller, Denied, session};
+use super::{Answer, Authenticate, Caller, Denied, session};
 use crate::config::Auth;
 
 /// Name of the cookie of a session.
@@ -165,15 +164,11 @@ impl Tokens {
 }
 
 impl Authenticate for Tokens {
-    fn caller<'a>(&'a self, request: &'a HttpRequest) -> LocalBoxFuture<'a, Result<Caller, Denied>> {
+    fn caller<'a>(&'a self, request: &'a HttpRequest) -> Answer<'a> {
         Box::pin(ready(self.identify(request)))
     }
 
-    fn bearer<'a>(
-        &'a self,
-        _: &'a HttpRequest,
-        token: &'a str,
-    ) -> LocalBoxFuture<'a, Result<Caller, Denied>> {
+    fn bearer<'a>(&'a self, _: &'a HttpRequest, token: &'a str) -> Answer<'a> {
         Box::pin(ready(self.known(token).map(|known| known.caller)))
     }
 }

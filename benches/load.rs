@@ -1,0 +1,496 @@
+//! The server under load, killed once in the middle: `cargo bench --bench load`.
+//!
+//! 50 owners upload 20 photos each at once, 1,000 sockets are open of which 50 never read, one sender sends a byte a second, and when a third of
+//! the work is done the server is killed with SIGKILL and started again. At the end everything that was acknowledged must have ended well, and every
+//! socket that reads must have been told of it. Then the machine is quiet, and 1,000 sockets of one owner are told of single photos.
+//!
+//! Figures hold for server and clients on the same machine. The client is one thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+    error::Error,
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    rc::Rc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use actix_rt::task::JoinHandle;
+use futures_util::{SinkExt as _, StreamExt as _, future::join_all};
+use mediamill::engine::files;
+use reqwest::{
+    Client,
+    multipart::{Form, Part},
+};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::{connect_async, tungstenite::Message};
+
+const OWNERS: usize = 50;
+const PHOTOS: usize = 20;
+const SOCKETS: usize = 1000;
+const DEAF: usize = 50;
+const PATIENCE: Duration = Duration::from_secs(1800);
+
+type Fallible<T> = Result<T, Box<dyn Error>>;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--list") {
+        return;
+    }
+    let _ = rustls_graviola::default_provider().install_default();
+    rlimit::increase_nofile_limit(1 << 16).expect("enough files may be open");
+    actix_rt::System::new().block_on(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let load = Rc::new(Load::new(folder.path().to_owned()));
+        let mut server = load.start();
+        load.clone().run(&mut server).await.expect("everything ends well");
+    });
+}
+
+/// The process of the server.
+struct Server {
+    process: Child,
+    /// The most memory that any of its processes held, in KiB.
+    most_kib: u64,
+}
+
+impl Server {
+    fn look(&mut self) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
+        let kib = line.split_whitespace().next().and_then(|it| it.parse().ok()).unwrap_or(0);
+        self.most_kib = self.most_kib.max(kib);
+    }
+
+    fn kill(&mut self) {
+        self.look();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+struct Load {
+    folder: PathBuf,
+    address: String,
+    client: Client,
+    photo: Vec<u8>,
+    /// Acknowledged uploads by the batch of their owner.
+    acknowledged: RefCell<HashMap<usize, (String, Vec<String>)>>,
+    /// The photos whose end each socket that reads was told of, with its owner.
+    told: RefCell<HashMap<usize, (usize, HashSet<String>)>>,
+    /// How long after a change a socket was told, in ms, while it kept up.
+    delays: RefCell<Vec<f64>>,
+    /// How long the API took to answer, in ms.
+    answers: RefCell<Vec<f64>>,
+    down: Cell<bool>,
+    /// Nothing is missed any more, so that what a socket was told after it came back counts too.
+    quiet: Cell<bool>,
+}
+
+impl Load {
+    fn new(folder: PathBuf) -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+        let keys = (0..OWNERS).map(|owner| {
+            let hash = files::hash(token(owner).as_bytes());
+            format!("{{ owner = \"owner-{owner}\", sha256 = \"{hash}\" }}")
+        });
+        let keys = keys.collect::<Vec<_>>().join(", ");
+        fs::write(folder.join("config.toml"), format!("[auth]\nkeys = [{keys}]\n")).expect("written");
+        Self {
+            folder,
+            address: free.to_string(),
+            client: Client::new(),
+            photo: include_bytes!("../actors/tests/fixtures/cat.jpg").to_vec(),
+            acknowledged: RefCell::default(),
+            told: RefCell::default(),
+            delays: RefCell::default(),
+            answers: RefCell::default(),
+            down: Cell::new(false),
+            quiet: Cell::new(false),
+        }
+    }
+
+    fn start(&self) -> Server {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mediamill"));
+        command.arg("serve").arg("--config").arg(self.folder.join("config.toml"));
+        command.arg("--data-dir").arg(self.folder.join("data")).args(["--listen", &self.address]);
+        let log =
+            fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log")).expect("a log");
+        let process =
+            command.env("RUST_LOG", "warn").stderr(log).stdout(Stdio::null()).spawn().expect("it runs");
+        Server { process, most_kib: 0 }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn there(&self) {
+        while self.client.get(self.url("/health")).send().await.is_err() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn run(self: Rc<Self>, server: &mut Server) -> Fallible<()> {
+        self.there().await;
+        let listeners: Vec<_> = (0..SOCKETS)
+            .map(|number| {
+                let load = Rc::clone(&self);
+                let deaf = number < DEAF;
+                let owner = number % OWNERS;
+                actix_rt::spawn(async move {
+                    if deaf { load.deaf(owner).await } else { load.listen(number, owner).await }
+                })
+            })
+            .collect();
+        while self.subscribers(server).await < SOCKETS {
+            sleep(Duration::from_millis(100)).await;
+        }
+        println!("{SOCKETS} sockets are open, {DEAF} of them never read");
+        let started = Instant::now();
+        let probe = actix_rt::spawn(Rc::clone(&self).probe());
+        let uploads = join_all((0..OWNERS).map(|owner| self.upload(owner)));
+        let kill = self.kill_in_the_middle(server);
+        let (slow, uploaded) = tokio::join!(kill, timeout(PATIENCE, uploads));
+        uploaded?;
+        println!(
+            "all {} photos are acknowledged after {:.1} s",
+            OWNERS * PHOTOS,
+            started.elapsed().as_secs_f64()
+        );
+        timeout(PATIENCE, self.all_ended(server)).await??;
+        let took = started.elapsed().as_secs_f64();
+        probe.abort();
+        println!(
+            "all batches ended right after {took:.1} s: {:.1} photos a second",
+            (OWNERS * PHOTOS) as f64 / took
+        );
+        let all = (SOCKETS - DEAF) * PHOTOS;
+        let wait = async {
+            while self.ends_told() < all {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), wait)
+            .await
+            .map_err(|_| format!("{} of {all} ends were told", self.ends_told()))?;
+        println!("every socket that reads was told of every end of its owner's photos: {all} in all");
+        report("the API answered in", &mut self.answers.borrow_mut());
+        report("a change reached a socket, while all was busy, after", &mut self.delays.borrow_mut());
+        let cut = slow.await?;
+        println!("the sender of a byte a second was cut off after {:.0} s", cut?.as_secs_f64());
+        self.photos_of_the_first().await?;
+        report(
+            &format!(
+                "with {SOCKETS} sockets open, a change reached those of its owner, while all was quiet, after"
+            ),
+            &mut self.delays.borrow_mut(),
+        );
+        for listener in listeners {
+            listener.abort();
+        }
+        self.fan_out().await?;
+        server.look();
+        println!("memory of the server at its highest: {:.0} MiB", server.most_kib as f64 / 1024.0);
+        Ok(())
+    }
+
+    fn ends_told(&self) -> usize {
+        let acknowledged = self.acknowledged.borrow();
+        let told = self.told.borrow();
+        let of = |(owner, ended): &(usize, HashSet<String>)| {
+            acknowledged.get(owner).map_or(0, |(_, ids)| ids.iter().filter(|id| ended.contains(*id)).count())
+        };
+        told.values().map(of).sum()
+    }
+
+    async fn subscribers(&self, server: &mut Server) -> usize {
+        server.look();
+        // Sockets are established ones, ours and theirs.
+        let tcp = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+        let port = self.address.rsplit(':').next().and_then(|it| it.parse::<u16>().ok()).unwrap_or(0);
+        let ours = format!(":{port:04X} ");
+        tcp.lines()
+            .filter(|line| {
+                line.split_whitespace().nth(1).is_some_and(|it| format!("{it} ").ends_with(&ours))
+                    && line.contains(" 01 ")
+            })
+            .count()
+    }
+
+    /// Brings 20 photos in, and again until that is acknowledged.
+    async fn upload(&self, owner: usize) {
+        loop {
+            let form = (0..PHOTOS).fold(Form::new(), |form, number| {
+                let mut photo = self.photo.clone();
+                // Behind the end of a JPEG anything may follow.
+                photo.extend_from_slice(format!("{owner} {number}").as_bytes());
+                form.part("files", Part::bytes(photo).file_name(format!("{number}.jpg")))
+            });
+            let sent =
+                self.client.post(self.url("/api/v1/uploads/bulk")).bearer_auth(token(owner)).multipart(form);
+            if let Ok(answer) = sent.send().await
+                && answer.status() == 201
+                && let Ok(body) = answer.json::<Value>().await
+            {
+                let ids = body["upload_ids"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|it| it.as_str().map(str::to_owned));
+                let batch = body["batch_id"].as_str().unwrap_or_default().to_owned();
+                self.acknowledged.borrow_mut().insert(owner, (batch, ids.collect()));
+                return;
+            }
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// Listens as one owner for as long as it takes, over the death of the server, and notes the ends of photos.
+    async fn listen(&self, number: usize, owner: usize) {
+        self.told.borrow_mut().insert(number, (owner, HashSet::new()));
+        let (mut known, mut first) = (0, true);
+        loop {
+            let resume = (!first).then_some(known);
+            if let Ok(mut socket) = self.socket(owner, resume).await {
+                first = false;
+                let mut resumed = resume.is_none();
+                while let Some(Ok(message)) = socket.next().await {
+                    let Message::Text(text) = message else { continue };
+                    let Ok(message) = serde_json::from_str::<Told<'_>>(&text) else { continue };
+                    let Some(seq) = message.seq else { continue };
+                    if message.action == "resumed" {
+                        assert_eq!(message.snapshot, Some(false), "every event is kept");
+                        resumed = true;
+                        continue;
+                    }
+                    // What is live before that comes once more behind it.
+                    if !resumed {
+                        continue;
+                    }
+                    assert!(seq >= known, "events come in their order");
+                    if let Some(delay) = message.delay().filter(|_| resume.is_none() || self.quiet.get()) {
+                        self.delays.borrow_mut().push(delay);
+                    }
+                    known = known.max(seq);
+                    if let ("file_progress", Some(Payload { upload_id: Some(id), status: "completed" })) =
+                        (message.action, message.payload)
+                        && let Some((_, ended)) = self.told.borrow_mut().get_mut(&number)
+                    {
+                        ended.insert(id.to_owned());
+                    }
+                }
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn deaf(&self, owner: usize) {
+        let _socket = self.socket(owner, None).await;
+        std::future::pending().await
+    }
+
+    async fn socket(
+        &self,
+        owner: usize,
+        resume: Option<u64>,
+    ) -> Fallible<tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>>
+    {
+        let url = format!("ws://{}/api/ws/uploads", self.address);
+        let (mut socket, _) = timeout(Duration::from_secs(30), connect_async(url)).await??;
+        socket.send(Message::text(format!(r#"{{"type":"auth","token":"{}"}}"#, token(owner)))).await?;
+        if let Some(seq) = resume {
+            socket.send(Message::text(format!(r#"{{"action":"resume","after_seq":{seq}}}"#))).await?;
+        }
+        Ok(socket)
+    }
+
+    /// Asks the API twenty times a second.
+    async fn probe(self: Rc<Self>) {
+        for turn in 0.. {
+            sleep(Duration::from_millis(50)).await;
+            let path = ["/api/v1/uploads/batches", "/api/v1/status"][turn % 2];
+            let asked = Instant::now();
+            let answer = self.client.get(self.url(path)).bearer_auth(token(turn % OWNERS)).send().await;
+            match answer {
+                Ok(answer) if answer.status() == 200 => {
+                    self.answers.borrow_mut().push(asked.elapsed().as_secs_f64() * 1000.0)
+                }
+                Ok(answer) => println!("the API answered {}", answer.status()),
+                Err(error) if !self.down.get() => println!("the API did not answer: {error}"),
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// How many photos of acknowledged batches have ended well.
+    async fn done(&self) -> Fallible<usize> {
+        let batches: Vec<_> =
+            self.acknowledged.borrow().iter().map(|(owner, (batch, _))| (*owner, batch.clone())).collect();
+        let mut done = 0;
+        for (owner, batch) in batches {
+            let url = self.url(&format!("/api/v1/uploads/batches/{batch}"));
+            let batch: Value = self.client.get(url).bearer_auth(token(owner)).send().await?.json().await?;
+            if batch["failed_uploads"] != 0 || batch["total_uploads"] != PHOTOS {
+                return Err(format!("a batch stands wrong: {batch}").into());
+            }
+            done += batch["successful_uploads"].as_u64().unwrap_or(0) as usize;
+        }
+        Ok(done)
+    }
+
+    /// Answers with a sender of a byte a second that began after that.
+    async fn kill_in_the_middle(&self, server: &mut Server) -> JoinHandle<std::io::Result<Duration>> {
+        while self.done().await.unwrap_or(0) < OWNERS * PHOTOS / 3 {
+            server.look();
+            sleep(Duration::from_millis(500)).await;
+        }
+        self.down.set(true);
+        server.kill();
+        let (started, most_kib) = (Instant::now(), server.most_kib);
+        *server = self.start();
+        server.most_kib = most_kib;
+        self.there().await;
+        self.down.set(false);
+        println!("killed with SIGKILL; it answers again after {:.2} s", started.elapsed().as_secs_f64());
+        actix_rt::spawn(slow_sender(self.address.clone()))
+    }
+
+    async fn all_ended(&self, server: &mut Server) -> Fallible<()> {
+        while self.done().await? < OWNERS * PHOTOS {
+            server.look();
+            sleep(Duration::from_millis(500)).await;
+        }
+        Ok(())
+    }
+
+    /// The first owner brings in one photo after the other on an otherwise quiet machine.
+    async fn photos_of_the_first(&self) -> Fallible<()> {
+        sleep(Duration::from_secs(2)).await;
+        self.quiet.set(true);
+        self.delays.borrow_mut().clear();
+        for number in 0..20 {
+            let photo =
+                [self.photo.as_slice(), format!("again {number} {:?}", Instant::now()).as_bytes()].concat();
+            let form = Form::new().part("files", Part::bytes(photo).file_name("one.jpg"));
+            self.client
+                .post(self.url("/api/v1/uploads/bulk"))
+                .bearer_auth(token(0))
+                .multipart(form)
+                .send()
+                .await?;
+            sleep(Duration::from_secs(1)).await;
+        }
+        Ok(())
+    }
+
+    /// All sockets are of one owner.
+    async fn fan_out(self: &Rc<Self>) -> Fallible<()> {
+        let listeners: Vec<_> = (0..SOCKETS)
+            .map(|number| {
+                let load = Rc::clone(self);
+                actix_rt::spawn(async move { load.listen(number, 0).await })
+            })
+            .collect();
+        sleep(Duration::from_secs(8)).await;
+        self.photos_of_the_first().await?;
+        let mut delays = self.delays.borrow_mut();
+        if delays.len() < SOCKETS * 20 {
+            return Err(format!("only {} messages reached {SOCKETS} sockets", delays.len()).into());
+        }
+        report(&format!("a change of one owner reached all of its {SOCKETS} sockets after"), &mut delays);
+        for listener in listeners {
+            listener.abort();
+        }
+        Ok(())
+    }
+}
+
+fn token(owner: usize) -> String {
+    format!("key-of-{owner}")
+}
+
+/// As much of a message as is looked at: the client must not take longer than what it measures.
+#[derive(Deserialize)]
+struct Told<'a> {
+    action: &'a str,
+    seq: Option<u64>,
+    timestamp: Option<&'a str>,
+    snapshot: Option<bool>,
+    #[serde(borrow)]
+    payload: Option<Payload<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Payload<'a> {
+    upload_id: Option<&'a str>,
+    status: &'a str,
+}
+
+impl Told<'_> {
+    /// How old the change is that it tells of, in ms; nothing for percentages, which tell of no change.
+    fn delay(&self) -> Option<f64> {
+        let at: jiff::Timestamp = self.timestamp.filter(|_| self.action == "batch_progress")?.parse().ok()?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(now.as_secs_f64() * 1000.0 - at.as_millisecond() as f64)
+    }
+}
+
+/// Sends a byte a second until it is cut off.
+async fn slow_sender(address: String) -> Result<Duration, std::io::Error> {
+    let job = tokio::task::spawn_blocking(move || {
+        let mut stream = TcpStream::connect(address)?;
+        let head = format!(
+            "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: multipart/form-data; \
+             boundary=x\r\nContent-Length: 100000000\r\n\r\n--x\r\n",
+            token(1)
+        );
+        stream.write_all(head.as_bytes())?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let started = Instant::now();
+        let mut answer = [0; 1];
+        loop {
+            match stream.read(&mut answer) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
+                Ok(_) | Err(_) => return Ok(started.elapsed()),
+            }
+            if stream.write_all(b"x").is_err() {
+                return Ok(started.elapsed());
+            }
+        }
+    });
+    job.await.map_err(std::io::Error::other)?
+}
+
+fn report(what: &str, times: &mut [f64]) {
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        times
+            .get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1)))
+            .copied()
+            .unwrap_or(f64::NAN)
+    };
+    println!(
+        "{what} {:.1} ms (median), {:.1} ms (p99), {:.1} ms (worst) of {}",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        times.len()
+    );
+}

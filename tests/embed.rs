@@ -1,0 +1,151 @@
+//! The example `embed`, as somebody would run it who read the README.
+#![cfg(unix)]
+
+mod support;
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use reqwest::{
+    Client, Method, StatusCode,
+    multipart::{Form, Part},
+};
+use serde_json::{Value, json};
+use tokio_tungstenite::{
+    connect_async,
+    tungstenite::{Message, client::IntoClientRequest as _},
+};
+
+use self::support::{PATIENCE, picture, text};
+
+struct Host {
+    process: Child,
+    address: String,
+    client: Client,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Host {
+    fn start() -> Self {
+        let build = Command::new(env!("CARGO")).args(["build", "--quiet", "--example", "embed"]).status();
+        assert!(build.expect("cargo runs").success());
+        let program: PathBuf =
+            std::env::current_exe().expect("a path").parent().expect("deps").join("../examples/embed");
+        let folder = tempfile::tempdir().expect("a folder");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        let process = Command::new(program)
+            .arg(folder.path())
+            .arg(free.to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it runs");
+        Self { process, address: free.to_string(), client: support::client(), _folder: folder }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    fn ask(&self, user: Option<&str>, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let request = self.client.request(method, self.url(path));
+        match user {
+            Some(user) => request.header("x-user", user),
+            None => request,
+        }
+    }
+
+    async fn json(&self, user: &str, path: &str) -> Value {
+        let response = self.ask(Some(user), Method::GET, path).send().await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.json().await.expect("JSON")
+    }
+
+    async fn status(&self, user: Option<&str>, path: &str) -> u16 {
+        self.ask(user, Method::GET, path).send().await.expect("an answer").status().as_u16()
+    }
+}
+
+#[test]
+fn a_host_has_its_own_pages_its_own_authentication_and_ends_in_good_order() {
+    // Outside of the system, so that its process is ended whatever happens within.
+    let mut host = Host::start();
+    actix_rt::System::new().block_on(drive(&mut host));
+}
+
+async fn drive(host: &mut Host) {
+    let there = async {
+        while host.client.get(host.url("/")).send().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, there).await.expect("it listens");
+    let page = host.client.get(host.url("/")).send().await.expect("an answer");
+    assert!(page.text().await.expect("text").contains("the host's own page"));
+    assert_eq!(host.status(None, "/media/v1/uploads/batches").await, 401);
+    assert_eq!(host.status(Some("ann"), "/media/v1/dump").await, 403);
+    assert_eq!(host.status(Some("root"), "/media/v1/dump").await, 200);
+
+    let url = format!("ws://{}/media/ws/uploads", host.address);
+    let mut request = url.into_client_request().expect("a request");
+    request.headers_mut().insert("x-user", "ann".parse().expect("a value"));
+    let (mut socket, _) = connect_async(request).await.expect("a socket");
+    socket.send(Message::text(r#"{"type":"auth","token":"whatever"}"#)).await.expect("sent");
+    let mut next = async || {
+        loop {
+            match tokio::time::timeout(PATIENCE, socket.next())
+                .await
+                .expect("in time")
+                .expect("open")
+                .expect("sound")
+            {
+                Message::Text(text) => return Ok(serde_json::from_str::<Value>(&text).expect("JSON")),
+                Message::Close(frame) => return Err(frame.map(|it| u16::from(it.code))),
+                _ => {}
+            }
+        }
+    };
+    assert_eq!(next().await, Ok(json!({"action": "auth_success", "user_id": "ann"})));
+
+    let form = Form::new().part("files", Part::bytes(picture("a")).file_name("a.png"));
+    let sent = host.ask(Some("ann"), Method::POST, "/media/v1/uploads/bulk").multipart(form).send().await;
+    let submitted: Value = sent.expect("an answer").json().await.expect("JSON");
+    assert_eq!(submitted["queued"], 1);
+    loop {
+        let told = next().await.expect("open");
+        if told["action"] == "batch_progress" && told["payload"]["status"] == "completed" {
+            break;
+        }
+    }
+    let upload = format!("/media/v1/uploads/{}", text(&submitted["upload_ids"][0]));
+    let record = host.json("ann", &upload).await;
+    assert_eq!(record["thumbnail_path"], format!("{upload}/thumbnail"));
+    assert_eq!(host.status(Some("ann"), &text(&record["thumbnail_path"])).await, 200);
+    for path in ["", "/thumbnail", "/original"] {
+        assert_eq!(host.status(Some("bob"), &format!("{upload}{path}")).await, 404);
+    }
+
+    let interrupt = Command::new("kill").arg("-INT").arg(host.process.id().to_string()).status();
+    assert!(interrupt.expect("kill runs").success());
+    assert_eq!(next().await, Err(Some(1012)));
+    let ended = async {
+        loop {
+            if let Some(status) = host.process.try_wait().expect("a child") {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, ended).await.expect("it ends").success());
+}
