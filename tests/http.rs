@@ -200,7 +200,8 @@ async fn what_makes_no_sense_is_refused_with_a_sentence() {
     let form =
         |body: &'static str| bulk().header("content-type", "multipart/form-data; boundary=x").body(body);
     refused(
-        send(form("--x\r\nContent-Disposition: form-data; name=\"files\"\r\n\r\nbyt")).await,
+        send(form("--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\nbyt"))
+            .await,
         400,
         "malformed",
         "",
