@@ -154,29 +154,36 @@ fn usage() -> (Duration, u64) {
 }
 
 async fn bookkeeping() {
+    // Kept to the end: a file system is slow to make files just after many were removed.
+    let mut worlds = Vec::new();
     for workers in [4, 8, 16, 32, 64] {
         let mut world = World::new(Duration::ZERO, (32, 24), workers);
         let pipeline = world.start().await;
         world.submit(&pipeline, 1000).await;
         idle(&pipeline).await;
         let (cpu, memory) = usage();
+        let flushes = pipeline.store().flushes();
         let started = Instant::now();
         let uploads = 10_000;
         world.submit(&pipeline, uploads).await;
         let submitted = started.elapsed();
         idle(&pipeline).await;
         let (took, after) = (started.elapsed(), usage());
+        let flushed = pipeline.store().flushes();
+        let count = flushed.0 - flushes.0;
         println!(
             "bookkeeping, {workers} workers: {uploads} uploads in {:.2} s (submitted after {:.2} s), {:.0} a second, {:.3} ms CPU each, \
-             memory {} to {} MiB",
+             memory {} to {} MiB, {count} waits for the disk of {:.2} ms",
             took.as_secs_f64(),
             submitted.as_secs_f64(),
             uploads as f64 / took.as_secs_f64(),
             (after.0 - cpu).as_secs_f64() * 1000.0 / uploads as f64,
             memory >> 20,
-            after.1 >> 20
+            after.1 >> 20,
+            (flushed.1 - flushes.1).as_secs_f64() * 1000.0 / count as f64,
         );
         pipeline.stop(Duration::ZERO).await;
+        worlds.push(world);
     }
 }
 

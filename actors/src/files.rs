@@ -148,17 +148,24 @@ impl Files {
     /// Whatever the disk says; nothing is left at the thumbnail's path then.
     pub fn write_thumbnail(&self, id: UploadId, jpeg: &[u8]) -> io::Result<()> {
         let path = self.thumbnail(id);
-        let folder = path.parent().unwrap_or(&self.data_dir);
-        fs::create_dir_all(folder)?;
         let unfinished = path.with_extension("tmp");
+        let create = || match File::create(&unfinished) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(path.parent().unwrap_or(&self.data_dir))?;
+                File::create(&unfinished)
+            }
+            created => created,
+        };
         let write = || -> io::Result<()> {
-            let mut file = File::create(&unfinished)?;
+            let mut file = create()?;
             file.write_all(jpeg)?;
-            file.sync_data()?;
-            fs::rename(&unfinished, &path)
+            fs::rename(&unfinished, &path)?;
+            // Of a file that is new, the file systems in use write the name down with the bytes; so the name comes first.
+            file.sync_all()
         };
         write().inspect_err(|_| {
             let _ = fs::remove_file(&unfinished);
+            let _ = fs::remove_file(&path);
         })
     }
 
@@ -167,7 +174,9 @@ impl Files {
     /// # Errors
     /// Whatever the disk says.
     pub fn remove(&self, id: UploadId) -> io::Result<()> {
-        for path in [self.thumbnail(id), self.original(id), self.incoming(id)] {
+        let thumbnail = self.thumbnail(id);
+        // What comes in may just be moved to where it stays, so that place is looked at last.
+        for path in [thumbnail.with_extension("tmp"), thumbnail, self.incoming(id), self.original(id)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}

@@ -272,7 +272,7 @@ impl Tools {
             changed: Some(changes.join("; ")).filter(|it| !it.is_empty()),
             at: self.store.clock().now(),
         };
-        self.store.keep_description(token, description, best.objects, millis(started)).await?;
+        self.store.keep_description(token, description, best.objects, millis(started));
         Ok(best.text)
     }
 
@@ -285,7 +285,7 @@ impl Tools {
         let closed = |_| Stop::NotReady;
         let memory = Arc::clone(&self.decode_memory).acquire_many_owned(mib).await.map_err(closed)?;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
-        let held = Arc::new((memory, decoder));
+        let held = (Arc::new(memory), Arc::new(decoder));
         let prepared = match upload.format.kind() {
             Kind::Image => self.look_at_image(upload, vision, held).await,
             Kind::Video => self.look_at_video(upload, vision, held).await,
@@ -295,17 +295,19 @@ impl Tools {
         Ok(prepared)
     }
 
-    async fn look_at_image(&self, upload: Upload, vision: VisionSpec, held: Held) -> Looked {
+    async fn look_at_image(&self, upload: Upload, vision: VisionSpec, (memory, decoder): Held) -> Looked {
         let (files, limits) = (self.files.clone(), self.limits.clone());
         let job = move || {
             let bytes = files.read(&upload)?;
             let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
                 .map_err(|error| undecodable(&upload, &error))?;
+            // The next picture need not wait until the disk has this one's thumbnail.
+            drop(decoder);
             let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail);
             let (pictures, facts) = (vec![prepared.picture], prepared.facts);
             Ok((Prepared { pictures, seconds: Vec::new(), facts }, thumbnail))
         };
-        blocking(held, job).await
+        blocking(memory, job).await
     }
 
     async fn look_at_video(&self, upload: Upload, vision: VisionSpec, held: Held) -> Looked {
@@ -378,14 +380,14 @@ struct Prepared {
 }
 
 /// A share of memory and a processor.
-type Held = Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>;
+type Held = (Arc<OwnedSemaphorePermit>, Arc<OwnedSemaphorePermit>);
 
 /// What came of looking at a file, and of its thumbnail.
 type Looked = Result<(Prepared, Thumbnail), (FailureKind, String)>;
 
 /// Runs a job in a thread of its own, which cannot be ended and keeps its share until it is done.
 async fn blocking<T: Send + 'static>(
-    held: Held,
+    held: impl Send + 'static,
     job: impl FnOnce() -> Result<T, (FailureKind, String)> + Send + 'static,
 ) -> Result<T, (FailureKind, String)> {
     let job = move || {

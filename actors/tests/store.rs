@@ -59,7 +59,7 @@ async fn complete(store: &Store, begun: &Begun) -> Result<(), WriteError> {
         changed: None,
         at: store.clock().now(),
     };
-    store.keep_description(begun.token.clone(), description, Vec::new(), 5).await?;
+    store.keep_description(begun.token.clone(), description, Vec::new(), 5);
     store.complete(begun.token.clone(), vec![1.0, 0.5, -0.25], identity(), None, 5).await.map(drop)
 }
 

@@ -95,28 +95,24 @@ impl Store {
         drop(self.inner.write(move |draft| change(draft, &token, Step::Embed).map(drop)));
     }
 
-    /// Keeps a description.
-    ///
-    /// # Errors
-    /// [`WriteError::Stale`] if the attempt was given up meanwhile.
-    pub async fn keep_description(
+    /// Keeps a description. Nobody waits for it: it is written at once, while the text is embedded, and before whatever ends the attempt,
+    /// since changes are made in the order in which they are asked for.
+    pub fn keep_description(
         &self,
         token: Token,
         description: Description,
         objects: Vec<Object>,
         took_ms: u64,
-    ) -> Result<(), WriteError> {
-        self.inner
-            .write(move |draft| {
-                let (audit_score, needs_review) = (description.audit_score, description.needs_review);
-                let upload = change(draft, &token, Step::Describe { description, objects })?;
-                draft.emit(
-                    upload.batch_id,
-                    Some(upload.id),
-                    What::UploadDescribed { attempt: token.attempt, audit_score, needs_review, took_ms },
-                )
-            })
-            .await
+    ) {
+        drop(self.inner.write(move |draft| {
+            let (audit_score, needs_review) = (description.audit_score, description.needs_review);
+            let upload = change(draft, &token, Step::Describe { description, objects })?;
+            draft.emit(
+                upload.batch_id,
+                Some(upload.id),
+                What::UploadDescribed { attempt: token.attempt, audit_score, needs_review, took_ms },
+            )
+        }));
     }
 
     /// Keeps the vector, with what was changed to get it, and ends the upload well. Answers with an older upload of the same file whose files are to be removed.
