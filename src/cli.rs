@@ -99,19 +99,29 @@ fn open(config: &Config) -> Result<Store, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Whether Ctrl-C was pressed, or the process was asked to terminate. The second time ends the process at once.
+/// Whether Ctrl-C was pressed, the process was asked to terminate, or its terminal was closed. The second time ends the process at once.
 #[derive(Clone)]
 struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
+    /// Listens in a thread of its own, so that the second time works whatever else stands still.
     fn listen() -> Self {
         let (interrupt, interrupted) = watch::channel(false);
-        actix_rt::spawn(async move {
-            signal().await;
-            interrupt.send_replace(true);
-            signal().await;
-            std::process::exit(130);
-        });
+        let listen = move || {
+            let runtime = match actix_rt::Runtime::new() {
+                Ok(runtime) => runtime,
+                Err(error) => return log::warn!("cannot listen to Ctrl-C: {error}"),
+            };
+            runtime.block_on(async {
+                signal().await;
+                interrupt.send_replace(true);
+                signal().await;
+                std::process::exit(130);
+            });
+        };
+        if let Err(error) = std::thread::Builder::new().name("mediamill-signals".into()).spawn(listen) {
+            log::warn!("cannot listen to Ctrl-C: {error}");
+        }
         Self(interrupted)
     }
 
@@ -125,13 +135,15 @@ impl Interrupt {
 #[cfg(unix)]
 async fn signal() {
     use actix_rt::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+    let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
+    else {
         let _ = actix_rt::signal::ctrl_c().await;
         return;
     };
     tokio::select! {
         _ = actix_rt::signal::ctrl_c() => {}
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
     }
 }
 

@@ -27,8 +27,7 @@ async fn main() {
         eprintln!("mediamill: {message}");
         2
     });
-    // Decoders that still run are not waited for.
-    let _ = io::stdout().flush();
+    // Decoders that still run are not waited for, nor a reader that stands still.
     std::process::exit(code.into());
 }
 

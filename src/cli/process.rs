@@ -1,20 +1,21 @@
 //! `mediamill process`: the main job. Works through files and folders in place.
 
 mod outcome;
+mod output;
 mod report;
 mod subscriber;
 mod walk;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    io,
-    path::{Path, PathBuf},
+    io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use actix::prelude::*;
-use indicatif::MultiProgress;
+use indicatif::{MultiProgress, ProgressBar};
 use mediamill_actors::{
     analysis::ProviderState,
     batch_supervisor::{BatchSupervisor, Drain, ResumeBatch, SubmitBatch, Submitted},
@@ -23,7 +24,6 @@ use mediamill_actors::{
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
     pipeline::{Options, Pipeline, Stopped},
-    progress_monitor::GetUpload,
     publisher::{Subscribe, Uploads},
     store::Scope,
     upload::{Failure, FailureKind, Stage, Status},
@@ -38,13 +38,15 @@ use self::{
     outcome::Outcome,
     report::Report,
     subscriber::Subscriber,
-    walk::{Found, Walked},
+    walk::{Found, Unreadable, Walked},
 };
 
 /// Files of the first batch and of the largest; each is twice as large as the one before, so that work begins at once.
 const BATCH_FILES: (usize, usize) = (32, 512);
 /// How often bars move.
 const FRAME: Duration = Duration::from_millis(200);
+/// How long a reader of the results that stands still is waited for after Ctrl-C.
+const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// What `process` is told.
 #[derive(Debug, clap::Args)]
@@ -72,6 +74,19 @@ enum End {
     Stopped(Stopped),
 }
 
+impl End {
+    /// Standard output cannot be written.
+    fn unheard(error: io::Error) -> Self {
+        match error.kind() {
+            // Whoever read the results has seen enough.
+            io::ErrorKind::BrokenPipe => Self::Interrupted,
+            _ => Self::Left(format!(
+                "cannot write the results: {error}; what was done is kept, and the same command goes on"
+            )),
+        }
+    }
+}
+
 impl Process {
     /// Answers with the exit code.
     pub(crate) async fn run(self, config: Config, bars: &MultiProgress) -> Result<u8, String> {
@@ -81,7 +96,13 @@ impl Process {
         let options = Options { scope: Scope::Below(roots.clone()), ..Options::default() };
         let pipeline = Pipeline::start_with(config, options).await.map_err(|error| error.to_string())?;
         let taken_up = pipeline.store().taken_up(&Owner::local());
-        let told = subscribe(&pipeline).await?;
+        let told = match subscribe(&pipeline).await {
+            Ok(told) => told,
+            Err(message) => {
+                pipeline.stop(Duration::ZERO).await;
+                return Err(message);
+            }
+        };
         tokio::select! {
             ready = set_up(&pipeline) => if let Err(message) = ready {
                 pipeline.stop(Duration::ZERO).await;
@@ -92,6 +113,8 @@ impl Process {
                 return Ok(130);
             }
         }
+        let looking = bars.add(ProgressBar::new_spinner().with_message("looking for files"));
+        looking.enable_steady_tick(FRAME);
         let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &data_dir));
         let walked = tokio::select! {
             walked = walked => walked.map_err(|error| format!("cannot walk the folders: {error}"))?,
@@ -100,13 +123,11 @@ impl Process {
                 return Ok(130);
             }
         };
+        looking.finish_and_clear();
         let resting = pipeline.recovered.resting;
-        let mut run = Run::new(pipeline, &self, walked, bars);
-        let end = match run.go_on_to_the_end(taken_up, told, interrupt).await {
-            Ok(end) => end,
-            // Whoever read the results is gone.
-            Err(_) => End::Interrupted,
-        };
+        let mut run = Run::new(pipeline, &self, walked, bars)
+            .map_err(|error| format!("cannot print what becomes of the files: {error}"))?;
+        let end = run.go_on_to_the_end(taken_up, told, interrupt).await.unwrap_or_else(End::unheard);
         Ok(run.close(end, resting).await)
     }
 }
@@ -142,7 +163,7 @@ struct Run {
     anew: bool,
     report: Report,
     queue: VecDeque<Found>,
-    unreadable: Vec<(PathBuf, String)>,
+    unreadable: Vec<Unreadable>,
     /// Files of the batch that is being submitted.
     submitting: Vec<Found>,
     batch_files: usize,
@@ -154,15 +175,17 @@ struct Run {
     reported: HashMap<UploadId, PathBuf>,
     /// Paused batches that were told to go on.
     resumed: HashSet<BatchId>,
+    /// So many uploads waited when no more were taken; the rest of the files waits until there are fewer.
+    full: Option<usize>,
     /// Why no more files are submitted.
     left: Option<String>,
     waiting: Option<String>,
 }
 
 impl Run {
-    fn new(pipeline: Pipeline, process: &Process, walked: Walked, bars: &MultiProgress) -> Self {
-        let report = Report::new(process.json, walked.files.len() + walked.unreadable.len(), bars);
-        Self {
+    fn new(pipeline: Pipeline, process: &Process, walked: Walked, bars: &MultiProgress) -> io::Result<Self> {
+        let report = Report::new(process.json, walked.files.len() + walked.unreadable.len(), bars)?;
+        Ok(Self {
             pipeline,
             owner: Owner::local(),
             anew: process.force,
@@ -175,34 +198,30 @@ impl Run {
             early: HashMap::new(),
             reported: HashMap::new(),
             resumed: HashSet::new(),
+            full: None,
             left: None,
             waiting: None,
-        }
+        })
     }
 
     /// # Errors
-    /// Standard output is gone.
+    /// Standard output cannot be written.
     async fn go_on_to_the_end(
         &mut self,
         taken_up: Vec<(BatchId, UploadId)>,
         mut told: mpsc::Receiver<Vec<Arc<Message>>>,
         mut interrupt: Interrupt,
     ) -> io::Result<End> {
-        for (path, message) in std::mem::take(&mut self.unreadable) {
+        for Unreadable { path, message, hides } in std::mem::take(&mut self.unreadable) {
             let failure = Failure::new(0, Stage::Queued, FailureKind::FileUnreadable, message);
-            self.report.ended(None, &Outcome::refused(path, failure))?;
+            self.report.unreadable(&Outcome::refused(path, failure), hides);
         }
-        for (batch, upload) in &taken_up {
-            self.resume(*batch);
-            self.outstanding.insert(*upload, None);
+        for (batch, upload) in taken_up {
+            self.resume(batch);
+            self.outstanding.insert(upload, None);
         }
-        for (_, upload) in taken_up {
-            // It may have ended before anything was told.
-            let ended = self.pipeline.store().upload(self.owner.clone(), upload).await;
-            if ended.is_ok_and(|it| it.status.is_terminal()) {
-                self.ended(upload).await?;
-            }
-        }
+        // Some may have ended before anything was told.
+        self.untold().await;
         let mut provider = self.pipeline.provider();
         self.waiting = provider.borrow_and_update().waiting();
         if let Some(waiting) = &self.waiting {
@@ -210,12 +229,14 @@ impl Run {
         }
         let mut stopped = std::pin::pin!(self.pipeline.stopped());
         let mut frames = tokio::time::interval(FRAME);
+        let mut changes = self.pipeline.store().watch();
         let mut submission = None;
         loop {
-            if submission.is_none() {
+            if submission.is_none() && self.report.has_room() {
                 submission = self.next_batch().map(Box::pin);
             }
-            if submission.is_none() && self.outstanding.is_empty() {
+            let all_submitted = self.queue.is_empty() || self.left.is_some();
+            if submission.is_none() && all_submitted && self.outstanding.is_empty() {
                 return Ok(match self.left.take() {
                     Some(why) => End::Left(why),
                     None => End::Done,
@@ -232,15 +253,23 @@ impl Run {
                 } => {
                     submission = None;
                     match answer {
-                        Ok(Ok(submitted)) => self.submitted(submitted)?,
-                        Ok(Err(error)) => self.turned_back(error).await,
+                        Ok(Ok(submitted)) => self.submitted(submitted),
+                        Ok(Err(error)) => self.turned_back(error),
                         // The supervisor is gone, and why is told next.
                         Err(_) => self.left = Some("the engine stopped".into()),
                     }
                 }
-                Some(messages) = told.recv() => {
+                // While the reader of the results does not keep up, nothing is asked for; the log keeps it.
+                Some(messages) = told.recv(), if self.report.has_room() => {
                     for message in messages {
-                        self.happened(&message).await?;
+                        self.happened(&message).await;
+                    }
+                }
+                handed_over = self.report.hand_over() => handed_over?,
+                Ok(()) = changes.changed(), if self.full.is_some() => {
+                    let waiting = self.pipeline.store().load().0;
+                    if self.full.is_some_and(|full| waiting == 0 || waiting + self.batch_files <= full) {
+                        self.full = None;
                     }
                 }
                 Ok(()) = provider.changed() => {
@@ -257,7 +286,7 @@ impl Run {
 
     /// Begins to submit the next files, if there are any.
     fn next_batch(&mut self) -> Option<Request<BatchSupervisor, SubmitBatch>> {
-        if self.left.is_some() || self.queue.is_empty() {
+        if self.left.is_some() || self.full.is_some() || self.queue.is_empty() {
             return None;
         }
         self.submitting = self.queue.drain(..self.batch_files.min(self.queue.len())).collect();
@@ -267,19 +296,19 @@ impl Run {
         Some(self.pipeline.supervisor.send(submit))
     }
 
-    fn submitted(&mut self, submitted: Submitted) -> io::Result<()> {
+    fn submitted(&mut self, submitted: Submitted) {
         let files = &self.pipeline.files;
         for (found, admission) in std::mem::take(&mut self.submitting).into_iter().zip(submitted.files) {
             match admission {
                 Admission::Accepted(id) => match self.early.remove(&id) {
-                    Some(outcome) => self.report.ended(Some(id), &outcome)?,
+                    Some(outcome) => self.report.ended(Some(id), &outcome),
                     None => {
                         self.outstanding.insert(id, Some(found.path));
                     }
                 },
                 // It was taken up when the run began, or stands for another path of this run.
                 Admission::Unfinished(id) => match self.early.remove(&id) {
-                    Some(outcome) => self.report.ended(Some(id), &outcome)?,
+                    Some(outcome) => self.report.ended(Some(id), &outcome),
                     // It ended between the look and this answer.
                     None if self.reported.contains_key(&id) => {}
                     None => {
@@ -292,38 +321,36 @@ impl Run {
                     // Or what is told of its end is still on the way.
                     let taken_up = upload.place() == Some(found.path.as_path())
                         && self.outstanding.remove(&upload.id).is_some();
-                    if taken_up {
-                        self.reported.insert(upload.id, found.path.clone());
-                    }
-                    let outcome = Outcome::of(&upload, files, Some(&found.path), !taken_up);
-                    self.report.ended(Some(upload.id), &outcome)?;
+                    let earlier = !taken_up && !self.reported.contains_key(&upload.id);
+                    self.reported.entry(upload.id).or_insert_with(|| found.path.clone());
+                    let outcome = Outcome::of(&upload, files, Some(&found.path), earlier);
+                    self.report.ended(Some(upload.id), &outcome);
                 }
                 Admission::Refused(failure) => {
-                    self.report.ended(None, &Outcome::refused(found.path, failure))?
+                    self.report.ended(None, &Outcome::refused(found.path, failure));
                 }
                 Admission::NotMedia(failure) if found.named => {
-                    self.report.ended(None, &Outcome::refused(found.path, failure))?;
+                    self.report.ended(None, &Outcome::refused(found.path, failure));
                 }
                 Admission::NotMedia(_) => self.report.not_media(),
             }
         }
-        Ok(())
     }
 
     /// A batch was not taken: it is kept for later in this run, or for the next one.
-    async fn turned_back(&mut self, error: Error) {
+    fn turned_back(&mut self, error: Error) {
         for found in std::mem::take(&mut self.submitting).into_iter().rev() {
             self.queue.push_front(found);
         }
         match error {
             Error::QueueFull { .. } if self.pipeline.store().load() != (0, 0) => {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                self.full = Some(self.pipeline.store().load().0);
             }
             error => self.left = Some(error.to_string()),
         }
     }
 
-    async fn happened(&mut self, message: &Message) -> io::Result<()> {
+    async fn happened(&mut self, message: &Message) {
         match message {
             Message::UploadProgress { payload, .. } if !payload.status.is_terminal() => {
                 let id = payload.upload_id;
@@ -333,34 +360,43 @@ impl Run {
                     }
                     _ => self.report.rests(id),
                 }
-                Ok(())
             }
             Message::UploadCompleted { upload_id, .. } | Message::UploadFailed { upload_id, .. } => {
-                self.ended(*upload_id).await
+                self.ended(*upload_id).await;
             }
-            _ => Ok(()),
+            // This run fell behind what the log keeps.
+            Message::Resumed { snapshot: true, .. } => self.untold().await,
+            _ => {}
         }
     }
 
-    async fn ended(&mut self, id: UploadId) -> io::Result<()> {
-        let get = GetUpload { owner: self.owner.clone(), upload: id };
-        let Ok(Ok(upload)) = self.pipeline.monitor.send(get).await else {
-            // A newer upload of the same file took its place, or the engine stopped, which is told next.
+    /// Looks for uploads that ended without that being told.
+    async fn untold(&mut self) {
+        let unfinished: HashSet<UploadId> =
+            self.pipeline.store().taken_up(&self.owner).into_iter().map(|(_, upload)| upload).collect();
+        let ended: Vec<UploadId> =
+            self.outstanding.keys().filter(|id| !unfinished.contains(id)).copied().collect();
+        for id in ended {
+            self.ended(id).await;
+        }
+    }
+
+    async fn ended(&mut self, id: UploadId) {
+        let Ok(upload) = self.pipeline.store().upload(self.owner.clone(), id).await else {
+            // A newer upload of the same file took its place, or the store broke, which is told next.
             self.report.rests(id);
             self.outstanding.remove(&id);
-            return Ok(());
+            return;
         };
         let known = self.outstanding.remove(&id);
         let at = known.as_ref().and_then(Option::as_deref);
         let outcome = Outcome::of(&upload, &self.pipeline.files, at, false);
         if known.is_some() {
             self.reported.insert(id, outcome.path.clone());
-            return self.report.ended(Some(id), &outcome);
-        }
-        if !self.reported.contains_key(&id) {
+            self.report.ended(Some(id), &outcome);
+        } else if !self.reported.contains_key(&id) {
             self.early.insert(id, outcome);
         }
-        Ok(())
     }
 
     /// Files that are still to be worked on or looked at.
@@ -376,47 +412,38 @@ impl Run {
     }
 
     /// Stops the engine, tells the rest, and answers with the exit code.
-    async fn close(self, end: End, resting: usize) -> u8 {
-        let Self { pipeline, mut report, queue, submitting, outstanding, owner, .. } = self;
-        let store = pipeline.store().clone();
-        let mut unfinished: Vec<(UploadId, Option<PathBuf>)> = outstanding.into_iter().collect();
-        unfinished.sort();
-        let mut told = Ok(());
-        let mut left = Vec::new();
-        if matches!(end, End::Stopped(_)) {
-            left.extend(unfinished.into_iter().filter_map(|(_, at)| at));
-        } else {
+    async fn close(mut self, end: End, resting: usize) -> u8 {
+        if !matches!(end, End::Stopped(_)) {
             // Nothing ends any more after this, so that what is told of each file is how it stays.
-            let _ = pipeline.supervisor.send(Drain(Duration::ZERO)).await;
-            for (id, at) in unfinished {
-                match store.upload(owner.clone(), id).await {
-                    Ok(upload) if upload.status.is_terminal() && told.is_ok() => {
-                        let outcome = Outcome::of(&upload, &pipeline.files, at.as_deref(), false);
-                        told = report.ended(Some(id), &outcome);
-                    }
-                    Ok(upload) => left.extend(at.or_else(|| upload.place().map(Path::to_owned))),
-                    Err(_) => left.extend(at),
-                }
-            }
+            let _ = self.pipeline.supervisor.send(Drain(Duration::ZERO)).await;
+            self.untold().await;
         }
-        drop(store);
+        let Self { pipeline, mut report, queue, submitting, outstanding, .. } = self;
         pipeline.stop(Duration::ZERO).await;
+        // What was taken up and not looked at yet is among the files that were not submitted.
+        let mut left: Vec<PathBuf> = outstanding.into_values().flatten().collect();
+        left.sort();
         left.extend(submitting.into_iter().chain(queue).map(|found| found.path));
         for path in left {
-            if told.is_err() || report.ended(None, &Outcome::pending(path)).is_err() {
-                break;
-            }
+            report.ended(None, &Outcome::pending(path));
         }
         match &end {
             End::Done | End::Interrupted => {}
             End::Left(why) => report.say(why),
             End::Stopped(why) => report.say(&why.to_string()),
         }
-        let tally = report.summary(resting);
-        match end {
-            End::Interrupted => 130,
-            End::Left(_) | End::Stopped(_) => 1,
-            End::Done => u8::from(tally.failed > 0),
+        let limit = matches!(end, End::Interrupted).then_some(LAST_LINES);
+        match (report.summary(resting, limit).await, end) {
+            (_, End::Interrupted) => 130,
+            (_, End::Left(_) | End::Stopped(_)) => 1,
+            (Ok(tally), End::Done) => u8::from(tally.failed > 0 || tally.hidden > 0),
+            (Err(error), End::Done) => match End::unheard(error) {
+                End::Left(why) => {
+                    let _ = writeln!(io::stderr(), "mediamill: {why}");
+                    1
+                }
+                _ => 130,
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a run shows: a bar and a line for each upload in flight on a terminal, plain lines in a pipe, objects with `--json`, and the summary.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     io::{self, IsTerminal as _, Write as _},
     path::Path,
@@ -10,7 +11,10 @@ use std::{
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 use mediamill_actors::id::UploadId;
 
-use super::outcome::{Outcome, OutcomeStatus};
+use super::{
+    outcome::{Outcome, OutcomeStatus},
+    output::Output,
+};
 
 /// Failures that the summary lists at most; `--json` and the store have all.
 const MOST_LISTED: usize = 1000;
@@ -18,6 +22,7 @@ const MOST_LISTED: usize = 1000;
 /// How a run tells what it does.
 pub(super) struct Report {
     json: bool,
+    output: Output,
     screen: Option<Screen>,
     started: Instant,
     tally: Tally,
@@ -43,24 +48,46 @@ pub(super) struct Tally {
     pub(super) cancelled: usize,
     pub(super) pending: usize,
     pub(super) not_media: usize,
+    /// Folders that could not be looked into.
+    pub(super) hidden: usize,
 }
 
 impl Report {
     /// Bars go to `bars` if standard error is a terminal.
-    pub(super) fn new(json: bool, files: usize, bars: &MultiProgress) -> Self {
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub(super) fn new(json: bool, files: usize, bars: &MultiProgress) -> io::Result<Self> {
+        let output = Output::new(bars)?;
         let screen = io::stderr().is_terminal().then(|| {
             let batch = bars.add(ProgressBar::new(files as u64));
             batch.set_style(style("{bar:32} {pos}/{len} files, {msg}"));
             Screen { bars: bars.clone(), batch, uploads: HashMap::new() }
         });
-        Self { json, screen, started: Instant::now(), tally: Tally::default(), wrong: Vec::new() }
+        Ok(Self { json, output, screen, started: Instant::now(), tally: Tally::default(), wrong: Vec::new() })
+    }
+
+    /// Whether the reader of the results keeps up.
+    pub(super) fn has_room(&self) -> bool {
+        self.output.has_room()
+    }
+
+    /// Hands results on to a reader that was slow; ends only if there are any.
+    ///
+    /// # Errors
+    /// Standard output cannot be written, so there is nobody to work for.
+    pub(super) async fn hand_over(&mut self) -> io::Result<()> {
+        self.output.hand_over().await
+    }
+
+    /// A folder or link that could not be followed; what it hides was not worked on.
+    pub(super) fn unreadable(&mut self, outcome: &Outcome, hides: bool) {
+        self.tally.hidden += usize::from(hides);
+        self.ended(None, outcome);
     }
 
     /// One file is done with.
-    ///
-    /// # Errors
-    /// Standard output is gone, so there is nobody to work for.
-    pub(super) fn ended(&mut self, upload: Option<UploadId>, outcome: &Outcome) -> io::Result<()> {
+    pub(super) fn ended(&mut self, upload: Option<UploadId>, outcome: &Outcome) {
         let tally = &mut self.tally;
         let (count, word) = match outcome.status {
             OutcomeStatus::Completed if outcome.skipped => (&mut tally.skipped, "unchanged"),
@@ -75,11 +102,7 @@ impl Report {
         if matches!(outcome.status, OutcomeStatus::Failed | OutcomeStatus::Refused)
             && self.wrong.len() < MOST_LISTED
         {
-            self.wrong.push((
-                outcome.status,
-                outcome.path.display().to_string(),
-                outcome.reason().to_owned(),
-            ));
+            self.wrong.push((outcome.status, shown(&outcome.path), one_line(outcome.reason()).into_owned()));
         }
         if let Some(screen) = &mut self.screen {
             if let Some(bar) = upload.and_then(|id| screen.uploads.remove(&id)) {
@@ -88,17 +111,21 @@ impl Report {
             screen.batch.inc(1);
         }
         if self.json {
-            let line = serde_json::to_string(outcome).map_err(io::Error::other)?;
-            return self.print(&line);
+            match serde_json::to_string(outcome) {
+                Ok(line) => self.output.print(line),
+                Err(error) => self.say(&format!("cannot tell of {}: {error}", shown(&outcome.path))),
+            }
+            return;
         }
+        let path = shown(&outcome.path);
         match outcome.status {
-            OutcomeStatus::Pending => Ok(()),
-            OutcomeStatus::Completed if outcome.skipped => Ok(()),
+            OutcomeStatus::Pending => {}
+            OutcomeStatus::Completed if outcome.skipped => {}
             OutcomeStatus::Completed => {
                 let review = if outcome.needs_review { " (needs review)" } else { "" };
-                self.print(&format!("{word}{review} {}: {}", outcome.path.display(), outcome.text()))
+                self.output.print(format!("{word}{review} {path}: {}", one_line(outcome.text())));
             }
-            _ => self.print(&format!("{word} {}: {}", outcome.path.display(), outcome.reason())),
+            _ => self.output.print(format!("{word} {path}: {}", one_line(outcome.reason()))),
         }
     }
 
@@ -118,7 +145,7 @@ impl Report {
             bar.set_style(style("  {bar:16} {percent:>3}% {msg}"));
             bar
         });
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        let name = shown(Path::new(path.file_name().unwrap_or(path.as_os_str())));
         bar.set_message(format!("{name}: {}", stage.replace('_', " ")));
         bar.set_position(percent.into());
     }
@@ -146,9 +173,11 @@ impl Report {
 
     /// A sentence for whoever watches, beside the results.
     pub(super) fn say(&self, sentence: &str) {
+        // Whoever is gone does not miss it.
+        let say = || drop(writeln!(io::stderr(), "mediamill: {}", one_line(sentence)));
         match &self.screen {
-            Some(screen) => screen.bars.suspend(|| eprintln!("mediamill: {sentence}")),
-            None => eprintln!("mediamill: {sentence}"),
+            Some(screen) => screen.bars.suspend(say),
+            None => say(),
         }
     }
 
@@ -158,20 +187,12 @@ impl Report {
         worked as f64 / self.started.elapsed().as_secs_f64().max(0.001)
     }
 
-    fn print(&self, line: &str) -> io::Result<()> {
-        let print = || {
-            let mut out = io::stdout().lock();
-            out.write_all(line.as_bytes())?;
-            out.write_all(b"\n")
-        };
-        match &self.screen {
-            Some(screen) => screen.bars.suspend(print),
-            None => print(),
-        }
-    }
-
-    /// Ends the bars and tells how it all went, on standard error with `--json` and on standard output otherwise.
-    pub(super) fn summary(mut self, resting: usize) -> Tally {
+    /// Ends the bars and tells how it all went, on standard error with `--json` and on standard output otherwise. A reader that stands
+    /// still is waited for, at most so long if there is a limit.
+    ///
+    /// # Errors
+    /// Standard output cannot be written.
+    pub(super) async fn summary(mut self, resting: usize, limit: Option<Duration>) -> io::Result<Tally> {
         if let Some(screen) = self.screen.take() {
             for (_, bar) in screen.uploads {
                 bar.finish_and_clear();
@@ -213,14 +234,32 @@ impl Report {
                 "{resting} unfinished uploads of other folders are left; process those folders to go on with them\n"
             ));
         }
-        // Whoever is gone does not miss it.
-        let _ = if self.json {
-            io::stderr().write_all(text.as_bytes())
+        if self.json {
+            let _ = io::stderr().write_all(text.as_bytes());
         } else {
-            io::stdout().write_all(text.as_bytes())
-        };
-        self.tally
+            self.output.print(text.trim_end().to_owned());
+        }
+        self.output.finish(limit).await?;
+        Ok(self.tally)
     }
+}
+
+/// A path as one line that no terminal takes for commands.
+fn shown(path: &Path) -> String {
+    one_line(&path.to_string_lossy()).into_owned()
+}
+
+/// White space joined and control characters replaced: names and texts come from anywhere.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |it: char| match it {
+        '\n' | '\r' | '\t' => ' ',
+        it if it.is_control() => char::REPLACEMENT_CHARACTER,
+        it => it,
+    };
+    Cow::Owned(text.chars().map(shown).collect())
 }
 
 fn style(template: &str) -> ProgressStyle {

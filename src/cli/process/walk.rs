@@ -2,15 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
+use same_file::Handle;
+use walkdir::{DirEntry, WalkDir};
 
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
     /// Files, by name within each folder.
     pub(super) files: Vec<Found>,
-    /// Folders and links that could not be followed, each with a sentence.
-    pub(super) unreadable: Vec<(PathBuf, String)>,
+    /// Folders and links that could not be followed.
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// A folder or link that could not be followed.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) path: PathBuf,
+    /// The sentence.
+    pub(super) message: String,
+    /// Something is there that was not looked at; a link to nothing or back to where it is hides nothing.
+    pub(super) hides: bool,
 }
 
 /// A file.
@@ -41,13 +52,18 @@ pub(super) fn canonical(paths: &[PathBuf], data_dir: &Path) -> Result<Vec<PathBu
 
 /// Walks all of it; the data folder is left out.
 pub(super) fn walk(roots: &[PathBuf], data_dir: &Path) -> Walked {
-    let data_dir = data_dir.canonicalize().ok();
+    // By what it is and not by its path, as a link may lead to it too.
+    let data_dir = Handle::from_path(data_dir).ok();
     let mut walked = Walked::default();
     let mut seen = std::collections::HashSet::new();
     for root in roots {
         let entries = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
-        let inside = |path: &Path| data_dir.as_deref() == Some(path);
-        for entry in entries.filter_entry(|entry| !inside(entry.path())) {
+        let ours = |entry: &DirEntry| {
+            entry.file_type().is_dir()
+                && data_dir.is_some()
+                && Handle::from_path(entry.path()).ok() == data_dir
+        };
+        for entry in entries.filter_entry(|entry| !ours(entry)) {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => {}
                 Ok(entry) => {
@@ -66,7 +82,9 @@ pub(super) fn walk(roots: &[PathBuf], data_dir: &Path) -> Walked {
                         (None, Some(io)) => format!("cannot read {}: {io}", path.display()),
                         (None, None) => format!("cannot read {}: {error}", path.display()),
                     };
-                    walked.unreadable.push((path, message));
+                    let hides =
+                        error.io_error().is_some_and(|error| error.kind() != std::io::ErrorKind::NotFound);
+                    walked.unreadable.push(Unreadable { path, message, hides });
                 }
             }
         }
