@@ -139,8 +139,15 @@ impl Intake {
         anew: bool,
     ) -> Result<Look, Error> {
         let (intake, owner) = (Arc::clone(self), owner.clone());
+        let name = path.display().to_string();
         let looked = tokio::task::spawn_blocking(move || intake.look_now(&owner, path, anew)).await;
-        let looked = looked.map_err(|_| Error::Store("looking at a file panicked".into()))?;
+        // A parser that panics is about this file, and no reason to refuse the others.
+        let looked = looked.unwrap_or_else(|_| {
+            Ok(Looked::Decided(refused(
+                FailureKind::Panicked,
+                format!("the code that looks at {name} panicked; the log tells where"),
+            )))
+        });
         match looked? {
             Looked::New(new) => Ok(Look::New(new, None)),
             Looked::Decided(admission) => Ok(Look::Decided(admission)),

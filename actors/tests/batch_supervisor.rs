@@ -1,4 +1,4 @@
-//! The supervisor with real workers, the provider `builtin` and a real photo.
+//! The supervisor with real workers: mostly with the provider `builtin` and a real photo.
 
 mod support;
 
@@ -9,7 +9,7 @@ use mediamill_actors::{
     error::Error,
     intake::{Admission, Source},
     pipeline::Stopped,
-    upload::Status,
+    upload::{FailureKind, Status},
 };
 use support::World;
 
@@ -119,4 +119,28 @@ async fn what_was_unfinished_goes_on_with_the_next_start() {
     // The folder is free at once, or the next engine would not start.
     let world = world.restart().await;
     assert_eq!(world.ended(batch).await.counts.completed, 6);
+}
+
+#[actix_rt::test]
+async fn a_panic_while_a_file_is_looked_at_refuses_that_file_alone() {
+    let world = World::scripted().await;
+    let names = ["a.png", "b.png", "c.png"];
+    for name in names {
+        std::fs::write(world.path(name), support::picture(name)).expect("written");
+    }
+    world.provider.identity_panics_once();
+    let files = names.map(|name| Source::InPlace(world.path(name))).into();
+    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submitted = world.tell(submit).await.expect("taken");
+    let refused: Vec<_> = submitted
+        .files
+        .iter()
+        .filter_map(|it| match it {
+            Admission::Refused(failure) => Some(failure.kind),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [FailureKind::Panicked]);
+    let record = world.ended(submitted.batch_id.expect("a batch")).await;
+    assert_eq!((record.refused, record.counts.completed), (1, 2));
 }

@@ -37,6 +37,7 @@ pub struct Scripted {
     misconfigured: AtomicBool,
     forgiving: AtomicBool,
     probe_panics: AtomicBool,
+    identity_panics: AtomicBool,
     /// How long a description and an embedding take.
     takes: Mutex<(Duration, Duration)>,
     /// How many descriptions were asked for.
@@ -77,6 +78,7 @@ impl Default for Scripted {
             misconfigured: AtomicBool::new(false),
             forgiving: AtomicBool::new(false),
             probe_panics: AtomicBool::new(false),
+            identity_panics: AtomicBool::new(false),
             takes: Mutex::default(),
             described: AtomicUsize::new(0),
             asked: Mutex::default(),
@@ -124,6 +126,11 @@ impl Scripted {
     /// Panics in probes from now on, or no more.
     pub fn probe_panics(&self, panics: bool) {
         self.probe_panics.store(panics, Ordering::Relaxed);
+    }
+
+    /// Panics the next time that somebody wants to know who it is.
+    pub fn identity_panics_once(&self) {
+        self.identity_panics.store(true, Ordering::Relaxed);
     }
 
     /// Lays out what the next descriptions of a file do.
@@ -194,6 +201,7 @@ impl Scripted {
 
 impl Provider for Scripted {
     fn identity(&self) -> Identity {
+        assert!(!self.identity_panics.swap(false, Ordering::Relaxed), "it was told to panic");
         Identity {
             provider: "scripted".into(),
             vision_model: "v".into(),
