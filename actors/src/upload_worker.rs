@@ -281,7 +281,12 @@ impl Tools {
     async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
         let (token, upload) = (begun.token, begun.upload);
-        let mib = upload.decode_bytes.div_ceil(1 << 20).max(1) as u32;
+        let (mib, most) = (upload.decode_bytes.div_ceil(1 << 20).max(1), self.limits.decode_memory >> 20);
+        // It was taken in under another limit, and would wait for ever, before all others.
+        let Some(mib) = u32::try_from(mib).ok().filter(|it| u64::from(*it) <= most) else {
+            let message = format!("needs {mib} MiB, limits.decode_memory_mb is {most}");
+            return Err(Stop::Failed(stage, FailureKind::Refused, message));
+        };
         let closed = |_| Stop::NotReady;
         let memory = Arc::clone(&self.decode_memory).acquire_many_owned(mib).await.map_err(closed)?;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
