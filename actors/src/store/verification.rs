@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Inner, PlaceEntry, Store,
+    Inner, Store,
     draft::{Active, Change, Work},
     keys::{self, Tree},
+    places::PlaceEntry,
     reads,
     writes::Hashed,
 };

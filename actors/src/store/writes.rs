@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Accepted, AfterAttempt, Begun, NewBatch, Place, Store, Token, WriteError,
+    Accepted, AfterAttempt, Begun, NewBatch, Store, Token, WriteError,
     draft::{Active, Draft, InFlight},
     keys::{self, Tree},
     vectors,
@@ -299,30 +299,6 @@ impl Store {
             .await
     }
 
-    /// Names another path for an upload whose file was moved, and what the file looks like there.
-    pub async fn note_place(&self, upload: UploadId, place: Place, moved: bool) -> Result<(), WriteError> {
-        self.inner
-            .write(move |draft| {
-                let Some(mut record) = draft.upload(upload)? else {
-                    return Err(WriteError::NotFound("upload"));
-                };
-                draft.put_json(
-                    Tree::Places,
-                    &keys::digest(&record.owner, &place.key()),
-                    &place.entry(upload),
-                )?;
-                if moved && record.status.is_terminal() {
-                    if let Some(name) = place.path.as_path().file_name() {
-                        record.file_name = name.to_string_lossy().into_owned();
-                    }
-                    record.file = FileRef::InPlace(place.path);
-                    draft.put_upload(&record)?;
-                }
-                Ok(())
-            })
-            .await
-    }
-
     /// Writes how the provider stands, and tells every owner with unfinished uploads.
     pub async fn set_provider_state(&self, state: ProviderState) -> Result<(), WriteError> {
         self.inner
@@ -352,32 +328,9 @@ impl Store {
             })
             .await
     }
-
-    /// Ends what an earlier process left in flight as interrupted, so that the uploads wait again.
-    pub(super) async fn end_interrupted(&self, limit: u32) -> Result<usize, WriteError> {
-        self.inner
-            .write(move |draft| {
-                let left: Vec<UploadId> = draft.state.active.keys().copied().collect();
-                for id in &left {
-                    let Some(in_flight) = draft.state.active.get(id) else { continue };
-                    let (mut upload, alone) = (in_flight.upload.clone(), in_flight.entry.alone);
-                    let attempt = upload.attempt;
-                    draft.step(&mut upload, Step::Interrupt { alone, limit })?;
-                    let last = upload.status == Status::Failed;
-                    draft.emit(upload.batch_id, Some(*id), What::UploadInterrupted { attempt, last })?;
-                }
-                for batch in unfinished_batches(draft) {
-                    if let Some(batch) = draft.batch(batch)? {
-                        batch.pace = None;
-                    }
-                }
-                Ok(left.len())
-            })
-            .await
-    }
 }
 
-fn unfinished_batches(draft: &Draft<'_>) -> Vec<BatchId> {
+pub(super) fn unfinished_batches(draft: &Draft<'_>) -> Vec<BatchId> {
     draft.state.batches.iter().filter(|(_, it)| it.counts.unfinished() > 0).map(|(id, _)| *id).collect()
 }
 
@@ -618,8 +571,11 @@ fn delete(draft: &mut Draft<'_>, owner: &Owner, id: UploadId) -> Result<Option<(
         }
     }
     if let FileRef::InPlace(path) = &upload.file {
-        let key = keys::digest(owner, &super::place_key(path));
-        if draft.get_json::<super::PlaceEntry>(Tree::Places, &key)?.is_some_and(|it| it.upload_id == id) {
+        let key = keys::digest(owner, &super::places::place_key(path));
+        if draft
+            .get_json::<super::places::PlaceEntry>(Tree::Places, &key)?
+            .is_some_and(|it| it.upload_id == id)
+        {
             draft.remove(Tree::Places, &key);
         }
     }
