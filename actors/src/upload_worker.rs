@@ -302,11 +302,12 @@ impl Tools {
 
     async fn look_at_image(&self, upload: Upload, vision: VisionSpec, held: Held) -> Looked {
         let (files, limits) = (self.files.clone(), self.limits.clone());
+        let is_gone = self.store.is_gone(upload.id);
         let job = move || {
             let bytes = files.read(&upload)?;
             let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
                 .map_err(|error| undecodable(&upload, &error))?;
-            let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail);
+            let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail, is_gone);
             let (pictures, facts) = (vec![prepared.picture], prepared.facts);
             Ok((Prepared { pictures, seconds: Vec::new(), facts }, thumbnail))
         };
@@ -321,8 +322,9 @@ impl Tools {
         let wanted = upload.thumbnail == Thumbnail::Pending;
         let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
-        let files = self.files.clone();
-        let thumbnail = blocking(held, move || Ok(write_thumbnail(&files, &upload, clip.thumbnail))).await?;
+        let (files, is_gone) = (self.files.clone(), self.store.is_gone(upload.id));
+        let write = move || Ok(write_thumbnail(&files, &upload, clip.thumbnail, is_gone));
+        let thumbnail = blocking(held, write).await?;
         Ok((Prepared { pictures: clip.pictures, seconds: clip.seconds, facts: clip.facts }, thumbnail))
     }
 
@@ -406,11 +408,24 @@ fn undecodable(upload: &Upload, error: &media::Error) -> (FailureKind, String) {
     (FailureKind::Undecodable, format!("{}: {}", upload.file_name, error.message))
 }
 
-fn write_thumbnail(files: &Files, upload: &Upload, made: Option<Result<Vec<u8>, media::Error>>) -> Thumbnail {
+fn write_thumbnail(
+    files: &Files,
+    upload: &Upload,
+    made: Option<Result<Vec<u8>, media::Error>>,
+    is_gone: impl FnOnce() -> bool,
+) -> Thumbnail {
     match made {
         None => upload.thumbnail.clone(),
         Some(Ok(jpeg)) => match files.write_thumbnail(upload.id, &jpeg) {
-            Ok(()) => Thumbnail::Made,
+            Ok(()) => {
+                // A job cannot be aborted, and whoever deleted the upload meanwhile has removed its files before this one was there.
+                if is_gone()
+                    && let Err(error) = files.remove(upload.id)
+                {
+                    log::warn!("upload {}: cannot remove its thumbnail: {error}", upload.id);
+                }
+                Thumbnail::Made
+            }
             Err(error) => Thumbnail::Failed(format!("cannot write the thumbnail: {error}")),
         },
         Some(Err(error)) => Thumbnail::Failed(error.message),
