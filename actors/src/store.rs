@@ -3,6 +3,8 @@
 //! A change is answered when it is on disk. Readers see only what is on disk. Numbers of changes rise in the order in which they become
 //! visible. No keys, closures or sled errors come out.
 
+mod attempts;
+mod batches;
 mod committer;
 mod draft;
 mod dump;
@@ -13,9 +15,9 @@ mod places;
 mod queue;
 mod reads;
 mod recovery;
+mod removal;
 mod vectors;
 mod verification;
-mod writes;
 
 use std::{
     fs::File,
@@ -37,8 +39,8 @@ pub use self::{
     news::{Change, Cursor, InFlight, LogPage, News, Present, Standing},
     places::Place,
     recovery::{Recovered, Scope},
+    removal::Ended,
     verification::Verification,
-    writes::Ended,
 };
 use crate::{
     id::{BatchId, Owner, UploadId},

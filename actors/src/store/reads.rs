@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::{
     Inner, Place, Store,
+    attempts::Hashed,
     draft::{Active, PIECE, piece_key},
     keys::{self, Tree},
     places::PlaceEntry,
     vectors,
-    writes::Hashed,
 };
 use crate::{
     analysis::{Identity, ProviderState},

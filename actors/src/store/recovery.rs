@@ -4,11 +4,11 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     Inner, Store, WriteError,
+    batches::unfinished_batches,
     draft::{self, Active, State, Work, kept_events},
     keys::{self, Tree},
     queue::Entry,
     reads,
-    writes::unfinished_batches,
 };
 use crate::{
     batch::Batch,

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     Inner, Store,
+    attempts::Hashed,
     draft::{Active, Change, Work},
     keys::{self, Tree},
     places::PlaceEntry,
     reads,
-    writes::Hashed,
 };
 use crate::{
     batch::{Batch, Counts},
