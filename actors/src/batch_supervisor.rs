@@ -208,6 +208,7 @@ impl Handler<SubmitBatch> for BatchSupervisor {
                 .try_collect()
                 .await?;
             let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
+            let mut displaced = Vec::new();
             for look in looks {
                 admissions.push(match look {
                     Look::New(upload, bytes) => {
@@ -217,19 +218,29 @@ impl Handler<SubmitBatch> for BatchSupervisor {
                         Admission::Accepted(id)
                     }
                     Look::Decided(admission) => admission,
+                    Look::Known(upload, stood_there) => {
+                        displaced.extend(stood_there);
+                        Admission::Done(upload)
+                    }
                 });
             }
+            // Only now, as files that change places may find each other in one submission.
+            let mut ended = match displaced.is_empty() {
+                true => Ended::default(),
+                false => tools.store.displace(owner.clone(), displaced).await?,
+            };
             let refused = admissions
                 .iter()
                 .filter(|it| matches!(it, Admission::Refused(_) | Admission::NotMedia(_)))
                 .count();
             if uploads.is_empty() && refused == 0 {
-                return Ok((Submitted { batch_id: None, files: admissions }, Ended::default()));
+                return Ok((Submitted { batch_id: None, files: admissions }, ended));
             }
             let new = NewBatch { owner, refused: refused as u32, uploads };
             let accepted = tools.store.submit(new, max_queued).await?;
             tools.settle(received).await;
-            Ok((Submitted { batch_id: Some(accepted.batch_id), files: admissions }, accepted.ended))
+            ended.extend(accepted.ended);
+            Ok((Submitted { batch_id: Some(accepted.batch_id), files: admissions }, ended))
         };
         Box::pin(submit.into_actor(self).map(|submitted, supervisor, ctx| {
             let (submitted, ended) = submitted?;

@@ -37,7 +37,7 @@ use self::draft::State;
 pub use self::{
     draft::Active,
     news::{Change, Cursor, InFlight, LogPage, News, Present, Standing},
-    places::Place,
+    places::{Place, Replaces},
     recovery::{Recovered, Scope},
     removal::Ended,
     verification::Verification,
@@ -320,7 +320,7 @@ pub struct NewUpload {
     /// For a file in place: what it looked like.
     pub place: Option<Place>,
     /// An older upload of the same file.
-    pub replaces: Option<UploadId>,
+    pub replaces: Option<Replaces>,
 }
 
 /// What [`Store::submit`] did.

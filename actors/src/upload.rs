@@ -288,6 +288,9 @@ pub struct Upload {
     pub position: u32,
     /// Where the bytes lie.
     pub file: FileRef,
+    /// Other paths of the same bytes that it stands for, at most [`Upload::MAX_ALSO_AT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_at: Vec<PlacePath>,
     /// The file's name without folders; bytes that are no text are replaced.
     pub file_name: String,
     /// Length in bytes.
@@ -349,12 +352,24 @@ impl Upload {
     /// Earlier runs that a record remembers.
     pub const MAX_HISTORY: usize = 4;
 
+    /// Other paths that a record remembers; the bytes at further ones are looked at anew each time.
+    pub const MAX_ALSO_AT: usize = 64;
+
     /// The path of a file in place.
     pub fn place(&self) -> Option<&Path> {
         match &self.file {
             FileRef::InPlace(path) => Some(path.as_path()),
             FileRef::Stored => None,
         }
+    }
+
+    /// Takes another path as that of the file.
+    pub(crate) fn move_to(&mut self, path: PlacePath) {
+        self.also_at.retain(|it| *it != path);
+        if let Some(name) = path.as_path().file_name() {
+            self.file_name = name.to_string_lossy().into_owned();
+        }
+        self.file = FileRef::InPlace(path);
     }
 
     /// The text of the newest failure.

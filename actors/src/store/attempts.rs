@@ -7,7 +7,7 @@ use super::{
     batches::unfinished_batches,
     draft::{Active, Draft, InFlight},
     keys::{self, Tree},
-    removal::delete,
+    places::give_way,
     vectors,
 };
 use crate::{
@@ -133,7 +133,7 @@ impl Store {
                     What::UploadCompleted { attempt: token.attempt, audit_score, needs_review, took_ms },
                 )?;
                 let replaced = match upload.replaces {
-                    Some(older) => delete(draft, &upload.owner, older)?,
+                    Some(older) => give_way(draft, &upload.owner, older)?,
                     None => None,
                 };
                 Ok(replaced.map(|it| it.0.id))

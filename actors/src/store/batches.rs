@@ -6,6 +6,7 @@ use super::{
     Accepted, NewBatch, Store, WriteError,
     draft::Draft,
     keys::{self, Tree},
+    places::{Replaces, occupy, release},
     removal::{Ended, delete},
 };
 use crate::{
@@ -119,12 +120,14 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
     for (position, new_upload) in new.uploads.into_iter().enumerate() {
         let position = position as u32;
         let mut replaces = None;
-        if let Some(older) = new_upload.replaces
+        if let Some(Replaces { upload: older, at }) = new_upload.replaces
             && let Some(record) = draft.upload(older)?
             && record.owner == new.owner
+            && record.place() == Some(at.as_path())
         {
             if record.status == Status::Completed {
                 replaces = Some(older);
+                release(draft, &new.owner, &at, older)?;
             } else if let Some((record, was_active)) = delete(draft, &new.owner, older)? {
                 // What never completed goes at once; what it was to replace is now this one's to replace.
                 replaces = record.replaces;
@@ -139,6 +142,7 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
             owner: new.owner.clone(),
             position,
             file: new_upload.file,
+            also_at: Vec::new(),
             file_name: new_upload.file_name,
             file_size: new_upload.file_size,
             content_hash: new_upload.content_hash,
@@ -169,7 +173,7 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
         draft.put(Tree::UploadIds, upload.id.as_bytes(), key.to_vec());
         draft.enqueue(&upload, number, true)?;
         if let Some(place) = new_upload.place {
-            draft.put_json(Tree::Places, &keys::digest(&new.owner, &place.key()), &place.entry(upload.id))?;
+            occupy(draft, &new.owner, &place, upload.id)?;
         }
         if let Some(batch) = draft.batch(id)? {
             batch.counts.add(&upload);

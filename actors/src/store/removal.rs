@@ -5,6 +5,7 @@ use super::{
     attempts::Hashed,
     draft::Draft,
     keys::{self, Tree},
+    places::release,
     vectors,
 };
 use crate::{
@@ -20,6 +21,14 @@ pub struct Ended {
     pub in_flight: Vec<UploadId>,
     /// Uploads whose files are to be removed.
     pub removed: Vec<UploadId>,
+}
+
+impl Ended {
+    /// Adds what else was ended.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.in_flight.extend(other.in_flight);
+        self.removed.extend(other.removed);
+    }
 }
 
 impl Store {
@@ -79,13 +88,10 @@ pub(super) fn delete(
         }
     }
     if let FileRef::InPlace(path) = &upload.file {
-        let key = keys::digest(owner, &super::places::place_key(path));
-        if draft
-            .get_json::<super::places::PlaceEntry>(Tree::Places, &key)?
-            .is_some_and(|it| it.upload_id == id)
-        {
-            draft.remove(Tree::Places, &key);
-        }
+        release(draft, owner, path, id)?;
+    }
+    for path in &upload.also_at {
+        release(draft, owner, path, id)?;
     }
     draft.put_json(Tree::Removals, id.as_bytes(), &())?;
     let unfinished = !upload.status.is_terminal();
