@@ -22,6 +22,8 @@ pub enum Act {
     Panic,
     /// The server dies of it, and is back after this time.
     Kill(Duration),
+    /// It asks to be called again after this time.
+    Later(Duration),
     /// It never answers.
     Hang,
     /// It answers this.
@@ -171,6 +173,10 @@ impl Scripted {
             None => Ok(usual),
             Some(Act::Say(text)) => Ok(text),
             Some(Act::Fail) => Err(ProviderError::BadAnswer { message: "it was told to fail".into() }),
+            Some(Act::Later(time)) => Err(ProviderError::Unreachable {
+                message: "429: too many requests".into(),
+                retry_after: Some(time),
+            }),
             Some(Act::Hang) => std::future::pending().await,
             Some(Act::Panic) => unreachable!("it was told to panic"),
             Some(Act::Kill(time)) => {
