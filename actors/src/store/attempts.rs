@@ -15,7 +15,7 @@ use crate::{
     event::What,
     id::{Owner, UploadId},
     media::Facts,
-    upload::{Description, Failure, Stage, Status, Step, Thumbnail, Upload},
+    upload::{Description, Failure, FailureKind, Stage, Status, Step, Thumbnail, Upload},
 };
 
 /// Entry of the tree `hashes`.
@@ -258,8 +258,13 @@ fn change(draft: &mut Draft<'_>, token: &Token, step: Step) -> Result<Upload, Wr
     Ok(upload)
 }
 
-fn fail(draft: &mut Draft<'_>, token: &Token, failure: Failure) -> Result<AfterAttempt, WriteError> {
-    let alone = held(draft, token)?.entry.alone;
+fn fail(draft: &mut Draft<'_>, token: &Token, mut failure: Failure) -> Result<AfterAttempt, WriteError> {
+    let entry = &held(draft, token)?.entry;
+    let alone = entry.alone;
+    // Whoever finds a worker dead cannot know what it was doing.
+    if failure.kind == FailureKind::Panicked {
+        failure.stage = entry.stage;
+    }
     let (attempt, stage, kind) = (token.attempt, failure.stage, failure.kind);
     let upload = change(draft, token, Step::Fail(failure))?;
     let last = upload.status == Status::Failed;
