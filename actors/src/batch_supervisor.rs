@@ -38,7 +38,7 @@ pub struct SubmitBatch {
 /// What became of a [`SubmitBatch`].
 #[derive(Debug)]
 pub struct Submitted {
-    /// The batch; `None` if nothing new came with it, because all was done before or nothing was submitted.
+    /// The batch; `None` if nothing new came with it, because all was done before or is no media, or nothing was submitted.
     pub batch_id: Option<BatchId>,
     /// What became of each file, in order.
     pub files: Vec<Admission>,
@@ -202,6 +202,11 @@ impl Handler<SubmitBatch> for BatchSupervisor {
             }
             intake.check_disk()?;
             let SubmitBatch { owner, files, anew } = submit;
+            // Looking is reading, and in vain if there is no room for one more.
+            let (waiting, active) = tools.store.load();
+            if !files.is_empty() && (waiting + active) as u64 >= max_queued {
+                return Err(Error::QueueFull { limit: max_queued });
+            }
             let looks: Vec<Look> = stream::iter(files)
                 .map(|source| intake.look(&owner, source, anew))
                 .buffered(LOOKS_AT_ONCE)
@@ -229,10 +234,7 @@ impl Handler<SubmitBatch> for BatchSupervisor {
                 true => Ended::default(),
                 false => tools.store.displace(owner.clone(), displaced).await?,
             };
-            let refused = admissions
-                .iter()
-                .filter(|it| matches!(it, Admission::Refused(_) | Admission::NotMedia(_)))
-                .count();
+            let refused = admissions.iter().filter(|it| matches!(it, Admission::Refused(_))).count();
             if uploads.is_empty() && refused == 0 {
                 return Ok((Submitted { batch_id: None, files: admissions }, ended));
             }

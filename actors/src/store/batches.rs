@@ -112,7 +112,8 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
     draft.state.next_batch += 1;
     draft.put(Tree::Meta, keys::NEXT_BATCH, draft.state.next_batch.to_string().into_bytes());
     let id = BatchId::generate();
-    let batch = Batch::new(id, number, new.owner.clone(), new.refused, now);
+    let accepted = new.uploads.len() as u32;
+    let batch = Batch::new(id, number, new.owner.clone(), accepted, new.refused, now);
     draft.put(Tree::OwnerBatches, &keys::owner_batch(&new.owner, number), format!("\"{id}\"").into_bytes());
     draft.state.batches.insert(id, batch);
 
