@@ -165,6 +165,9 @@ pub struct Batch {
     pub ended_run: u32,
     /// Files that were refused at the door and have no record.
     pub refused: u32,
+    /// Files that became uploads, also those that were deleted since.
+    #[serde(default)]
+    pub accepted: u32,
     /// How many uploads stand where.
     pub counts: Counts,
     /// What the time left is reckoned from.
@@ -173,7 +176,7 @@ pub struct Batch {
 
 impl Batch {
     /// A batch without uploads yet.
-    pub fn new(id: BatchId, number: u64, owner: Owner, refused: u32, now: Timestamp) -> Self {
+    pub fn new(id: BatchId, number: u64, owner: Owner, accepted: u32, refused: u32, now: Timestamp) -> Self {
         Self {
             v: 1,
             id,
@@ -187,6 +190,7 @@ impl Batch {
             run: 1,
             ended_run: 0,
             refused,
+            accepted,
             counts: Counts::default(),
             pace: None,
         }
@@ -199,7 +203,9 @@ impl Batch {
             let begun = self.started_at.is_some() || counts.processed() > 0;
             return if begun { Status::Processing } else { Status::Pending };
         }
-        let none_accepted = counts.total == 0 && self.refused > 0 && self.started_at.is_none();
+        // Older records do not say how many were accepted.
+        let accepted = self.accepted > 0 || counts.total > 0 || self.started_at.is_some();
+        let none_accepted = self.refused > 0 && !accepted;
         if self.cancelled_at.is_some() {
             Status::Cancelled
         } else if none_accepted || (counts.total > 0 && counts.failed == counts.total) {

@@ -38,7 +38,7 @@ pub struct SubmitBatch {
 /// What became of a [`SubmitBatch`].
 #[derive(Debug)]
 pub struct Submitted {
-    /// The batch; `None` if nothing new came with it, because all was done before or nothing was submitted.
+    /// The batch; `None` if nothing new came with it, because all was done before or is no media, or nothing was submitted.
     pub batch_id: Option<BatchId>,
     /// What became of each file, in order.
     pub files: Vec<Admission>,
@@ -202,12 +202,18 @@ impl Handler<SubmitBatch> for BatchSupervisor {
             }
             intake.check_disk()?;
             let SubmitBatch { owner, files, anew } = submit;
+            // Looking is reading, and in vain if there is no room for one more.
+            let (waiting, active) = tools.store.load();
+            if !files.is_empty() && (waiting + active) as u64 >= max_queued {
+                return Err(Error::QueueFull { limit: max_queued });
+            }
             let looks: Vec<Look> = stream::iter(files)
                 .map(|source| intake.look(&owner, source, anew))
                 .buffered(LOOKS_AT_ONCE)
                 .try_collect()
                 .await?;
             let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
+            let mut displaced = Vec::new();
             for look in looks {
                 admissions.push(match look {
                     Look::New(upload, bytes) => {
@@ -217,19 +223,26 @@ impl Handler<SubmitBatch> for BatchSupervisor {
                         Admission::Accepted(id)
                     }
                     Look::Decided(admission) => admission,
+                    Look::Known(upload, stood_there) => {
+                        displaced.extend(stood_there);
+                        Admission::Done(upload)
+                    }
                 });
             }
-            let refused = admissions
-                .iter()
-                .filter(|it| matches!(it, Admission::Refused(_) | Admission::NotMedia(_)))
-                .count();
+            // Only now, as files that change places may find each other in one submission.
+            let mut ended = match displaced.is_empty() {
+                true => Ended::default(),
+                false => tools.store.displace(owner.clone(), displaced).await?,
+            };
+            let refused = admissions.iter().filter(|it| matches!(it, Admission::Refused(_))).count();
             if uploads.is_empty() && refused == 0 {
-                return Ok((Submitted { batch_id: None, files: admissions }, Ended::default()));
+                return Ok((Submitted { batch_id: None, files: admissions }, ended));
             }
             let new = NewBatch { owner, refused: refused as u32, uploads };
             let accepted = tools.store.submit(new, max_queued).await?;
             tools.settle(received).await;
-            Ok((Submitted { batch_id: Some(accepted.batch_id), files: admissions }, accepted.ended))
+            ended.extend(accepted.ended);
+            Ok((Submitted { batch_id: Some(accepted.batch_id), files: admissions }, ended))
         };
         Box::pin(submit.into_actor(self).map(|submitted, supervisor, ctx| {
             let (submitted, ended) = submitted?;

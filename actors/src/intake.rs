@@ -18,7 +18,7 @@ use crate::{
     media::{self, ErrorKind, VisionSpec},
     provider_gate::ProviderGate,
     receiving::{Received, Receiving},
-    store::{NewUpload, Place, Store},
+    store::{NewUpload, Place, Replaces, Store},
     upload::{Failure, FailureKind, FileRef, PlacePath, Stage, Status, Thumbnail, Upload},
 };
 
@@ -64,17 +64,21 @@ pub(crate) enum Look {
     New(Box<NewUpload>, Option<Received>),
     /// It does not.
     Decided(Admission),
+    /// Nor does this: its bytes are known from another path, and stand now where another upload stood.
+    Known(Box<Upload>, Option<UploadId>),
 }
 
 /// What a look at a file in place gave.
 enum Looked {
     New(Box<NewUpload>),
     Decided(Admission),
-    /// The bytes are known from another path, which may be gone.
+    /// The bytes are known from another path, where they may no longer be.
     Elsewhere {
         upload: Box<Upload>,
         place: Place,
-        gone: bool,
+        moved: bool,
+        /// The upload that stood at this path.
+        displaced: Option<UploadId>,
     },
 }
 
@@ -139,16 +143,23 @@ impl Intake {
         anew: bool,
     ) -> Result<Look, Error> {
         let (intake, owner) = (Arc::clone(self), owner.clone());
+        let name = path.display().to_string();
         let looked = tokio::task::spawn_blocking(move || intake.look_now(&owner, path, anew)).await;
-        let looked = looked.map_err(|_| Error::Store("looking at a file panicked".into()))?;
+        // A parser that panics is about this file, and no reason to refuse the others.
+        let looked = looked.unwrap_or_else(|_| {
+            Ok(Looked::Decided(refused(
+                FailureKind::Panicked,
+                format!("the code that looks at {name} panicked; the log tells where"),
+            )))
+        });
         match looked? {
             Looked::New(new) => Ok(Look::New(new, None)),
             Looked::Decided(admission) => Ok(Look::Decided(admission)),
-            Looked::Elsewhere { upload, place, gone } => {
-                if let Err(error) = self.store.note_place(upload.id, place, gone).await {
+            Looked::Elsewhere { upload, place, moved, displaced } => {
+                if let Err(error) = self.store.note_place(upload.id, place, moved).await {
                     log::warn!("upload {}: cannot note that it is also at another path: {error}", upload.id);
                 }
-                Ok(Look::Decided(Admission::Done(upload)))
+                Ok(Look::Known(upload, displaced))
             }
         }
     }
@@ -169,6 +180,10 @@ impl Intake {
         if let Some((upload, same)) = self.store.at_place(owner, &place)? {
             if same && !anew {
                 if self.is_done(&upload, &identity) {
+                    if self.has_left(owner, &upload, &path)? {
+                        let upload = Box::new(upload);
+                        return Ok(Looked::Elsewhere { upload, place, moved: true, displaced: None });
+                    }
                     return decided(Admission::Done(Box::new(upload)));
                 }
                 if !upload.status.is_terminal() {
@@ -176,20 +191,26 @@ impl Intake {
                 }
             }
             // A file that took the place of one that moved away is another upload.
-            replaces = (upload.place() == Some(path.as_path())).then_some(upload.id);
+            if upload.place() == Some(path.as_path()) {
+                replaces = Some(Replaces { upload: upload.id, at: place.path.clone() });
+            }
         }
         let (inspected, content_hash, file_size) = match inspect(&path, &self.limits, &self.vision) {
             Ok(looked) => looked,
             Err(refused) => return decided(refused),
         };
         if !anew && let Some(upload) = self.store.with_content(owner, &content_hash)? {
-            let gone = upload.place().is_some_and(|old| old != path && !old.exists());
+            let moved = self.has_left(owner, &upload, &path)?;
             if self.is_done(&upload, &identity) {
-                return Ok(Looked::Elsewhere { upload: Box::new(upload), place, gone });
+                let displaced = replaces.map(|it| it.upload).filter(|it| *it != upload.id);
+                return Ok(Looked::Elsewhere { upload: Box::new(upload), place, moved, displaced });
             }
-            // The same bytes at a path that is gone: the new upload stands for both.
-            if replaces.is_none() && gone {
-                replaces = Some(upload.id);
+            // The same bytes, at this path or at one that they have left: the new upload stands in for the older one.
+            if replaces.is_none()
+                && let FileRef::InPlace(old) = &upload.file
+                && (moved || old.as_path() == path)
+            {
+                replaces = Some(Replaces { upload: upload.id, at: old.clone() });
             }
         }
         let file_name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -204,6 +225,15 @@ impl Intake {
             place: Some(place),
             replaces,
         })))
+    }
+
+    /// Whether the bytes of an upload that are found at `path` are no longer where the upload says that they are.
+    fn has_left(&self, owner: &Owner, upload: &Upload, path: &Path) -> Result<bool, Error> {
+        let Some(old) = upload.place().filter(|old| *old != path) else { return Ok(false) };
+        let Ok(place) = place_of(old.to_owned()) else { return Ok(true) };
+        let unchanged =
+            self.store.at_place(owner, &place)?.is_some_and(|(it, same)| same && it.id == upload.id);
+        Ok(!unchanged && self.files.check(upload).is_err())
     }
 
     /// Whether nothing would come out differently, and everything is still there.

@@ -10,7 +10,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -45,7 +45,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// Why a call gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
-    /// The provider was known to be away or misconfigured, so it was not called: the attempt is to be handed back.
+    /// The provider is known to be away or misconfigured, or asked to be called later: the attempt is to be handed back.
     NotReady,
     /// The provider went away during this call: the attempt is to be handed back, and counts if that happened before.
     WentAway {
@@ -73,6 +73,8 @@ pub struct ProviderGate {
     give_up_after: Duration,
     state: watch::Sender<ProviderState>,
     probing: AtomicBool,
+    /// How often in a row the provider itself asked to be called later.
+    turned_away: AtomicU32,
     /// The sort of call that found the provider misconfigured, which a probe does not see: only a trial tells whether it still is.
     distrusted: Mutex<Option<Work>>,
     clock: Clock,
@@ -92,6 +94,7 @@ impl ProviderGate {
             give_up_after: config.provider.give_up_after,
             state: watch::Sender::new(ProviderState::Starting),
             probing: AtomicBool::new(false),
+            turned_away: AtomicU32::new(0),
             distrusted: Mutex::new(None),
             clock,
         })
@@ -211,6 +214,7 @@ impl ProviderGate {
         let answer = timeout(limit, call()).await;
         if let Ok(Ok(_) | Err(ProviderError::BadAnswer { .. })) = answer {
             lane.warm();
+            self.turned_away.store(0, Ordering::Relaxed);
         } else {
             lane.cool();
         }
@@ -225,11 +229,11 @@ impl ProviderGate {
                 self.lose(error, None);
                 return Err(CallError::NotReady);
             }
-            // Away by its own word: there is nothing to find out.
+            // Away by its own word: there is nothing to find out, and that says nothing of what it was asked.
             Ok(Err(ProviderError::Unreachable { message, retry_after: Some(wait) })) => {
-                let error = ProviderError::Unreachable { message: message.clone(), retry_after: None };
-                self.lose(error, Some(wait.min(MAX_RETRY_AFTER)));
-                return Err(CallError::WentAway { message });
+                let wait = wait.max(self.patience()).min(MAX_RETRY_AFTER);
+                self.lose(ProviderError::Unreachable { message, retry_after: None }, Some(wait));
+                return Err(CallError::NotReady);
             }
             Ok(Err(ProviderError::Unreachable { message, retry_after: None })) => {
                 (FailureKind::ProviderAway, message)
@@ -250,6 +254,17 @@ impl ProviderGate {
                 Err(CallError::WentAway { message })
             }
         }
+    }
+
+    /// How long to wait at least before a provider that asked for it is called again: its probes answer meanwhile, so only calls can tell
+    /// whether it still wants to be left alone, and they come at growing pauses.
+    fn patience(&self) -> Duration {
+        // Of calls that ran side by side only the first one counts.
+        let times = match *self.state.borrow() {
+            ProviderState::Ready => self.turned_away.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        (PAUSES.0 * (1 << times.min(8))).min(PAUSES.1)
     }
 
     fn admit(&self) -> Result<(), CallError> {

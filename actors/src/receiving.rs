@@ -161,6 +161,7 @@ impl Receiving {
             ));
         };
         let (limits, vision) = (self.limits.clone(), self.vision.clone());
+        let name = self.file_name.clone();
         let finish = move || {
             sink.file.sync_all()?;
             self.files.sync_incoming()?;
@@ -169,7 +170,13 @@ impl Receiving {
         };
         let failed =
             |error: io::Error| not_accepted(FailureKind::Storage, format!("cannot take a file in: {error}"));
-        let (inspected, sink, file_name) = job(finish).await.map_err(failed)?;
+        let finished: io::Result<_> = tokio::task::spawn_blocking(finish).await.map_err(|_| {
+            not_accepted(
+                FailureKind::Panicked,
+                format!("the code that looks at {name} panicked; the log tells where"),
+            )
+        })?;
+        let (inspected, sink, file_name) = finished.map_err(failed)?;
         let inspected = inspected.map_err(|error| not_accepted(failure_kind(error.kind), error.message))?;
         let content_hash = files::hexadecimal(&sink.hasher.finalize());
         Ok(Received { incoming: sink.incoming, file_name, file_size: sink.length, content_hash, inspected })

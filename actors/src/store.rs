@@ -3,17 +3,21 @@
 //! A change is answered when it is on disk. Readers see only what is on disk. Numbers of changes rise in the order in which they become
 //! visible. No keys, closures or sled errors come out.
 
+mod attempts;
+mod batches;
 mod committer;
 mod draft;
 mod dump;
 mod keys;
 mod news;
 mod opening;
+mod places;
 mod queue;
 mod reads;
+mod recovery;
+mod removal;
 mod vectors;
 mod verification;
-mod writes;
 
 use std::{
     fs::File,
@@ -27,26 +31,21 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 
+use self::draft::State;
 pub use self::{
     draft::Active,
     news::{Change, Cursor, InFlight, LogPage, News, Present, Standing},
+    places::{Place, Replaces},
+    recovery::{Recovered, Scope},
+    removal::Ended,
     verification::Verification,
-    writes::Ended,
-};
-use self::{
-    draft::{State, Work, kept_events},
-    keys::Tree,
-    queue::Entry,
 };
 use crate::{
-    batch::Batch,
     id::{BatchId, Owner, UploadId},
     media::Format,
-    upload::{FileRef, PlacePath, Status, Upload},
+    upload::{FileRef, Status, Upload},
 };
 
 /// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A panic hook may stay silent for it.
@@ -321,41 +320,7 @@ pub struct NewUpload {
     /// For a file in place: what it looked like.
     pub place: Option<Place>,
     /// An older upload of the same file.
-    pub replaces: Option<UploadId>,
-}
-
-/// What a file in place looks like without being read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Where it is.
-    pub path: PlacePath,
-    /// Length in bytes.
-    pub size: u64,
-    /// When it was last changed, in nanoseconds since 1970.
-    pub modified_ns: i128,
-}
-
-impl Place {
-    fn key(&self) -> [u8; 32] {
-        place_key(&self.path)
-    }
-
-    fn entry(&self, upload_id: UploadId) -> PlaceEntry {
-        PlaceEntry { upload_id, size: self.size, modified_ns: self.modified_ns.to_string() }
-    }
-}
-
-/// A path as a key: its SHA-256.
-fn place_key(path: &PlacePath) -> [u8; 32] {
-    Sha256::digest(path.as_path().as_os_str().as_encoded_bytes()).into()
-}
-
-/// Entry of the tree `places`.
-#[derive(Debug, Serialize, Deserialize)]
-struct PlaceEntry {
-    upload_id: UploadId,
-    size: u64,
-    modified_ns: String,
+    pub replaces: Option<Replaces>,
 }
 
 /// What [`Store::submit`] did.
@@ -367,38 +332,6 @@ pub struct Accepted {
     pub uploads: Vec<UploadId>,
     /// Older uploads of the same files that never completed, and are gone.
     pub ended: Ended,
-}
-
-/// Which unfinished uploads an opened store takes up again.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// All.
-    #[default]
-    All,
-    /// Only files in place at or below these paths; the others rest.
-    Below(Vec<PathBuf>),
-}
-
-impl Scope {
-    fn includes(&self, upload: &Upload) -> bool {
-        match self {
-            Self::All => true,
-            Self::Below(paths) => {
-                upload.place().is_some_and(|place| paths.iter().any(|path| place.starts_with(path)))
-            }
-        }
-    }
-}
-
-/// What an opened store took up again.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Uploads that wait for a worker.
-    pub waiting: usize,
-    /// Uploads that were in flight when the last process died.
-    pub interrupted: usize,
-    /// Unfinished uploads outside the scope, which rest.
-    pub resting: usize,
 }
 
 impl Store {
@@ -439,30 +372,6 @@ impl Store {
             closed: watch::Sender::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Takes up what is unfinished: what waits waits again, and what was in flight is ended as interrupted.
-    ///
-    /// # Errors
-    /// [`WriteError::Unknown`] if the store cannot be read or written.
-    pub async fn recover(&self, scope: Scope, max_interruptions: u32) -> Result<Recovered, WriteError> {
-        let inner = Arc::clone(&self.inner);
-        let load = move || {
-            let mut state = inner.state.lock();
-            let loaded = inner.load(&mut state, &scope);
-            inner.note_load(&state);
-            loaded
-        };
-        let (resting, cancelled) = tokio::task::spawn_blocking(load)
-            .await
-            .map_err(WriteError::unknown)?
-            .map_err(WriteError::unknown)?;
-        let interrupted = self.end_interrupted(max_interruptions).await?;
-        for (owner, batch) in cancelled {
-            self.cancel(owner, batch).await?;
-        }
-        let (waiting, _) = self.load();
-        Ok(Recovered { waiting, interrupted, resting })
     }
 
     /// The number of the newest group of changes; it rises with each one, and when the store breaks.
@@ -510,64 +419,6 @@ impl Inner {
     fn note_load(&self, state: &State) {
         self.waiting.store(state.queue.len(), Ordering::Release);
         self.active.store(state.active.len(), Ordering::Release);
-    }
-
-    /// Builds the state anew from the trees. Answers with how many uploads rest, and cancelled batches that are not done.
-    fn load(&self, state: &mut State, scope: &Scope) -> Result<(usize, Vec<(Owner, BatchId)>), String> {
-        let text = |error: sled::Error| error.to_string();
-        let json = |error: serde_json::Error| error.to_string();
-        if let Some(next) = self.trees[Tree::Meta as usize].get(keys::NEXT_BATCH).map_err(text)? {
-            state.next_batch = String::from_utf8_lossy(&next).parse().unwrap_or(1);
-        }
-        let mut cancelled = Vec::new();
-        for entry in self.trees[Tree::Batches as usize].iter() {
-            let batch: Batch = serde_json::from_slice(&entry.map_err(text)?.1).map_err(json)?;
-            state.next_batch = state.next_batch.max(batch.number + 1);
-            if batch.counts.unfinished() > 0 {
-                if batch.cancelled_at.is_some() {
-                    cancelled.push((batch.owner.clone(), batch.id));
-                }
-                state.batches.insert(batch.id, batch);
-            }
-        }
-        let record = |key: &[u8]| reads::upload_at(&self.trees[Tree::Uploads as usize], key);
-        for entry in self.trees[Tree::Active as usize].iter() {
-            let entry: Active = serde_json::from_slice(&entry.map_err(text)?.1).map_err(json)?;
-            if let Some(upload) = record(&keys::upload(entry.batch_id, entry.position))? {
-                state.active.insert(upload.id, draft::InFlight { upload, entry });
-            }
-        }
-        let mut resting = 0;
-        for entry in self.trees[Tree::Work as usize].iter() {
-            let (key, work) = entry.map_err(text)?;
-            let work: Work = serde_json::from_slice(&work).map_err(json)?;
-            let (Some(number), Some(position)) = (key.first_chunk::<8>(), key.last_chunk::<4>()) else {
-                continue;
-            };
-            let (number, position) = (u64::from_be_bytes(*number), u32::from_be_bytes(*position));
-            if *scope != Scope::All {
-                let upload = record(&keys::upload(work.batch_id, position))?;
-                if !upload.is_some_and(|upload| scope.includes(&upload)) {
-                    resting += 1;
-                    continue;
-                }
-            }
-            let open = state.batches.get(&work.batch_id).is_some_and(Batch::is_open);
-            let entry = Entry {
-                owner: work.owner,
-                batch: work.batch_id,
-                batch_number: number,
-                position,
-                upload: work.upload_id,
-            };
-            state.queue.push(entry, work.suspect, open);
-        }
-        let owners: Vec<Owner> = state.batches.values().map(|batch| batch.owner.clone()).collect();
-        for owner in owners {
-            let kept = kept_events(&self.trees[Tree::Events as usize], &owner).map_err(text)?;
-            state.seqs.insert(owner, kept);
-        }
-        Ok((resting, cancelled))
     }
 }
 

@@ -1,10 +1,17 @@
 //! The upload: its record, its statuses and stages, and the table of legal steps. Pure.
 
-use std::path::{Path, PathBuf};
+mod place;
+mod step;
+
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    place::{FileRef, PlacePath},
+    step::{IllegalStep, Step},
+};
 use crate::{
     analysis::{Identity, Object},
     id::{BatchId, Owner, UploadId},
@@ -220,75 +227,6 @@ pub struct Attempt {
     pub outcome: Option<Outcome>,
 }
 
-/// Where an upload's bytes lie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FileRef {
-    /// A file of the owner's that is only referenced, never changed.
-    InPlace(PlacePath),
-    /// Our own copy, named by the upload's id.
-    Stored,
-}
-
-/// An absolute path, kept without loss also where it is not UTF-8.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "PathText", into = "PathText")]
-pub struct PlacePath(PathBuf);
-
-impl PlacePath {
-    /// Takes an absolute path as it is.
-    pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
-    }
-
-    /// The path.
-    pub fn as_path(&self) -> &Path {
-        &self.0
-    }
-}
-
-/// A path as JSON: text, or the hexadecimal digits of its bytes where it is no text.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum PathText {
-    Text(String),
-    Bytes { hex: String },
-}
-
-impl From<PathText> for PlacePath {
-    fn from(text: PathText) -> Self {
-        match text {
-            PathText::Text(text) => Self(text.into()),
-            PathText::Bytes { hex } => Self(path_from_hex(&hex)),
-        }
-    }
-}
-
-impl From<PlacePath> for PathText {
-    fn from(path: PlacePath) -> Self {
-        match path.0.into_os_string().into_string() {
-            Ok(text) => Self::Text(text),
-            Err(raw) => {
-                Self::Bytes { hex: raw.as_encoded_bytes().iter().map(|byte| format!("{byte:02x}")).collect() }
-            }
-        }
-    }
-}
-
-#[cfg(unix)]
-fn path_from_hex(hex: &str) -> PathBuf {
-    use std::{ffi::OsString, os::unix::ffi::OsStringExt};
-    let digit = |c: u8| (c as char).to_digit(16).unwrap_or(0) as u8;
-    PathBuf::from(OsString::from_vec(
-        hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect(),
-    ))
-}
-
-#[cfg(not(unix))]
-fn path_from_hex(hex: &str) -> PathBuf {
-    PathBuf::from(hex)
-}
-
 /// Whether there is a thumbnail.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -350,6 +288,9 @@ pub struct Upload {
     pub position: u32,
     /// Where the bytes lie.
     pub file: FileRef,
+    /// Other paths of the same bytes that it stands for, at most [`Upload::MAX_ALSO_AT`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_at: Vec<PlacePath>,
     /// The file's name without folders; bytes that are no text are replaced.
     pub file_name: String,
     /// Length in bytes.
@@ -411,12 +352,24 @@ impl Upload {
     /// Earlier runs that a record remembers.
     pub const MAX_HISTORY: usize = 4;
 
+    /// Other paths that a record remembers; the bytes at further ones are looked at anew each time.
+    pub const MAX_ALSO_AT: usize = 64;
+
     /// The path of a file in place.
     pub fn place(&self) -> Option<&Path> {
         match &self.file {
             FileRef::InPlace(path) => Some(path.as_path()),
             FileRef::Stored => None,
         }
+    }
+
+    /// Takes another path as that of the file.
+    pub(crate) fn move_to(&mut self, path: PlacePath) {
+        self.also_at.retain(|it| *it != path);
+        if let Some(name) = path.as_path().file_name() {
+            self.file_name = name.to_string_lossy().into_owned();
+        }
+        self.file = FileRef::InPlace(path);
     }
 
     /// The text of the newest failure.
@@ -430,186 +383,5 @@ impl Upload {
             .as_ref()
             .is_some_and(|it| it.by.describes_like(identity) && it.audit_version == audit_version)
             && self.embedded_by.as_ref().is_some_and(|by| by.embeds_like(identity))
-    }
-}
-
-/// What happens to an upload: the only ways in which its record changes.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Step {
-    /// A worker begins the next attempt.
-    Begin,
-    /// The decode is done: thumbnail and facts.
-    Prepare {
-        /// Whether there is a thumbnail now.
-        thumbnail: Thumbnail,
-        /// What is known without a model.
-        facts: Facts,
-    },
-    /// A description is kept.
-    Describe {
-        /// The description.
-        description: Description,
-        /// What was found.
-        objects: Vec<Object>,
-    },
-    /// A description that an earlier attempt kept is still good; its embedding is next.
-    Embed,
-    /// The vector is kept; this ends the upload well.
-    Complete {
-        /// What embedded it.
-        by: Identity,
-        /// What of the description was embedded and why, if not all of it.
-        changed: Option<String>,
-    },
-    /// The attempt failed.
-    Fail(Failure),
-    /// The attempt does not count.
-    HandBack {
-        /// The provider went away during a call for this upload.
-        provider_went_away: bool,
-    },
-    /// The process died under the attempt.
-    Interrupt {
-        /// The upload ran alone.
-        alone: bool,
-        /// Interruptions while alone that end the upload; 0: never.
-        limit: u32,
-    },
-    /// It is cancelled.
-    Cancel,
-    /// A new run begins for a failed upload.
-    Retry {
-        /// Number of the run.
-        run: u32,
-    },
-}
-
-/// A step that the record's status does not allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IllegalStep {
-    /// Where the upload stands.
-    pub from: Status,
-}
-
-impl Upload {
-    /// Takes one step.
-    ///
-    /// # Errors
-    /// [`IllegalStep`] if the status does not allow it; the record is unchanged then.
-    pub fn apply(&mut self, step: Step, now: Timestamp) -> Result<(), IllegalStep> {
-        let illegal = IllegalStep { from: self.status };
-        let to = |status: Status, allowed: bool| if allowed { Ok(status) } else { Err(illegal) };
-        let from = self.status;
-        match step {
-            Step::Begin => {
-                self.status = to(Status::Analyzing, from == Status::Pending)?;
-                self.stage = Stage::ExtractingFrames;
-                self.attempt += 1;
-                if self.attempts.len() == Self::MAX_ATTEMPTS {
-                    self.attempts.remove(0);
-                }
-                self.attempts.push(Attempt {
-                    number: self.attempt,
-                    started_at: now,
-                    ended_at: None,
-                    outcome: None,
-                });
-            }
-            Step::Prepare { thumbnail, facts } => {
-                to(from, from.is_active())?;
-                self.stage = Stage::VisionAnalysis;
-                self.thumbnail = thumbnail;
-                self.facts = Some(facts);
-            }
-            Step::Describe { description, objects } => {
-                self.status = to(Status::Embedding, from == Status::Analyzing)?;
-                self.stage = Stage::EmbeddingGeneration;
-                self.description = Some(description);
-                self.objects = objects;
-            }
-            Step::Embed => {
-                self.status = to(Status::Embedding, from == Status::Analyzing && self.description.is_some())?;
-                self.stage = Stage::EmbeddingGeneration;
-            }
-            Step::Complete { by, changed } => {
-                self.status = to(Status::Completed, from == Status::Embedding)?;
-                self.stage = Stage::Completed;
-                self.embedded_by = Some(by);
-                self.embedding_changed = changed;
-                self.end_attempt(Outcome::Completed, now);
-            }
-            Step::Fail(failure) => {
-                to(from, from.is_active())?;
-                self.failures.push(failure);
-                self.end_attempt(Outcome::Failed, now);
-                self.rest_or_fail(self.failures.len() >= Self::MAX_FAILURES);
-            }
-            Step::HandBack { provider_went_away } => {
-                to(from, from.is_active())?;
-                self.provider_away += u32::from(provider_went_away);
-                let suspect = self.suspect;
-                self.end_attempt(Outcome::HandedBack, now);
-                self.suspect = suspect;
-                self.rest_or_fail(false);
-            }
-            Step::Interrupt { alone, limit } => {
-                to(from, from.is_active())?;
-                self.interruptions += u32::from(alone);
-                self.end_attempt(Outcome::Interrupted, now);
-                self.suspect = true;
-                let hopeless = limit > 0 && self.interruptions >= limit;
-                if hopeless {
-                    self.suspect = false;
-                    self.failures.push(Failure::new(
-                        self.attempt,
-                        Stage::ExtractingFrames,
-                        FailureKind::Interrupted,
-                        format!(
-                            "the process died {} times while this file alone was worked on; \
-                             limits.max_interruptions is {limit}",
-                            self.interruptions
-                        ),
-                    ));
-                }
-                self.rest_or_fail(hopeless);
-            }
-            Step::Cancel => {
-                self.status = to(Status::Cancelled, !from.is_terminal())?;
-                self.stage = Stage::Failed;
-                self.suspect = false;
-                if from.is_active() {
-                    self.end_attempt(Outcome::GivenUp, now);
-                }
-            }
-            Step::Retry { run } => {
-                self.status = to(Status::Pending, from == Status::Failed)?;
-                self.stage = Stage::Queued;
-                if self.history.len() == Self::MAX_HISTORY {
-                    self.history.remove(0);
-                }
-                self.history.push(PastRun {
-                    run: self.run,
-                    failures: std::mem::take(&mut self.failures),
-                    interruptions: std::mem::take(&mut self.interruptions),
-                });
-                self.provider_away = 0;
-                self.run = run;
-            }
-        }
-        self.updated_at = now;
-        Ok(())
-    }
-
-    fn end_attempt(&mut self, outcome: Outcome, now: Timestamp) {
-        self.suspect = false;
-        if let Some(attempt) = self.attempts.last_mut() {
-            attempt.ended_at = Some(now);
-            attempt.outcome = Some(outcome);
-        }
-    }
-
-    fn rest_or_fail(&mut self, fail: bool) {
-        (self.status, self.stage) =
-            if fail { (Status::Failed, Stage::Failed) } else { (Status::Pending, Stage::Queued) };
     }
 }

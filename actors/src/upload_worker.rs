@@ -281,7 +281,12 @@ impl Tools {
     async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
         let (token, upload) = (begun.token, begun.upload);
-        let mib = upload.decode_bytes.div_ceil(1 << 20).max(1) as u32;
+        let (mib, most) = (upload.decode_bytes.div_ceil(1 << 20).max(1), self.limits.decode_memory >> 20);
+        // It was taken in under another limit, and would wait for ever, before all others.
+        let Some(mib) = u32::try_from(mib).ok().filter(|it| u64::from(*it) <= most) else {
+            let message = format!("needs {mib} MiB, limits.decode_memory_mb is {most}");
+            return Err(Stop::Failed(stage, FailureKind::Refused, message));
+        };
         let closed = |_| Stop::NotReady;
         let memory = Arc::clone(&self.decode_memory).acquire_many_owned(mib).await.map_err(closed)?;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
@@ -297,13 +302,14 @@ impl Tools {
 
     async fn look_at_image(&self, upload: Upload, vision: VisionSpec, (memory, decoder): Held) -> Looked {
         let (files, limits) = (self.files.clone(), self.limits.clone());
+        let is_gone = self.store.is_gone(upload.id);
         let job = move || {
             let bytes = files.read(&upload)?;
             let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
                 .map_err(|error| undecodable(&upload, &error))?;
             // The next picture need not wait until the disk has this one's thumbnail.
             drop(decoder);
-            let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail);
+            let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail, is_gone);
             let (pictures, facts) = (vec![prepared.picture], prepared.facts);
             Ok((Prepared { pictures, seconds: Vec::new(), facts }, thumbnail))
         };
@@ -318,8 +324,9 @@ impl Tools {
         let wanted = upload.thumbnail == Thumbnail::Pending;
         let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
-        let files = self.files.clone();
-        let thumbnail = blocking(held, move || Ok(write_thumbnail(&files, &upload, clip.thumbnail))).await?;
+        let (files, is_gone) = (self.files.clone(), self.store.is_gone(upload.id));
+        let write = move || Ok(write_thumbnail(&files, &upload, clip.thumbnail, is_gone));
+        let thumbnail = blocking(held, write).await?;
         Ok((Prepared { pictures: clip.pictures, seconds: clip.seconds, facts: clip.facts }, thumbnail))
     }
 
@@ -403,11 +410,24 @@ fn undecodable(upload: &Upload, error: &media::Error) -> (FailureKind, String) {
     (FailureKind::Undecodable, format!("{}: {}", upload.file_name, error.message))
 }
 
-fn write_thumbnail(files: &Files, upload: &Upload, made: Option<Result<Vec<u8>, media::Error>>) -> Thumbnail {
+fn write_thumbnail(
+    files: &Files,
+    upload: &Upload,
+    made: Option<Result<Vec<u8>, media::Error>>,
+    is_gone: impl FnOnce() -> bool,
+) -> Thumbnail {
     match made {
         None => upload.thumbnail.clone(),
         Some(Ok(jpeg)) => match files.write_thumbnail(upload.id, &jpeg) {
-            Ok(()) => Thumbnail::Made,
+            Ok(()) => {
+                // A job cannot be aborted, and whoever deleted the upload meanwhile has removed its files before this one was there.
+                if is_gone()
+                    && let Err(error) = files.remove(upload.id)
+                {
+                    log::warn!("upload {}: cannot remove its thumbnail: {error}", upload.id);
+                }
+                Thumbnail::Made
+            }
             Err(error) => Thumbnail::Failed(format!("cannot write the thumbnail: {error}")),
         },
         Some(Err(error)) => Thumbnail::Failed(error.message),

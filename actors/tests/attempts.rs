@@ -161,9 +161,12 @@ async fn a_panic_is_a_failed_attempt_and_nothing_else_notices() {
     let (batch, uploads) = world.submit(&["a.png", "b.png", "c.png", "d.png"]).await;
     let record = world.ended(batch).await;
     assert_eq!((record.counts.completed, record.counts.failed), (3, 1));
-    let panicked = FailureKind::Panicked;
-    for (upload, expected) in uploads.iter().zip([&[panicked][..], &[panicked; 2], &[panicked], &[]]) {
-        assert_eq!(kinds(&world.upload(*upload).await), expected);
+    let panicked = |stage| (FailureKind::Panicked, stage);
+    let (described, embedded) = (panicked(Stage::VisionAnalysis), panicked(Stage::EmbeddingGeneration));
+    for (upload, expected) in uploads.iter().zip([&[described][..], &[described; 2], &[embedded], &[]]) {
+        let upload = world.upload(*upload).await;
+        let failures: Vec<_> = upload.failures.iter().map(|it| (it.kind, it.stage)).collect();
+        assert_eq!(failures, expected);
     }
     let (next, _) = world.submit(&["e.png"]).await;
     assert_eq!(world.ended(next).await.counts.completed, 1, "the engine goes on");
@@ -216,6 +219,17 @@ async fn a_picture_that_kills_the_provider_is_found() {
     for upload in [0, 2, 3, 4] {
         assert_eq!(kinds(&world.upload(uploads[upload]).await), [], "no other upload pays");
     }
+}
+
+#[actix_rt::test]
+async fn a_provider_that_asks_to_be_called_later_fails_no_upload() {
+    let world = World::scripted().await;
+    world.provider.describing("a.png", &vec![Act::Later(2 * SECOND); 5]);
+    let (batch, uploads) = world.submit(&["a.png", "b.png"]).await;
+    let record = world.ended(batch).await;
+    assert_eq!((record.counts.completed, record.counts.failed), (2, 0));
+    let a = world.upload(uploads[0]).await;
+    assert_eq!((kinds(&a), a.provider_away), (vec![], 0));
 }
 
 #[actix_rt::test]

@@ -1,4 +1,4 @@
-//! The supervisor with real workers, the provider `builtin` and a real photo.
+//! The supervisor with real workers: mostly with the provider `builtin` and a real photo.
 
 mod support;
 
@@ -9,7 +9,7 @@ use mediamill_actors::{
     error::Error,
     intake::{Admission, Source},
     pipeline::Stopped,
-    upload::Status,
+    upload::{FailureKind, Status},
 };
 use support::World;
 
@@ -119,4 +119,72 @@ async fn what_was_unfinished_goes_on_with_the_next_start() {
     // The folder is free at once, or the next engine would not start.
     let world = world.restart().await;
     assert_eq!(world.ended(batch).await.counts.completed, 6);
+}
+
+#[actix_rt::test]
+async fn a_panic_while_a_file_is_looked_at_refuses_that_file_alone() {
+    let world = World::scripted().await;
+    let names = ["a.png", "b.png", "c.png"];
+    for name in names {
+        std::fs::write(world.path(name), support::picture(name)).expect("written");
+    }
+    world.provider.identity_panics_once();
+    let files = names.map(|name| Source::InPlace(world.path(name))).into();
+    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submitted = world.tell(submit).await.expect("taken");
+    let refused: Vec<_> = submitted
+        .files
+        .iter()
+        .filter_map(|it| match it {
+            Admission::Refused(failure) => Some(failure.kind),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, [FailureKind::Panicked]);
+    let record = world.ended(submitted.batch_id.expect("a batch")).await;
+    assert_eq!((record.refused, record.counts.completed), (1, 2));
+}
+
+#[actix_rt::test]
+async fn a_submission_in_which_all_is_done_or_no_media_makes_no_batch() {
+    let world = World::scripted().await;
+    let (batch, _) = world.submit(&["a.png"]).await;
+    world.ended(batch).await;
+    std::fs::write(world.path("notes.txt"), "no picture").expect("written");
+    let files = ["a.png", "notes.txt"].map(|name| Source::InPlace(world.path(name))).into();
+    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submitted = world.tell(submit).await.expect("taken");
+    assert!(matches!(submitted.files[..], [Admission::Done(_), Admission::NotMedia(_)]));
+    assert_eq!(submitted.batch_id, None);
+}
+
+#[actix_rt::test]
+async fn a_batch_whose_only_upload_was_deleted_before_it_began_has_not_failed() {
+    let world = World::scripted().await;
+    world.provider.is_there(false);
+    for (name, bytes) in [("a.png", support::picture("a.png")), ("empty.png", Vec::new())] {
+        std::fs::write(world.path(name), bytes).expect("written");
+    }
+    let files = ["a.png", "empty.png"].map(|name| Source::InPlace(world.path(name))).into();
+    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submitted = world.tell(submit).await.expect("taken");
+    let [Admission::Accepted(upload), Admission::Refused(_)] = submitted.files[..] else {
+        unreachable!("{submitted:?}")
+    };
+    world.tell(DeleteUpload { owner: world.owner.clone(), upload }).await.expect("deleted");
+    let record = world.ended(submitted.batch_id.expect("a batch")).await;
+    assert_eq!((record.status().as_str(), record.refused), ("completed", 1));
+}
+
+#[actix_rt::test]
+async fn what_has_no_room_in_the_queue_is_refused_before_it_is_looked_at() {
+    let world = World::scripted_with(|config| config.limits.max_queued_uploads = 1).await;
+    world.provider.is_there(false);
+    world.submit(&["a.png"]).await;
+    // A look would panic, and refuse the file instead of the submission.
+    world.provider.identity_panics_once();
+    std::fs::write(world.path("b.png"), support::picture("b.png")).expect("written");
+    let files = vec![Source::InPlace(world.path("b.png"))];
+    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    assert_eq!(world.tell(submit).await.map(drop), Err(Error::QueueFull { limit: 1 }));
 }

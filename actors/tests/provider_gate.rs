@@ -197,10 +197,28 @@ async fn a_provider_that_asks_to_wait_is_away_for_so_long_and_the_attempt_is_han
     for (asked, waited) in [(20, 20), (5000, 120)] {
         let began = tokio::time::Instant::now();
         let answer = embed(&provider, &gate, Err(busy(asked))).await;
-        assert_eq!(answer, Err(CallError::WentAway { message: "429: slow down".into() }));
+        assert_eq!(answer, Err(CallError::NotReady));
         assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("slow down")));
         gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
         assert_eq!(began.elapsed().as_secs(), waited);
+    }
+}
+
+#[actix_rt::test]
+async fn a_provider_that_goes_on_asking_to_wait_is_called_at_growing_pauses_until_it_answers() {
+    let (provider, gate) = ready(Config::default()).await;
+    for pauses in [vec![2, 4, 8, 16, 30, 30], vec![2, 4]] {
+        for pause in pauses {
+            let busy = ProviderError::Unreachable {
+                message: "429: slow down".into(),
+                retry_after: Some(Duration::from_secs(2)),
+            };
+            let began = tokio::time::Instant::now();
+            assert_eq!(embed(&provider, &gate, Err(busy)).await, Err(CallError::NotReady));
+            gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
+            assert_eq!(began.elapsed().as_secs(), pause);
+        }
+        assert!(embed(&provider, &gate, Ok(vec![0.5, 1.0])).await.is_ok());
     }
 }
 

@@ -5,7 +5,7 @@ use mediamill_actors::{
     id::{Owner, UploadId},
     media::Format,
     store::{AfterAttempt, Begun, Clock, NewBatch, NewUpload, OpenError, Scope, Store, WriteError},
-    upload::{Description, Failure, FailureKind, FileRef, Stage, Status},
+    upload::{Description, Failure, FailureKind, FileRef, PlacePath, Stage, Status},
 };
 
 fn open(folder: &tempfile::TempDir) -> Store {
@@ -200,4 +200,28 @@ async fn a_store_whose_last_threads_still_end_is_waited_for_and_one_that_is_held
     });
     drop(open(&folder));
     ends.join().expect("it ends");
+}
+
+#[actix_rt::test]
+async fn what_was_in_flight_outside_the_scope_rests_and_holds_nobody_up() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let mut uploads = files(3);
+    for (upload, path) in uploads.iter_mut().zip(["/a/killer.png", "/b/1.png", "/b/2.png"]) {
+        upload.file = FileRef::InPlace(PlacePath::new(path));
+    }
+    let new = NewBatch { owner: owner.clone(), refused: 0, uploads };
+    let batch = store.submit(new, 1000).await.expect("written");
+    assert_eq!(store.begin_next(2).await.expect("begun").len(), 2);
+    store.close().await;
+
+    let store = open(&folder);
+    let recovered = store.recover(Scope::Below(vec!["/b".into()]), 3).await.expect("recovered");
+    assert_eq!((recovered.interrupted, recovered.waiting, recovered.resting), (2, 2, 1));
+    for upload in &batch.uploads[1..] {
+        let begun = store.begin_next(9).await.expect("begun");
+        let begun: Vec<UploadId> = begun.iter().map(|it| it.token.upload).collect();
+        assert_eq!(begun, [*upload], "what was in flight goes first, alone");
+        store.delete(owner.clone(), *upload).await.expect("deleted");
+    }
 }

@@ -2,8 +2,16 @@
 
 mod support;
 
-use mediamill_actors::upload::{FailureKind, Status, Thumbnail};
+use mediamill_actors::{
+    batch_supervisor::DeleteUpload,
+    upload::{FailureKind, Status, Thumbnail},
+};
 use support::World;
+
+/// Writes a picture whose decode takes a while and more than 16 MiB.
+fn large(path: &std::path::Path) {
+    image::GrayImage::from_fn(4000, 4000, |x, _| image::Luma([(x >> 6) as u8])).save(path).expect("written");
+}
 
 #[actix_rt::test]
 async fn a_photo_is_described_and_embedded_and_has_a_thumbnail() {
@@ -32,4 +40,41 @@ async fn a_file_that_changed_or_vanished_is_tried_twice_and_failed_with_that_sen
         let failures: Vec<_> = upload.failures.iter().map(|it| (it.attempt, it.kind)).collect();
         assert_eq!((upload.status, failures), (Status::Failed, vec![(1, kind), (2, kind)]));
     }
+}
+
+#[actix_rt::test]
+async fn what_no_longer_fits_into_memory_fails_with_that_sentence_and_holds_nobody_up() {
+    let mut world = World::scripted().await;
+    world.provider.is_there(false);
+    large(&world.path("large.png"));
+    let (batch, uploads) = world.submit(&["large.png", "small.png"]).await;
+    world.config.limits.decode_memory_mb = 16;
+    let world = world.restart().await;
+    world.provider.is_there(true);
+    let record = world.ended(batch).await;
+    assert_eq!((record.counts.completed, record.counts.failed), (1, 1));
+    let upload = world.upload(uploads[0]).await;
+    let failure = &upload.failures[1];
+    assert!(failure.message.ends_with("MiB, limits.decode_memory_mb is 16"), "{failure:?}");
+    assert_eq!(failure.kind, FailureKind::Refused);
+}
+
+#[actix_rt::test]
+async fn what_is_deleted_while_it_is_decoded_leaves_no_thumbnail() {
+    // Only one of the large ones is decoded at a time.
+    let world = World::scripted_with(|config| config.limits.decode_memory_mb = 100).await;
+    large(&world.path("large.png"));
+    let (batch, uploads) = world.submit(&["large.png"]).await;
+    world.batch_when(batch, |it| it.counts.active == 1).await;
+    let delete = DeleteUpload { owner: world.owner.clone(), upload: uploads[0] };
+    world.tell(delete).await.expect("deleted");
+    let store = world.pipeline.store();
+    let mut changes = store.watch();
+    while !store.removals().await.expect("readable").is_empty() {
+        changes.changed().await.expect("open");
+    }
+    // A decode cannot be ended; the next one waits for its memory.
+    let (next, _) = world.submit(&["large.png"]).await;
+    assert_eq!(world.ended(next).await.counts.completed, 1);
+    assert!(!world.pipeline.files.thumbnail(uploads[0]).exists(), "nothing is left of it");
 }

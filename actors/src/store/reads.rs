@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::{
-    Inner, Place, PlaceEntry, Store,
+    Inner, Place, Store,
+    attempts::Hashed,
     draft::{Active, PIECE, piece_key},
     keys::{self, Tree},
+    places::PlaceEntry,
     vectors,
-    writes::Hashed,
 };
 use crate::{
     analysis::{Identity, ProviderState},
@@ -119,6 +120,16 @@ impl Store {
                 .collect()
         })
         .await
+    }
+
+    /// Asks whether an upload was deleted, also if that is not on disk yet, so that it waits for no disk. Keeps no hold of the store: one
+    /// that is closed knows nothing, and says no. To be called in a blocking job.
+    pub fn is_gone(&self, id: UploadId) -> impl FnOnce() -> bool + Send + 'static + use<> {
+        let inner = Arc::downgrade(&self.inner);
+        move || {
+            let known = inner.upgrade().map(|it| it.tree(Tree::UploadIds).contains_key(id.as_bytes()));
+            matches!(known, Some(Ok(false)))
+        }
     }
 
     /// Which upload a path stands for, and whether size and time are as they were then. Blocks: to be called in a blocking job.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Inner, PlaceEntry, Store,
+    Inner, Store,
+    attempts::Hashed,
     draft::{Active, Change, Work},
     keys::{self, Tree},
+    places::PlaceEntry,
     reads,
-    writes::Hashed,
 };
 use crate::{
     batch::{Batch, Counts},

@@ -22,6 +22,8 @@ pub enum Act {
     Panic,
     /// The server dies of it, and is back after this time.
     Kill(Duration),
+    /// It asks to be called again after this time.
+    Later(Duration),
     /// It never answers.
     Hang,
     /// It answers this.
@@ -37,6 +39,7 @@ pub struct Scripted {
     misconfigured: AtomicBool,
     forgiving: AtomicBool,
     probe_panics: AtomicBool,
+    identity_panics: AtomicBool,
     /// How long a description and an embedding take.
     takes: Mutex<(Duration, Duration)>,
     /// How many descriptions were asked for.
@@ -77,6 +80,7 @@ impl Default for Scripted {
             misconfigured: AtomicBool::new(false),
             forgiving: AtomicBool::new(false),
             probe_panics: AtomicBool::new(false),
+            identity_panics: AtomicBool::new(false),
             takes: Mutex::default(),
             described: AtomicUsize::new(0),
             asked: Mutex::default(),
@@ -126,6 +130,11 @@ impl Scripted {
         self.probe_panics.store(panics, Ordering::Relaxed);
     }
 
+    /// Panics the next time that somebody wants to know who it is.
+    pub fn identity_panics_once(&self) {
+        self.identity_panics.store(true, Ordering::Relaxed);
+    }
+
     /// Lays out what the next descriptions of a file do.
     pub fn describing(&self, name: &str, acts: &[Act]) {
         lay_out(&self.describing, name, acts);
@@ -164,6 +173,10 @@ impl Scripted {
             None => Ok(usual),
             Some(Act::Say(text)) => Ok(text),
             Some(Act::Fail) => Err(ProviderError::BadAnswer { message: "it was told to fail".into() }),
+            Some(Act::Later(time)) => Err(ProviderError::Unreachable {
+                message: "429: too many requests".into(),
+                retry_after: Some(time),
+            }),
             Some(Act::Hang) => std::future::pending().await,
             Some(Act::Panic) => unreachable!("it was told to panic"),
             Some(Act::Kill(time)) => {
@@ -194,6 +207,7 @@ impl Scripted {
 
 impl Provider for Scripted {
     fn identity(&self) -> Identity {
+        assert!(!self.identity_panics.swap(false, Ordering::Relaxed), "it was told to panic");
         Identity {
             provider: "scripted".into(),
             vision_model: "v".into(),

@@ -1,0 +1,252 @@
+//! What happens to batches, each change a command of the committer.
+
+use std::collections::HashSet;
+
+use super::{
+    Accepted, NewBatch, Store, WriteError,
+    draft::Draft,
+    keys::{self, Tree},
+    places::{Replaces, occupy, release},
+    removal::{Ended, delete},
+};
+use crate::{
+    batch::Batch,
+    event::What,
+    id::{BatchId, Owner, UploadId},
+    upload::{Stage, Status, Step, Thumbnail, Upload},
+};
+
+/// Pending uploads that one command cancels, so that a huge batch does not hold everything up.
+const CANCEL_GROUP: usize = 1000;
+
+impl Store {
+    /// Writes a batch and its uploads.
+    ///
+    /// # Errors
+    /// [`WriteError::Full`] if more uploads would wait than `max_queued`.
+    pub async fn submit(&self, new: NewBatch, max_queued: u64) -> Result<Accepted, WriteError> {
+        self.inner.write(move |draft| submit(draft, new, max_queued)).await
+    }
+
+    /// Cancels the unfinished uploads of a batch; of one that has none, nothing changes.
+    pub async fn cancel(&self, owner: Owner, batch: BatchId) -> Result<Ended, WriteError> {
+        let mut ended = Ended::default();
+        loop {
+            let owner = owner.clone();
+            let (more, in_flight) = self.inner.write(move |draft| cancel(draft, &owner, batch)).await?;
+            ended.in_flight.extend(in_flight);
+            if !more {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Pauses a batch (`true`) or lets it go on; where it stands so already, nothing changes.
+    pub async fn set_paused(&self, owner: Owner, batch: BatchId, paused: bool) -> Result<(), WriteError> {
+        self.inner
+            .write(move |draft| {
+                let now = draft.now;
+                let record = owned_batch(draft, &owner, batch)?;
+                if record.paused_at.is_some() == paused {
+                    return Ok(());
+                }
+                if record.status().is_terminal() {
+                    return Err(WriteError::Refused(format!(
+                        "the batch has ended as {}",
+                        record.status().as_str()
+                    )));
+                }
+                record.paused_at = paused.then_some(now);
+                record.pace = None;
+                let (number, open) = (record.number, record.is_open());
+                draft.state.queue.set_open(number, open);
+                draft.emit(batch, None, if paused { What::BatchPaused } else { What::BatchResumed })
+            })
+            .await
+    }
+
+    /// Begins the next run for the failed uploads of a batch. Answers with how many there are; 0 changes nothing.
+    pub async fn retry_failed(&self, owner: Owner, batch: BatchId) -> Result<u32, WriteError> {
+        self.inner
+            .write(move |draft| {
+                let record = owned_batch(draft, &owner, batch)?;
+                if record.counts.failed == 0 {
+                    return Ok(0);
+                }
+                let ended = record.status().is_terminal();
+                if ended {
+                    record.run += 1;
+                    record.started_at = None;
+                    record.completed_at = None;
+                    record.cancelled_at = None;
+                    record.paused_at = None;
+                }
+                record.pace = None;
+                let run = record.run;
+                let mut retried = 0;
+                for key in upload_keys(draft, batch)? {
+                    let Some(mut upload) = draft.upload_at(&key)? else { continue };
+                    if upload.status == Status::Failed {
+                        let run = run.max(upload.run + 1);
+                        draft.step(&mut upload, Step::Retry { run })?;
+                        retried += 1;
+                    }
+                }
+                draft.emit(batch, None, What::BatchRetried { run })?;
+                Ok(retried)
+            })
+            .await
+    }
+}
+
+pub(super) fn unfinished_batches(draft: &Draft<'_>) -> Vec<BatchId> {
+    draft.state.batches.iter().filter(|(_, it)| it.counts.unfinished() > 0).map(|(id, _)| *id).collect()
+}
+
+fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accepted, WriteError> {
+    let waiting = draft.state.queue.len() as u64 + draft.state.active.len() as u64;
+    if waiting + new.uploads.len() as u64 > max_queued {
+        return Err(WriteError::Full { limit: max_queued });
+    }
+    let (now, number) = (draft.now, draft.state.next_batch);
+    draft.state.next_batch += 1;
+    draft.put(Tree::Meta, keys::NEXT_BATCH, draft.state.next_batch.to_string().into_bytes());
+    let id = BatchId::generate();
+    let accepted = new.uploads.len() as u32;
+    let batch = Batch::new(id, number, new.owner.clone(), accepted, new.refused, now);
+    draft.put(Tree::OwnerBatches, &keys::owner_batch(&new.owner, number), format!("\"{id}\"").into_bytes());
+    draft.state.batches.insert(id, batch);
+
+    let mut accepted = Accepted { batch_id: id, uploads: Vec::new(), ended: Ended::default() };
+    for (position, new_upload) in new.uploads.into_iter().enumerate() {
+        let position = position as u32;
+        let mut replaces = None;
+        if let Some(Replaces { upload: older, at }) = new_upload.replaces
+            && let Some(record) = draft.upload(older)?
+            && record.owner == new.owner
+            && record.place() == Some(at.as_path())
+        {
+            if record.status == Status::Completed {
+                replaces = Some(older);
+                release(draft, &new.owner, &at, older)?;
+            } else if let Some((record, was_active)) = delete(draft, &new.owner, older)? {
+                // What never completed goes at once; what it was to replace is now this one's to replace.
+                replaces = record.replaces;
+                accepted.ended.removed.push(older);
+                accepted.ended.in_flight.extend(was_active.then_some(older));
+            }
+        }
+        let upload = Upload {
+            v: 1,
+            id: new_upload.id,
+            batch_id: id,
+            owner: new.owner.clone(),
+            position,
+            file: new_upload.file,
+            also_at: Vec::new(),
+            file_name: new_upload.file_name,
+            file_size: new_upload.file_size,
+            content_hash: new_upload.content_hash,
+            format: new_upload.format,
+            decode_bytes: new_upload.decode_bytes,
+            created_at: now,
+            updated_at: now,
+            status: Status::Pending,
+            stage: Stage::Queued,
+            run: 1,
+            attempt: 0,
+            attempts: Vec::new(),
+            failures: Vec::new(),
+            interruptions: 0,
+            provider_away: 0,
+            suspect: false,
+            thumbnail: Thumbnail::Pending,
+            facts: None,
+            objects: Vec::new(),
+            description: None,
+            embedded_by: None,
+            embedding_changed: None,
+            replaces,
+            history: Vec::new(),
+        };
+        let key = keys::upload(id, position);
+        draft.put_upload(&upload)?;
+        draft.put(Tree::UploadIds, upload.id.as_bytes(), key.to_vec());
+        draft.enqueue(&upload, number, true)?;
+        if let Some(place) = new_upload.place {
+            occupy(draft, &new.owner, &place, upload.id)?;
+        }
+        if let Some(batch) = draft.batch(id)? {
+            batch.counts.add(&upload);
+        }
+        accepted.uploads.push(upload.id);
+    }
+    draft.emit(id, None, What::BatchSubmitted)?;
+    Ok(accepted)
+}
+
+/// The batch, if it is this owner's.
+fn owned_batch<'d>(
+    draft: &'d mut Draft<'_>,
+    owner: &Owner,
+    id: BatchId,
+) -> Result<&'d mut Batch, WriteError> {
+    draft.batch(id)?.filter(|batch| batch.owner == *owner).ok_or(WriteError::NotFound("batch"))
+}
+
+/// Cancels what is in flight of a batch and a bounded number of what waits; says whether there is more.
+fn cancel(draft: &mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<(bool, Vec<UploadId>), WriteError> {
+    let now = draft.now;
+    let batch = owned_batch(draft, owner, id)?;
+    if batch.counts.unfinished() == 0 {
+        return Ok((false, Vec::new()));
+    }
+    let number = batch.number;
+    let first = batch.cancelled_at.is_none();
+    batch.cancelled_at.get_or_insert(now);
+    draft.state.queue.set_open(number, false);
+    if first {
+        draft.emit(id, None, What::BatchCancelled)?;
+    }
+    let in_flight: Vec<UploadId> =
+        draft.state.active.iter().filter(|(_, it)| it.upload.batch_id == id).map(|(id, _)| *id).collect();
+    let mut keys: Vec<Vec<u8>> = Vec::new();
+    for entry in draft.scan(Tree::Work, &keys::number(number)) {
+        let (key, _) = entry.map_err(WriteError::unknown)?;
+        // What this draft took out of the queue is in flight or ended.
+        if draft.get(Tree::Work, &key)?.is_some()
+            && let Some(position) = key.last_chunk::<4>()
+        {
+            keys.push(keys::upload(id, u32::from_be_bytes(*position)).to_vec());
+            if keys.len() == CANCEL_GROUP {
+                break;
+            }
+        }
+    }
+    for running in &in_flight {
+        let Some(it) = draft.state.active.get(running) else { continue };
+        let mut upload = it.upload.clone();
+        draft.step(&mut upload, Step::Cancel)?;
+        draft.emit(id, Some(*running), What::UploadCancelled)?;
+    }
+    for key in keys {
+        let Some(mut upload) = draft.upload_at(&key)? else { continue };
+        draft.step(&mut upload, Step::Cancel)?;
+        draft.emit(id, Some(upload.id), What::UploadCancelled)?;
+    }
+    let more = owned_batch(draft, owner, id)?.counts.unfinished() > 0;
+    Ok((more, in_flight))
+}
+
+/// Keys of the records of a batch's uploads, without further pieces.
+fn upload_keys(draft: &Draft<'_>, batch: BatchId) -> Result<Vec<Vec<u8>>, WriteError> {
+    let mut keys = HashSet::new();
+    let mut sorted = Vec::new();
+    for entry in draft.scan(Tree::Uploads, batch.as_bytes()) {
+        let (key, _) = entry.map_err(WriteError::unknown)?;
+        if keys::is_record(&key) && keys.insert(key.to_vec()) {
+            sorted.push(key.to_vec());
+        }
+    }
+    Ok(sorted)
+}

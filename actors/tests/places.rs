@@ -1,0 +1,189 @@
+//! Which upload stands for which path, while files are copied, moved, edited and deleted, on a paused clock.
+
+mod support;
+
+use std::{collections::BTreeMap, fs};
+
+use mediamill_actors::{
+    batch_supervisor::{DeleteUpload, SubmitBatch, Submitted},
+    id::UploadId,
+    intake::{Admission, Source},
+    progress_monitor::SearchUploads,
+};
+use support::World;
+
+/// Submits files, and waits until all of it is done. Answers with the upload of each.
+async fn look(world: &World, names: &[&str]) -> Vec<UploadId> {
+    look_as(world, names, false).await
+}
+
+async fn look_as(world: &World, names: &[&str], anew: bool) -> Vec<UploadId> {
+    let files = names.iter().map(|name| Source::InPlace(world.path(name))).collect();
+    let submit = SubmitBatch { owner: world.owner.clone(), files, anew };
+    let Submitted { batch_id, files } = world.tell(submit).await.expect("taken");
+    if let Some(batch) = batch_id {
+        world.ended(batch).await;
+    }
+    let store = world.pipeline.store();
+    let mut changes = store.watch();
+    while !store.removals().await.expect("readable").is_empty() {
+        changes.changed().await.expect("open");
+    }
+    let id = |admission| match admission {
+        Admission::Accepted(id) => id,
+        Admission::Done(upload) => upload.id,
+        other => unreachable!("{other:?}"),
+    };
+    files.into_iter().map(id).collect()
+}
+
+/// What a search finds, by path. Everything else must fit together, and thumbnails be there.
+async fn found(world: &World) -> BTreeMap<String, UploadId> {
+    let search = SearchUploads { owner: world.owner.clone(), query: "a picture".into(), limit: 100 };
+    let found = world.pipeline.monitor.send(search).await.expect("alive").expect("found");
+    let verified = world.pipeline.store().verify().await.expect("readable");
+    assert_eq!(verified.faults, [""; 0]);
+    let mut paths = BTreeMap::new();
+    for it in found {
+        assert!(world.pipeline.files.thumbnail(it.upload.id).exists(), "{:?}", it.upload.place());
+        let path = it.upload.place().and_then(|it| it.file_name()).expect("in place");
+        let name = path.to_string_lossy().into_owned();
+        assert_eq!(it.upload.file_name, name);
+        assert_eq!(paths.insert(name.clone(), it.upload.id), None, "{name} is found twice");
+    }
+    paths
+}
+
+fn paths<const N: usize>(expected: [(&str, UploadId); N]) -> BTreeMap<String, UploadId> {
+    expected.map(|(name, id)| (name.to_owned(), id)).into()
+}
+
+/// A world with files that differ, and their uploads.
+async fn world(names: &[&str]) -> (World, Vec<UploadId>) {
+    let world = World::scripted().await;
+    for name in names {
+        edit(&world, name, name);
+    }
+    let uploads = look(&world, names).await;
+    (world, uploads)
+}
+
+fn edit(world: &World, name: &str, into: &str) {
+    fs::write(world.path(name), support::picture(into)).expect("written");
+}
+
+fn rename(world: &World, from: &str, to: &str) {
+    fs::rename(world.path(from), world.path(to)).expect("renamed");
+}
+
+fn copy(world: &World, from: &str, to: &str) {
+    fs::copy(world.path(from), world.path(to)).expect("copied");
+}
+
+#[actix_rt::test]
+async fn a_copy_outlives_an_edit_of_the_file_that_was_described() {
+    let (world, uploads) = world(&["a.png"]).await;
+    copy(&world, "a.png", "b.png");
+    assert_eq!(look(&world, &["b.png"]).await, uploads);
+    edit(&world, "a.png", "edited");
+    let after = look(&world, &["a.png", "b.png"]).await;
+    assert_eq!(after[1], uploads[0]);
+    assert_eq!(found(&world).await, paths([("a.png", after[0]), ("b.png", after[1])]));
+
+    edit(&world, "b.png", "edited too");
+    let last = look(&world, &["a.png", "b.png"]).await;
+    assert_eq!(
+        found(&world).await,
+        paths([("a.png", after[0]), ("b.png", last[1])]),
+        "nothing is left of it"
+    );
+}
+
+#[actix_rt::test]
+async fn copies_that_are_edited_together_leave_nothing_of_what_they_were() {
+    let (world, _) = world(&["a.png"]).await;
+    copy(&world, "a.png", "b.png");
+    look(&world, &["b.png"]).await;
+    edit(&world, "a.png", "one");
+    edit(&world, "b.png", "two");
+    let after = look(&world, &["a.png", "b.png"]).await;
+    assert_eq!(found(&world).await, paths([("a.png", after[0]), ("b.png", after[1])]));
+}
+
+async fn path_taken(order: [&str; 2]) {
+    let (world, uploads) = world(&["a.png"]).await;
+    rename(&world, "a.png", "c.png");
+    edit(&world, "a.png", "new");
+    let after: BTreeMap<_, _> = order.into_iter().zip(look(&world, &order).await).collect();
+    assert_eq!(after["c.png"], uploads[0]);
+    assert_eq!(found(&world).await, paths([("a.png", after["a.png"]), ("c.png", after["c.png"])]));
+}
+
+#[actix_rt::test]
+async fn a_file_whose_path_was_taken_by_another_keeps_its_upload_where_it_is_now() {
+    path_taken(["a.png", "c.png"]).await;
+}
+
+#[actix_rt::test]
+async fn a_file_whose_path_was_taken_keeps_its_upload_whatever_is_looked_at_first() {
+    path_taken(["c.png", "a.png"]).await;
+}
+
+#[actix_rt::test]
+async fn a_file_that_is_found_after_its_path_was_taken_keeps_its_upload() {
+    let (world, uploads) = world(&["a.png"]).await;
+    rename(&world, "a.png", "c.png");
+    edit(&world, "a.png", "new");
+    // The new one waits while the old one is found.
+    world.provider.is_there(false);
+    let (batch, new) = world.submit(&["a.png"]).await;
+    assert_eq!(look(&world, &["c.png"]).await, uploads);
+    world.provider.is_there(true);
+    world.ended(batch).await;
+    assert_eq!(found(&world).await, paths([("a.png", new[0]), ("c.png", uploads[0])]));
+}
+
+#[actix_rt::test]
+async fn files_that_swap_names_swap_paths() {
+    let (world, uploads) = world(&["a.png", "b.png", "c.png"]).await;
+    rename(&world, "a.png", "t.png");
+    rename(&world, "b.png", "a.png");
+    rename(&world, "c.png", "b.png");
+    rename(&world, "t.png", "c.png");
+    let after = look(&world, &["a.png", "b.png", "c.png"]).await;
+    assert_eq!(after, [uploads[1], uploads[2], uploads[0]]);
+    assert_eq!(found(&world).await, paths([("a.png", after[0]), ("b.png", after[1]), ("c.png", after[2])]));
+}
+
+#[actix_rt::test]
+async fn nothing_is_left_of_a_file_that_another_was_moved_over() {
+    let (world, uploads) = world(&["a.png", "b.png"]).await;
+    rename(&world, "b.png", "a.png");
+    assert_eq!(look(&world, &["a.png"]).await, [uploads[1]]);
+    assert_eq!(found(&world).await, paths([("a.png", uploads[1])]));
+}
+
+#[actix_rt::test]
+async fn a_copy_stands_for_a_file_that_is_gone() {
+    let (world, uploads) = world(&["a.png"]).await;
+    copy(&world, "a.png", "b.png");
+    look(&world, &["b.png"]).await;
+    fs::remove_file(world.path("a.png")).expect("removed");
+    look(&world, &["b.png"]).await;
+    assert_eq!(found(&world).await, paths([("b.png", uploads[0])]));
+}
+
+#[actix_rt::test]
+async fn a_file_that_was_renamed_can_be_edited_done_again_or_deleted_and_nothing_is_left() {
+    let (world, _) = world(&["a.png", "b.png", "c.png"]).await;
+    for (from, to) in [("a.png", "x.png"), ("b.png", "y.png"), ("c.png", "z.png")] {
+        rename(&world, from, to);
+    }
+    let moved = look(&world, &["x.png", "y.png", "z.png"]).await;
+    edit(&world, "x.png", "edited");
+    let edited = look(&world, &["x.png"]).await;
+    let anew = look_as(&world, &["y.png"], true).await;
+    let delete = DeleteUpload { owner: world.owner.clone(), upload: moved[2] };
+    world.tell(delete).await.expect("deleted");
+    assert_eq!(found(&world).await, paths([("x.png", edited[0]), ("y.png", anew[0])]));
+}
