@@ -107,9 +107,9 @@ impl Interrupt {
     fn listen() -> Self {
         let (interrupt, interrupted) = watch::channel(false);
         actix_rt::spawn(async move {
-            signal().await;
+            mediamill::told_to_stop().await;
             interrupt.send_replace(true);
-            signal().await;
+            mediamill::told_to_stop().await;
             std::process::exit(130);
         });
         Self(interrupted)
@@ -120,22 +120,4 @@ impl Interrupt {
             std::future::pending().await
         }
     }
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use actix_rt::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        let _ = actix_rt::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = actix_rt::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    let _ = actix_rt::signal::ctrl_c().await;
 }
