@@ -8,7 +8,7 @@
 
 use std::{error::Error, time::Duration};
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt::signal, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use mediamill::{
     Answer, Authenticate, Caller, Config, Denied, Handle,
     engine::{id::Owner, pipeline::Pipeline},
@@ -37,28 +37,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let pipeline = Pipeline::start(config.engine.clone()).await?;
     let media = Handle::with(&pipeline, &config, Proxy);
-    let (routes, stopping) = (media.clone(), media.clone());
+    let routes = media.clone();
     let app = move || {
         App::new()
             .route("/", web::get().to(|| async { HttpResponse::Ok().body("the host's own page\n") }))
             .service(web::scope("/media").configure(mediamill::routes(routes.clone())))
     };
-    let server = HttpServer::new(app).bind(address)?.shutdown_signal(async move {
-        let _ = signal::ctrl_c().await;
-        // Sockets would be waited for otherwise.
-        stopping.close();
-    });
-    let server = server.run();
-    let http = server.handle();
-    let stopped = pipeline.stopped();
-    tokio::select! {
-        served = server => served?,
-        why = stopped => {
-            http.stop(true).await;
-            return Err(why.to_string().into());
-        }
-    }
-    drop(media);
-    pipeline.stop(Duration::from_secs(10)).await;
+    let server = HttpServer::new(app).disable_signals().bind(address)?.run();
+    mediamill::host(server, pipeline, media, Duration::from_secs(10)).await?;
     Ok(())
 }

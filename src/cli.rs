@@ -99,7 +99,8 @@ fn open(config: &Config) -> Result<Store, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Whether Ctrl-C was pressed, the process was asked to terminate, or its terminal was closed. The second time ends the process at once.
+/// Whether Ctrl-C was pressed, or the process was asked to terminate. The second time ends the process at once. A terminal that is closed
+/// is not listened to, since that would take its effect from `nohup`.
 #[derive(Clone)]
 struct Interrupt(watch::Receiver<bool>);
 
@@ -113,9 +114,9 @@ impl Interrupt {
                 Err(error) => return log::warn!("cannot listen to Ctrl-C: {error}"),
             };
             runtime.block_on(async {
-                signal().await;
+                mediamill::told_to_stop().await;
                 interrupt.send_replace(true);
-                signal().await;
+                mediamill::told_to_stop().await;
                 std::process::exit(130);
             });
         };
@@ -130,24 +131,4 @@ impl Interrupt {
             std::future::pending().await
         }
     }
-}
-
-#[cfg(unix)]
-async fn signal() {
-    use actix_rt::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        let _ = actix_rt::signal::ctrl_c().await;
-        return;
-    };
-    tokio::select! {
-        _ = actix_rt::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-    }
-}
-
-#[cfg(not(unix))]
-async fn signal() {
-    let _ = actix_rt::signal::ctrl_c().await;
 }

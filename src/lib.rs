@@ -7,6 +7,7 @@
 //! [`Pipeline`]: mediamill_actors::pipeline::Pipeline
 
 pub mod config;
+mod host;
 mod http;
 mod server;
 
@@ -14,6 +15,7 @@ pub use mediamill_actors as engine;
 
 pub use self::{
     config::Config,
+    host::{host, told_to_stop},
     http::{
         Handle,
         auth::{Answer, Authenticate, Caller, Denied, Open, Tokens},

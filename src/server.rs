@@ -10,13 +10,11 @@ use actix_rt::task::JoinHandle;
 use actix_web::{
     App, HttpServer, dev::Extensions, dev::ServerHandle, middleware::from_fn, rt::net::TcpStream,
 };
-use mediamill_actors::{
-    batch_supervisor::Drain,
-    pipeline::{Options, Pipeline, Stopped},
-};
+use mediamill_actors::pipeline::{Options, Pipeline, Stopped};
 
 use crate::{
     config::{self, Config},
+    host,
     http::{self, Handle},
 };
 
@@ -155,12 +153,7 @@ impl Server {
     /// closed so that their clients come back, and requests get their answers. When this answers, port and data folder are free.
     pub async fn stop(self, limit: Duration) -> Stopped {
         let Self { pipeline, handle, http, task, .. } = self;
-        handle.announce_stop();
-        // An engine that stopped by itself no longer answers.
-        let _ = pipeline.supervisor.send(Drain(limit)).await;
-        pipeline.stopped().await;
-        handle.close();
-        http.stop(true).await;
+        host::end(&pipeline, &handle, &http, limit).await;
         if let Err(error) = task.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
             log::warn!("the server did not stop in good order: {error}");
         }

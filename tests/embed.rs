@@ -80,11 +80,13 @@ impl Host {
 #[test]
 fn a_host_has_its_own_pages_its_own_authentication_and_ends_in_good_order() {
     // Outside of the system, so that its process is ended whatever happens within.
-    let mut host = Host::start();
-    actix_rt::System::new().block_on(drive(&mut host));
+    for signal in ["INT", "TERM"] {
+        let mut host = Host::start();
+        actix_rt::System::new().block_on(drive(&mut host, signal));
+    }
 }
 
-async fn drive(host: &mut Host) {
+async fn drive(host: &mut Host, signal: &str) {
     let there = async {
         while host.client.get(host.url("/")).send().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -136,8 +138,8 @@ async fn drive(host: &mut Host) {
         assert_eq!(host.status(Some("bob"), &format!("{upload}{path}")).await, 404);
     }
 
-    let interrupt = Command::new("kill").arg("-INT").arg(host.process.id().to_string()).status();
-    assert!(interrupt.expect("kill runs").success());
+    let told = Command::new("kill").args(["-s", signal, &host.process.id().to_string()]).status();
+    assert!(told.expect("kill runs").success());
     assert_eq!(next().await, Err(Some(1012)));
     let ended = async {
         loop {
@@ -147,5 +149,6 @@ async fn drive(host: &mut Host) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, ended).await.expect("it ends").success());
+    let status = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
+    assert!(status.success(), "{signal}: {status}");
 }

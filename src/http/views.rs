@@ -12,6 +12,9 @@ use mediamill_actors::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// As sockets and event streams say it.
+const CANCELLED: &str = "the upload was cancelled";
+
 /// A batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Batch)]
@@ -112,7 +115,7 @@ pub(super) struct UploadView {
     last_regenerated_at: Option<String>,
     /// The codec of a video, where known.
     video_codec: Option<String>,
-    /// Why it failed, or its last attempt did.
+    /// Why it failed, or that it was cancelled.
     error_message: Option<String>,
     /// Failed attempts of this run, at most two.
     failures: Vec<FailureView>,
@@ -241,6 +244,15 @@ impl UploadView {
         let url = |what: &str| format!("{}/v1/uploads/{}/{what}", mount(request), upload.id);
         let (described, embedded) = (upload.description, upload.embedded_by);
         let by = described.as_ref().map(|it| &it.by);
+        // Of an upload that goes on or ended well, what an attempt left is among the failures only.
+        let error_message = match upload.status {
+            upload::Status::Failed => upload.failures.last().map(|it| it.message.clone()),
+            upload::Status::Cancelled => Some(CANCELLED.to_owned()),
+            upload::Status::Pending
+            | upload::Status::Analyzing
+            | upload::Status::Embedding
+            | upload::Status::Completed => None,
+        };
         Self {
             id: upload.id,
             batch_id: upload.batch_id,
@@ -261,8 +273,8 @@ impl UploadView {
             has_embedding: embedded.is_some(),
             regeneration_count: described.as_ref().map_or(0, |it| it.asked.saturating_sub(1)),
             last_regenerated_at: described.as_ref().filter(|it| it.asked > 1).map(|it| it.at.to_string()),
-            video_codec: None,
-            error_message: upload.failures.last().map(|it| it.message.clone()),
+            video_codec: upload.facts.as_ref().and_then(|it| it.video_codec.clone()),
+            error_message,
             failures: upload.failures.into_iter().map(FailureView::from).collect(),
             metadata: Metadata { facts: upload.facts, objects: upload.objects },
             provenance: Provenance {
@@ -318,5 +330,49 @@ impl From<upload::Status> for UploadStatus {
             upload::Status::Failed => Self::Failed,
             upload::Status::Cancelled => Self::Cancelled,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A video whose first attempt failed, as a client reads it.
+    fn video(status: &str) -> Value {
+        let id = UploadId::generate();
+        let upload = serde_json::from_value(json!({
+            "v": 1, "id": id, "batch_id": BatchId::generate(), "owner": "ann", "position": 0, "file": "stored",
+            "file_name": "a.mp4", "file_size": 9, "content_hash": "0", "format": "mp4", "decode_bytes": 0,
+            "created_at": "2026-05-04T10:11:12Z", "updated_at": "2026-05-04T10:11:12Z", "status": status, "stage": "queued",
+            "run": 1, "attempt": 2, "attempts": [], "interruptions": 0, "provider_away": 0, "suspect": false,
+            "failures": [{"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"}],
+            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"}, "objects": [],
+            "description": null, "embedded_by": null,
+        }));
+        let request = TestRequest::with_uri("/media/v1/uploads/x").to_http_request();
+        let view = UploadView::of(upload.expect("a record"), &request);
+        serde_json::to_value(view).expect("JSON")
+    }
+
+    #[test]
+    fn an_upload_has_an_error_only_if_it_ended_badly() {
+        for status in ["pending", "analyzing", "embedding", "completed"] {
+            let view = video(status);
+            assert_eq!(view["error_message"], Value::Null, "{status}");
+            assert_eq!(view["failures"][0]["message"], "it broke", "{status}");
+        }
+        assert_eq!(video("failed")["error_message"], "it broke");
+        assert_eq!(video("cancelled")["error_message"], "the upload was cancelled");
+    }
+
+    #[test]
+    fn a_video_has_its_codec_and_urls_lead_to_where_the_request_came_in() {
+        let view = video("completed");
+        assert_eq!(view["video_codec"], "h264");
+        let id = view["id"].as_str().expect("an id");
+        assert_eq!(view["thumbnail_path"], format!("/media/v1/uploads/{id}/thumbnail"));
     }
 }
