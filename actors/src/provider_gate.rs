@@ -220,11 +220,7 @@ impl ProviderGate {
             Ok(Err(ProviderError::ServerFault { message })) => {
                 return Err(CallError::Failed { kind: FailureKind::ServerFault, message });
             }
-            Ok(Err(error @ ProviderError::Misconfigured { .. })) => {
-                *self.distrusted.lock() = Some(work);
-                self.lose(error, None);
-                return Err(CallError::NotReady);
-            }
+            Ok(Err(error @ ProviderError::Misconfigured { .. })) => return Err(self.doubt(work, error).await),
             // Away by its own word: there is nothing to find out.
             Ok(Err(ProviderError::Unreachable { message, retry_after: Some(wait) })) => {
                 let error = ProviderError::Unreachable { message: message.clone(), retry_after: None };
@@ -274,6 +270,21 @@ impl ProviderGate {
                 retry_after: None,
             })
         })
+    }
+
+    /// What it means for a call that it found the provider misconfigured: filters in front of a model refuse single pictures and texts with the
+    /// same words with which they refuse everything. If the smallest call of the sort passes, it was about this one.
+    async fn doubt(self: &Arc<Self>, work: Work, error: ProviderError) -> CallError {
+        // Somebody else may have found that out meanwhile.
+        if let Err(turned_back) = self.admit() {
+            return turned_back;
+        }
+        if self.trial(work).await.is_ok() {
+            return bad(format!("{} (only this request is answered so)", error.message()));
+        }
+        *self.distrusted.lock() = Some(work);
+        self.lose(error, None);
+        CallError::NotReady
     }
 
     /// Makes the smallest call of a sort. What it answers is beside the point, as long as it is not that nothing can work.

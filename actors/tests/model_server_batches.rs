@@ -209,6 +209,23 @@ async fn what_only_a_call_finds_wrong_is_waited_for_too_and_no_upload_pays() {
 }
 
 #[actix_rt::test]
+async fn a_filter_that_blocks_one_picture_fails_it_alone_and_soon() {
+    for (status, words) in [(403, "403: a web page, Sign in"), (200, "web page")] {
+        let filter = Fault::Filter { above_pixels: 100_000, status };
+        let world = world(ProviderKind::OpenAi, 3, broken(filter)).await;
+        let batch = world.ended().await;
+        assert_eq!((batch.counts.completed, batch.counts.failed), (2, 1));
+        let uploads = world.uploads().await;
+        let failures = &uploads[0].failures;
+        let kinds: Vec<_> = failures.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [FailureKind::BadAnswer; 2], "{failures:?}");
+        assert!(failures[0].message.contains(words), "{failures:?}");
+        let attempts = uploads.iter().flat_map(|it| &it.attempts);
+        assert!(attempts.filter_map(|it| it.outcome).all(|it| it != Outcome::HandedBack), "nobody waits");
+    }
+}
+
+#[actix_rt::test]
 async fn a_wrong_key_is_waited_for() {
     for kind in [ProviderKind::Ollama, ProviderKind::OpenAi] {
         let script = Script { key: Some("right".into()), ..Script::default() };

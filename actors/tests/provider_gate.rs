@@ -23,6 +23,8 @@ struct Scripted {
     there: AtomicBool,
     probes: AtomicUsize,
     next: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
+    /// What it answers if nothing is laid out for the next call.
+    otherwise: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
     /// What was called, in order, if `describe` answers.
     calls: Mutex<Vec<&'static str>>,
     /// How long a description takes; zero: for ever.
@@ -59,7 +61,8 @@ impl Provider for Scripted {
             self.calls.lock().expect("not poisoned").push("embed");
             return std::future::ready(Ok(vec![0.5, 1.0])).boxed();
         }
-        match self.next.lock().expect("not poisoned").take() {
+        let next = self.next.lock().expect("not poisoned").take();
+        match next.or_else(|| self.otherwise.lock().expect("not poisoned").clone()) {
             Some(answer) => std::future::ready(answer).boxed(),
             None => std::future::pending().boxed(),
         }
@@ -162,14 +165,30 @@ async fn nobody_waits_longer_than_told_to() {
 async fn a_misconfigured_provider_turns_calls_back_with_the_sentence_that_helps() {
     let (provider, gate) = ready(Config::default()).await;
     let missing = ProviderError::Misconfigured { message: "run `ollama pull bge-m3`".into() };
+    *provider.otherwise.lock().expect("not poisoned") = Some(Err(missing.clone()));
     assert_eq!(embed(&provider, &gate, Err(missing)).await, Err(CallError::NotReady));
     assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("ollama pull")));
+}
+
+#[actix_rt::test]
+async fn a_refusal_of_one_request_alone_is_a_failed_attempt_whatever_it_calls_itself() {
+    let (provider, gate) = ready(Config::default()).await;
+    *provider.otherwise.lock().expect("not poisoned") = Some(Ok(vec![0.5, 1.0]));
+    let refused = ProviderError::Misconfigured { message: "403: blocked by a filter".into() };
+    match embed(&provider, &gate, Err(refused)).await {
+        Err(CallError::Failed { kind: FailureKind::BadAnswer, message }) => {
+            assert!(message.contains("blocked by a filter"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(*gate.state().borrow(), ProviderState::Ready, "its neighbours do not wait");
 }
 
 #[actix_rt::test]
 async fn what_a_probe_does_not_see_is_believed_only_after_a_trial() {
     let (provider, gate) = ready(Config::default()).await;
     let gone = || ProviderError::Misconfigured { message: "the quota is used up".into() };
+    *provider.otherwise.lock().expect("not poisoned") = Some(Err(gone()));
     assert_eq!(embed(&provider, &gate, Err(gone())).await, Err(CallError::NotReady));
     let mut state = gate.state();
     let next = || provider.next.lock().expect("not poisoned");

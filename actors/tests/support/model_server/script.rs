@@ -74,6 +74,8 @@ pub(crate) enum Fault {
     Drip { every_ms: u64 },
     /// A picture of more pixels than these kills the runner.
     LargePicture { above_pixels: u64 },
+    /// A filter in front of it blocks pictures of more pixels than these with this status and a web page.
+    Filter { above_pixels: u64, status: u16 },
     /// A text without words.
     Empty,
     /// All is thought, nothing is said.
