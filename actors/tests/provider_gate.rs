@@ -21,6 +21,8 @@ use mediamill_actors::{
 #[derive(Default)]
 struct Scripted {
     there: AtomicBool,
+    /// What it asks to wait, whoever probes it.
+    busy: Mutex<Option<Duration>>,
     probes: AtomicUsize,
     next: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
     /// What it answers if nothing is laid out for the next call.
@@ -70,6 +72,10 @@ impl Provider for Scripted {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         self.probes.fetch_add(1, Ordering::Relaxed);
+        if let Some(wait) = *self.busy.lock().expect("not poisoned") {
+            let error = ProviderError::Unreachable { message: "429: slow down".into(), retry_after: Some(wait) };
+            return std::future::ready(Err(error)).boxed();
+        }
         let there = self.there.load(Ordering::Relaxed);
         std::future::ready(if there { Ok(()) } else { Err(unreachable_provider()) }).boxed()
     }
@@ -221,6 +227,23 @@ async fn a_provider_that_asks_to_wait_is_away_for_so_long_and_the_attempt_is_han
         gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
         assert_eq!(began.elapsed().as_secs(), waited);
     }
+}
+
+#[actix_rt::test]
+async fn a_pause_that_is_asked_for_in_answer_to_a_probe_is_kept_too() {
+    let (provider, gate) = ready(Config::default()).await;
+    let began = tokio::time::Instant::now();
+    *provider.busy.lock().expect("not poisoned") = Some(Duration::from_secs(50));
+    let answer = embed(&provider, &gate, Err(unreachable_provider())).await;
+    assert!(matches!(answer, Err(CallError::WentAway { .. })), "{answer:?}");
+    let before = provider.probes.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(49)).await;
+    assert_eq!(provider.probes.load(Ordering::Relaxed), before, "it is left alone");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(provider.probes.load(Ordering::Relaxed), before + 1);
+    *provider.busy.lock().expect("not poisoned") = None;
+    gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it comes back");
+    assert_eq!(began.elapsed().as_secs(), 100, "the second pause is kept as the first is");
 }
 
 #[actix_rt::test]
