@@ -252,6 +252,35 @@ async fn a_server_that_asks_for_a_pause_gets_it() {
 }
 
 #[actix_rt::test]
+async fn a_server_that_loads_its_model_or_has_too_much_to_do_is_waited_for() {
+    // llama.cpp lists its model before it can answer anything else.
+    let mut llama = Script { llama_cpp: true, delay_ms: 30, ..Script::default() };
+    llama.models.truncate(1);
+    llama.models[0].dimensions = 1024;
+    let busy = Fault::Status { status: 503, message: "server busy, please try again".into(), headers: vec![] };
+    for (kind, script, words) in [
+        (ProviderKind::OpenAi, Script { loading: true, ..llama.clone() }, "Loading model"),
+        (ProviderKind::Ollama, broken(busy), "server busy"),
+    ] {
+        let world = world(kind, 3, script).await;
+        let sentence = world.waits().await;
+        assert!(sentence.contains(words), "{sentence}");
+        world.server.follow(|script| (script.loading, script.chat) = (false, None));
+        world.completed_unharmed().await;
+    }
+    let world = world(ProviderKind::OpenAi, 8, llama).await;
+    world.until(|batch| batch.counts.completed > 0).await;
+    world.server.follow(|script| script.loading = true);
+    let sentence = world.waits().await;
+    assert!(sentence.contains("Loading model"), "{sentence}");
+    // One more probe finds it loading still.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(world.pipeline.provider().borrow().waiting().is_some());
+    world.server.follow(|script| script.loading = false);
+    world.completed_unharmed().await;
+}
+
+#[actix_rt::test]
 async fn a_server_that_hangs_or_drips_but_answers_a_probe_fails_the_upload_by_its_limit() {
     for fault in [Fault::Hang, Fault::Drip { every_ms: 100 }] {
         let world = world_with(ProviderKind::Ollama, 1, broken(fault), |config| {

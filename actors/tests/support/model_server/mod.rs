@@ -129,6 +129,13 @@ async fn connected(stream: TcpStream, shared: Arc<Shared>) {
 /// What the script makes of a request.
 async fn answer(request: &Request, script: &Script) -> Reply {
     let speaks_openai = request.path.starts_with("/v1/");
+    if script.loading && request.path != "/v1/models" {
+        let error = json!({ "code": 503, "message": "Loading model", "type": "unavailable_error" });
+        return Reply::json(503, json!({ "error": error }));
+    }
+    if script.llama_cpp && request.path == "/health" {
+        return Reply::json(200, json!({ "status": "ok" }));
+    }
     let fault = script.fault(&request.path);
     if let Some(fault) = fault
         && let Some(reply) = broken(fault, request, speaks_openai).await
