@@ -104,7 +104,10 @@ impl ProviderGate {
     pub async fn start(self: &Arc<Self>) {
         match self.probe().await {
             Ok(()) => self.set(ProviderState::Ready),
-            Err(error) => self.lose(error, None),
+            Err(error) => {
+                let wait = asked_wait(&error);
+                self.lose(error, wait);
+            }
         }
     }
 
@@ -225,9 +228,7 @@ impl ProviderGate {
                 return Err(CallError::Failed { kind: FailureKind::ServerFault, message });
             }
             Ok(Err(error @ ProviderError::Misconfigured { .. })) => {
-                *self.distrusted.lock() = Some(work);
-                self.lose(error, None);
-                return Err(CallError::NotReady);
+                return Err(self.doubt(work, error).await);
             }
             // Away by its own word: there is nothing to find out, and that says nothing of what it was asked.
             Ok(Err(ProviderError::Unreachable { message, retry_after: Some(wait) })) => {
@@ -249,8 +250,9 @@ impl ProviderGate {
                 self.lose(error, None);
                 Err(CallError::NotReady)
             }
-            Err(_) => {
-                self.lose(ProviderError::Unreachable { message: message.clone(), retry_after: None }, None);
+            Err(probed) => {
+                let error = ProviderError::Unreachable { message: message.clone(), retry_after: None };
+                self.lose(error, asked_wait(&probed));
                 Err(CallError::WentAway { message })
             }
         }
@@ -289,6 +291,21 @@ impl ProviderGate {
                 retry_after: None,
             })
         })
+    }
+
+    /// What it means for a call that it found the provider misconfigured: filters in front of a model refuse single pictures and texts with the
+    /// same words with which they refuse everything. If the smallest call of the sort passes, it was about this one.
+    async fn doubt(self: &Arc<Self>, work: Work, error: ProviderError) -> CallError {
+        // Somebody else may have found that out meanwhile.
+        if let Err(turned_back) = self.admit() {
+            return turned_back;
+        }
+        if self.trial(work).await.is_ok() {
+            return bad(format!("{} (only this request is answered so)", error.message()));
+        }
+        *self.distrusted.lock() = Some(work);
+        self.lose(error, None);
+        CallError::NotReady
     }
 
     /// Makes the smallest call of a sort. What it answers is beside the point, as long as it is not that nothing can work.
@@ -341,33 +358,36 @@ impl ProviderGate {
                 loop {
                     // The pipeline may be gone meanwhile, and the probing ends with it.
                     let Some(gate) = gate.upgrade() else { return };
-                    if gate.ask_again(lost).await {
-                        return;
-                    }
+                    let Err(wait) = gate.ask_again(lost).await else { return };
                     drop(gate);
                     pause = (pause * 2).min(PAUSES.1);
-                    sleep(jitter(pause)).await;
+                    sleep(jitter(pause).max(wait.unwrap_or_default())).await;
                 }
             });
         }
     }
 
-    /// Whether the provider answers again.
-    async fn ask_again(&self, lost: Instant) -> bool {
+    /// Whether the provider answers again; if not, how long it asked to wait.
+    async fn ask_again(&self, lost: Instant) -> Result<(), Option<Duration>> {
         let mut answer = self.probe().await;
         let distrusted = *self.distrusted.lock();
         if let (Ok(()), Some(work)) = (&answer, distrusted) {
             answer = self.trial(work).await;
         }
+        let wait;
         match answer {
             Ok(()) => {
                 *self.distrusted.lock() = None;
                 self.probing.store(false, Ordering::Release);
                 self.set(ProviderState::Ready);
-                return true;
+                return Ok(());
             }
-            Err(error) if misconfigured(&error) => self.note(error),
-            Err(_) => {}
+            Err(error) => {
+                wait = asked_wait(&error);
+                if misconfigured(&error) {
+                    self.note(error);
+                }
+            }
         }
         let state = self.state.borrow().clone();
         if let ProviderState::Away { since, message } = state
@@ -376,7 +396,7 @@ impl ProviderGate {
         {
             self.set(ProviderState::GaveUp { since, message });
         }
-        false
+        Err(wait)
     }
 
     fn note(&self, error: ProviderError) {
@@ -402,6 +422,14 @@ async fn unpanicked<T>(call: impl Future<Output = Result<T, ProviderError>>) -> 
             retry_after: None,
         })
     })
+}
+
+/// What a server asked to wait, as far as anybody does.
+fn asked_wait(error: &ProviderError) -> Option<Duration> {
+    match error {
+        ProviderError::Unreachable { retry_after, .. } => retry_after.map(|it| it.min(MAX_RETRY_AFTER)),
+        _ => None,
+    }
 }
 
 fn misconfigured(error: &ProviderError) -> bool {

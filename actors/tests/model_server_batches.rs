@@ -209,6 +209,23 @@ async fn what_only_a_call_finds_wrong_is_waited_for_too_and_no_upload_pays() {
 }
 
 #[actix_rt::test]
+async fn a_filter_that_blocks_one_picture_fails_it_alone_and_soon() {
+    for (status, words) in [(403, "403: a web page, Sign in"), (200, "web page")] {
+        let filter = Fault::Filter { above_pixels: 100_000, status };
+        let world = world(ProviderKind::OpenAi, 3, broken(filter)).await;
+        let batch = world.ended().await;
+        assert_eq!((batch.counts.completed, batch.counts.failed), (2, 1));
+        let uploads = world.uploads().await;
+        let failures = &uploads[0].failures;
+        let kinds: Vec<_> = failures.iter().map(|it| it.kind).collect();
+        assert_eq!(kinds, [FailureKind::BadAnswer; 2], "{failures:?}");
+        assert!(failures[0].message.contains(words), "{failures:?}");
+        let attempts = uploads.iter().flat_map(|it| &it.attempts);
+        assert!(attempts.filter_map(|it| it.outcome).all(|it| it != Outcome::HandedBack), "nobody waits");
+    }
+}
+
+#[actix_rt::test]
 async fn a_wrong_key_is_waited_for() {
     for kind in [ProviderKind::Ollama, ProviderKind::OpenAi] {
         let script = Script { key: Some("right".into()), ..Script::default() };
@@ -232,6 +249,36 @@ async fn a_server_that_asks_for_a_pause_gets_it() {
         world.server.follow(|script| script.chat = None);
         world.completed_unharmed().await;
     }
+}
+
+#[actix_rt::test]
+async fn a_server_that_loads_its_model_or_has_too_much_to_do_is_waited_for() {
+    // llama.cpp lists its model before it can answer anything else.
+    let mut llama = Script { llama_cpp: true, delay_ms: 30, ..Script::default() };
+    llama.models.truncate(1);
+    llama.models[0].dimensions = 1024;
+    let busy =
+        Fault::Status { status: 503, message: "server busy, please try again".into(), headers: vec![] };
+    for (kind, script, words) in [
+        (ProviderKind::OpenAi, Script { loading: true, ..llama.clone() }, "Loading model"),
+        (ProviderKind::Ollama, broken(busy), "server busy"),
+    ] {
+        let world = world(kind, 3, script).await;
+        let sentence = world.waits().await;
+        assert!(sentence.contains(words), "{sentence}");
+        world.server.follow(|script| (script.loading, script.chat) = (false, None));
+        world.completed_unharmed().await;
+    }
+    let world = world(ProviderKind::OpenAi, 8, llama).await;
+    world.until(|batch| batch.counts.completed > 0).await;
+    world.server.follow(|script| script.loading = true);
+    let sentence = world.waits().await;
+    assert!(sentence.contains("Loading model"), "{sentence}");
+    // One more probe finds it loading still.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(world.pipeline.provider().borrow().waiting().is_some());
+    world.server.follow(|script| script.loading = false);
+    world.completed_unharmed().await;
 }
 
 #[actix_rt::test]

@@ -87,13 +87,26 @@ async fn a_server_of_another_kind_is_told_from_the_right_one() {
             "{error:?}"
         );
     }
-    // llama.cpp has one model a process, and it is not one that sees.
-    server.follow(|script| {
-        *script = Script { llama_cpp: true, ..Script::default() };
-        script.models[0].capabilities = Some(vec!["completion".into()]);
-    });
-    let error = connect(&config(ProviderKind::OpenAi, &server)).probe().await.expect_err("it is blind");
-    assert!(error.message().contains("start it with a vision model and its --mmproj"), "{error:?}");
+}
+
+#[actix_rt::test]
+async fn a_llama_cpp_that_does_not_say_that_it_sees_is_asked_to() {
+    let (mut seeing, mut embedding) =
+        (Script { llama_cpp: true, ..Script::default() }, Script { llama_cpp: true, ..Script::default() });
+    seeing.models[0].capabilities = Some(vec!["completion".into()]);
+    embedding.models.remove(0);
+    let (seeing, embedding) = (ModelServer::start(seeing).await, ModelServer::start(embedding).await);
+    let mut config = config(ProviderKind::OpenAi, &seeing);
+    config.provider.embedding_base_url = Some(embedding.url());
+    let provider = connect(&config);
+    assert_eq!(provider.probe().await, Ok(()));
+    assert_eq!(describe(&provider).await, Ok(TEXT.into()));
+    seeing.follow(|script| script.chat = Some(Fault::Blind));
+    let error = describe(&provider).await.expect_err("it is blind");
+    assert!(
+        matches!(&error, ProviderError::Misconfigured { message } if message.contains("start it with its --mmproj")),
+        "{error:?}"
+    );
 }
 
 #[actix_rt::test]

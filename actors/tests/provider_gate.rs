@@ -21,8 +21,12 @@ use mediamill_actors::{
 #[derive(Default)]
 struct Scripted {
     there: AtomicBool,
+    /// What it asks to wait, whoever probes it.
+    busy: Mutex<Option<Duration>>,
     probes: AtomicUsize,
     next: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
+    /// What it answers if nothing is laid out for the next call.
+    otherwise: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
     /// What was called, in order, if `describe` answers.
     calls: Mutex<Vec<&'static str>>,
     /// How long a description takes; zero: for ever.
@@ -59,7 +63,8 @@ impl Provider for Scripted {
             self.calls.lock().expect("not poisoned").push("embed");
             return std::future::ready(Ok(vec![0.5, 1.0])).boxed();
         }
-        match self.next.lock().expect("not poisoned").take() {
+        let next = self.next.lock().expect("not poisoned").take();
+        match next.or_else(|| self.otherwise.lock().expect("not poisoned").clone()) {
             Some(answer) => std::future::ready(answer).boxed(),
             None => std::future::pending().boxed(),
         }
@@ -67,6 +72,11 @@ impl Provider for Scripted {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         self.probes.fetch_add(1, Ordering::Relaxed);
+        if let Some(wait) = *self.busy.lock().expect("not poisoned") {
+            let error =
+                ProviderError::Unreachable { message: "429: slow down".into(), retry_after: Some(wait) };
+            return std::future::ready(Err(error)).boxed();
+        }
         let there = self.there.load(Ordering::Relaxed);
         std::future::ready(if there { Ok(()) } else { Err(unreachable_provider()) }).boxed()
     }
@@ -162,14 +172,30 @@ async fn nobody_waits_longer_than_told_to() {
 async fn a_misconfigured_provider_turns_calls_back_with_the_sentence_that_helps() {
     let (provider, gate) = ready(Config::default()).await;
     let missing = ProviderError::Misconfigured { message: "run `ollama pull bge-m3`".into() };
+    *provider.otherwise.lock().expect("not poisoned") = Some(Err(missing.clone()));
     assert_eq!(embed(&provider, &gate, Err(missing)).await, Err(CallError::NotReady));
     assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("ollama pull")));
+}
+
+#[actix_rt::test]
+async fn a_refusal_of_one_request_alone_is_a_failed_attempt_whatever_it_calls_itself() {
+    let (provider, gate) = ready(Config::default()).await;
+    *provider.otherwise.lock().expect("not poisoned") = Some(Ok(vec![0.5, 1.0]));
+    let refused = ProviderError::Misconfigured { message: "403: blocked by a filter".into() };
+    match embed(&provider, &gate, Err(refused)).await {
+        Err(CallError::Failed { kind: FailureKind::BadAnswer, message }) => {
+            assert!(message.contains("blocked by a filter"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(*gate.state().borrow(), ProviderState::Ready, "its neighbours do not wait");
 }
 
 #[actix_rt::test]
 async fn what_a_probe_does_not_see_is_believed_only_after_a_trial() {
     let (provider, gate) = ready(Config::default()).await;
     let gone = || ProviderError::Misconfigured { message: "the quota is used up".into() };
+    *provider.otherwise.lock().expect("not poisoned") = Some(Err(gone()));
     assert_eq!(embed(&provider, &gate, Err(gone())).await, Err(CallError::NotReady));
     let mut state = gate.state();
     let next = || provider.next.lock().expect("not poisoned");
@@ -220,6 +246,23 @@ async fn a_provider_that_goes_on_asking_to_wait_is_called_at_growing_pauses_unti
         }
         assert!(embed(&provider, &gate, Ok(vec![0.5, 1.0])).await.is_ok());
     }
+}
+
+#[actix_rt::test]
+async fn a_pause_that_is_asked_for_in_answer_to_a_probe_is_kept_too() {
+    let (provider, gate) = ready(Config::default()).await;
+    let began = tokio::time::Instant::now();
+    *provider.busy.lock().expect("not poisoned") = Some(Duration::from_secs(50));
+    let answer = embed(&provider, &gate, Err(unreachable_provider())).await;
+    assert!(matches!(answer, Err(CallError::WentAway { .. })), "{answer:?}");
+    let before = provider.probes.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(49)).await;
+    assert_eq!(provider.probes.load(Ordering::Relaxed), before, "it is left alone");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(provider.probes.load(Ordering::Relaxed), before + 1);
+    *provider.busy.lock().expect("not poisoned") = None;
+    gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it comes back");
+    assert_eq!(began.elapsed().as_secs(), 100, "the second pause is kept as the first is");
 }
 
 #[actix_rt::test]

@@ -17,7 +17,7 @@ const MAX_BODY: usize = 16 << 20;
 const MAX_REFUSAL: usize = 64 << 10;
 /// Most characters of a server's own words in a sentence.
 const MAX_WORDS: usize = 300;
-/// What is waited after a 429 that names no time.
+/// What is waited after a 429 or 503 that names no time.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Why there is no answer.
@@ -85,6 +85,11 @@ impl Refusal {
                 message: format!(
                     "{place} has too much to do ({said}); lower provider.vision_concurrency if that stays so"
                 ),
+                retry_after: Some(retry_after.unwrap_or(BUSY)),
+            },
+            // Loading, or too many wait: its own word, and no upload is to pay for it. That of a proxy says nothing of the server.
+            503 if self.json => ProviderError::Unreachable {
+                message: format!("{place} is not ready ({said})"),
                 retry_after: Some(retry_after.unwrap_or(BUSY)),
             },
             408 | 409 | 425 | 502..=504 | 520..=530 => ProviderError::Unreachable {

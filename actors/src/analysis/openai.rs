@@ -341,6 +341,7 @@ impl Provider for OpenAi {
         async move {
             for server in self.servers() {
                 let list = List::of(server).await?;
+                list.loaded(server).await?;
                 for seat in
                     [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
                 {
@@ -359,7 +360,10 @@ impl Provider for OpenAi {
             let (mut servers, mut models) = (Vec::new(), Vec::new());
             for server in self.servers() {
                 let (list, problem) = match List::of(server).await {
-                    Ok(list) => (list, None),
+                    Ok(list) => {
+                        let problem = list.loaded(server).await.err().map(ProviderError::into_message);
+                        (list, problem)
+                    }
                     Err(error) => (List::default(), Some(error.into_message())),
                 };
                 for seat in

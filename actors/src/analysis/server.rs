@@ -113,6 +113,15 @@ impl Server {
         self.send(Method::GET, path, None).await
     }
 
+    /// Asks for what is at a path beside the interface's own, which lies below `/v1`.
+    pub(super) async fn get_beside(&self, path: &str) -> Result<Answer<'_>, Trouble> {
+        let mut url = self.base.clone();
+        let own = url.path().trim_end_matches('/');
+        let beside = format!("{}{path}", own.strip_suffix("/v1").unwrap_or(own));
+        url.set_path(&beside);
+        self.send_to(Method::GET, url, None).await
+    }
+
     /// Sends JSON to a path below the address.
     pub(super) async fn post(&self, path: &str, body: &impl Serialize) -> Result<Answer<'_>, Trouble> {
         let body = serde_json::to_vec(body).map_err(|error| {
@@ -125,6 +134,10 @@ impl Server {
         let mut url = self.base.clone();
         let below = format!("{}{path}", url.path().trim_end_matches('/'));
         url.set_path(&below);
+        self.send_to(method, url, body).await
+    }
+
+    async fn send_to(&self, method: Method, url: Url, body: Option<Vec<u8>>) -> Result<Answer<'_>, Trouble> {
         let mut request = self
             .client
             .request(method, url)

@@ -10,6 +10,9 @@ use crate::analysis::{
     server::Server,
 };
 
+/// Whom llama.cpp says that its model belongs to.
+const LLAMA_CPP: &str = "llamacpp";
+
 #[derive(Default, Deserialize)]
 pub(super) struct List {
     data: Option<Vec<Listed>>,
@@ -66,6 +69,20 @@ impl List {
         Ok(Self { software, ..list })
     }
 
+    /// Asks a server that is llama.cpp whether its model is loaded: some versions list it before they answer anything else.
+    pub(super) async fn loaded(&self, server: &Server) -> Result<(), ProviderError> {
+        let named = self.software.as_deref().is_some_and(|it| it.contains("llama.cpp"));
+        let owned = self.data.iter().flatten().any(|it| it.owned_by.as_deref() == Some(LLAMA_CPP));
+        if !named && !owned {
+            return Ok(());
+        }
+        match server.get_beside("/health").await {
+            // What stands in between may let nothing but the interface through.
+            Ok(_) | Err(Trouble::Refused(Refusal { status: 401..=499, .. })) => Ok(()),
+            Err(trouble) => Err(trouble.into_error(server.place())),
+        }
+    }
+
     /// What it says of one of the models, with the problem that stands in the way.
     pub(super) fn look(&self, seat: &Seat, dimensions: u32) -> ModelReport {
         let place = seat.server.place();
@@ -75,28 +92,20 @@ impl List {
         let listed =
             data.iter().find(|it| it.id == seat.model || it.id.strip_suffix(":latest") == Some(&seat.model));
         // llama.cpp has one model, whatever name is asked for.
-        let alone = data.first().filter(|it| it.owned_by.as_deref() == Some("llamacpp") && data.len() == 1);
+        let alone = data.first().filter(|it| it.owned_by.as_deref() == Some(LLAMA_CPP) && data.len() == 1);
         report.there = (!data.is_empty()).then_some(listed.or(alone).is_some());
         let Some(model) = alone else { return report };
         report.capabilities = self.models.first().and_then(|it| it.capabilities.clone());
-        match seat.role {
-            Role::Vision => {
-                let sees = |it: &Vec<String>| it.iter().any(|it| it == "multimodal");
-                let blind = report.capabilities.as_ref().is_some_and(|it| !sees(it));
-                report.problem = blind.then(|| {
-                    format!("{place} runs `{}`, which cannot see pictures; start it with a vision model and its --mmproj", model.id)
-                });
-            }
-            Role::Embedding => {
-                report.dimensions = model.meta.as_ref().and_then(|it| it.n_embd);
-                report.problem = report.dimensions.filter(|it| *it != dimensions).map(|found| {
-                    format!(
-                        "{place} runs `{}`, whose vectors have {found} numbers, but provider.embedding_dimensions is {dimensions}; set it to \
-                         {found}, or name the server of the embedding model with provider.embedding_base_url",
-                        model.id
-                    )
-                });
-            }
+        // Some versions list `completion` alone for models that see, so that only a call tells of one that does not.
+        if seat.role == Role::Embedding {
+            report.dimensions = model.meta.as_ref().and_then(|it| it.n_embd);
+            report.problem = report.dimensions.filter(|it| *it != dimensions).map(|found| {
+                format!(
+                    "{place} runs `{}`, whose vectors have {found} numbers, but provider.embedding_dimensions is {dimensions}; set it to \
+                     {found}, or name the server of the embedding model with provider.embedding_base_url",
+                    model.id
+                )
+            });
         }
         report
     }

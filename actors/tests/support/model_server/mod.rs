@@ -129,6 +129,13 @@ async fn connected(stream: TcpStream, shared: Arc<Shared>) {
 /// What the script makes of a request.
 async fn answer(request: &Request, script: &Script) -> Reply {
     let speaks_openai = request.path.starts_with("/v1/");
+    if script.loading && request.path != "/v1/models" {
+        let error = json!({ "code": 503, "message": "Loading model", "type": "unavailable_error" });
+        return Reply::json(503, json!({ "error": error }));
+    }
+    if script.llama_cpp && request.path == "/health" {
+        return Reply::json(200, json!({ "status": "ok" }));
+    }
     let fault = script.fault(&request.path);
     if let Some(fault) = fault
         && let Some(reply) = broken(fault, request, speaks_openai).await
@@ -160,12 +167,7 @@ async fn answer(request: &Request, script: &Script) -> Reply {
 async fn broken(fault: &Fault, request: &Request, speaks_openai: bool) -> Option<Reply> {
     match fault {
         Fault::Hang => std::future::pending().await,
-        Fault::Page { status } => Some(Reply {
-            status: *status,
-            headers: vec![("content-type".into(), "text/html; charset=utf-8".into())],
-            body: Body::Whole("<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Welcome</h1></body></html>".into()),
-            pause: Duration::ZERO,
-        }),
+        Fault::Page { status } => Some(page(*status)),
         Fault::Status { status, message, headers } => {
             let body = if speaks_openai {
                 json!({ "error": { "message": message, "type": "server_error", "param": null, "code": status } })
@@ -177,14 +179,29 @@ async fn broken(fault: &Fault, request: &Request, speaks_openai: bool) -> Option
             Some(reply)
         }
         Fault::LargePicture { above_pixels } => {
-            let large = pictures(&request.body).iter().any(|(width, height)| u64::from(width * height) > *above_pixels);
+            let large = is_large(request, *above_pixels);
             let message = "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, check \
                            ollama server logs for details";
             let openai = json!({ "error": { "code": 500, "message": message, "type": "server_error" } });
             large.then(|| Reply::json(500, if speaks_openai { openai } else { json!({ "error": message }) }))
         }
+        Fault::Filter { above_pixels, status } => is_large(request, *above_pixels).then(|| page(*status)),
         _ => None,
     }
+}
+
+fn page(status: u16) -> Reply {
+    let text = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Welcome</h1></body></html>";
+    Reply {
+        status,
+        headers: vec![("content-type".into(), "text/html; charset=utf-8".into())],
+        body: Body::Whole(text.into()),
+        pause: Duration::ZERO,
+    }
+}
+
+fn is_large(request: &Request, above_pixels: u64) -> bool {
+    pictures(&request.body).iter().any(|(width, height)| u64::from(width * height) > above_pixels)
 }
 
 /// Width and height of each picture in a request, however it stands there.

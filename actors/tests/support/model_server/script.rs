@@ -18,6 +18,8 @@ pub(crate) struct Script {
     pub(crate) embed: Option<Fault>,
     /// What goes wrong with all else: versions, lists, fetching.
     pub(crate) rest: Option<Fault>,
+    /// It loads its model still, and answers nothing but its list.
+    pub(crate) loading: bool,
     /// It does not know `/api/embed`.
     pub(crate) old: bool,
     /// It names itself as llama.cpp does, and ignores the names of models.
@@ -52,6 +54,7 @@ impl Default for Script {
             chat: None,
             embed: None,
             rest: None,
+            loading: false,
             old: false,
             llama_cpp: false,
         }
@@ -74,6 +77,8 @@ pub(crate) enum Fault {
     Drip { every_ms: u64 },
     /// A picture of more pixels than these kills the runner.
     LargePicture { above_pixels: u64 },
+    /// A filter in front of it blocks pictures of more pixels than these with this status and a web page.
+    Filter { above_pixels: u64, status: u16 },
     /// A text without words.
     Empty,
     /// All is thought, nothing is said.
