@@ -1,7 +1,9 @@
 //! The store from outside: what is acknowledged is there, attempts are counted, and a dump tells it all.
 
+use futures_util::future::join_all;
 use mediamill_actors::{
     analysis::Identity,
+    event::What,
     id::{Owner, UploadId},
     media::Format,
     store::{AfterAttempt, Begun, Clock, NewBatch, NewUpload, OpenError, Scope, Store, WriteError},
@@ -224,4 +226,38 @@ async fn what_was_in_flight_outside_the_scope_rests_and_holds_nobody_up() {
         assert_eq!(begun, [*upload], "what was in flight goes first, alone");
         store.delete(owner.clone(), *upload).await.expect("deleted");
     }
+}
+
+#[actix_rt::test]
+async fn a_retry_of_a_huge_batch_is_one_run_though_it_is_written_in_parts() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let new = NewBatch { owner: owner.clone(), refused: 0, uploads: files(2500) };
+    let batch = store.submit(new, 2500).await.expect("written").batch_id;
+    let mut begun = store.begin_next(2500).await.expect("begun");
+    // The first thousand complete.
+    join_all(begun.drain(..1000).collect::<Vec<_>>().iter().map(async |it| {
+        complete(&store, it).await.expect("completed");
+    }))
+    .await;
+    join_all(begun.iter().map(async |it| {
+        let AfterAttempt::Again(again) = store.fail(it.token.clone(), failure(it)).await.expect("written")
+        else {
+            unreachable!("the first failure is followed by another attempt");
+        };
+        store.fail(again.token.clone(), failure(&again)).await.expect("written");
+    }))
+    .await;
+    let record = async || store.batch(owner.clone(), batch).await.expect("the batch");
+    assert_eq!((record().await.counts.failed, record().await.ended_run), (1500, 1));
+    let (flushes, _) = store.flushes();
+    assert_eq!(store.retry_failed(owner.clone(), batch).await, Ok(1500));
+    assert!(store.flushes().0 > flushes + 1, "others are let in between");
+    let record = record().await;
+    assert_eq!((record.run, record.counts.failed, record.counts.unfinished()), (2, 0, 1500));
+    let page = store.events_from(owner, 1, 100_000).await.expect("the log");
+    let retried = page.changes.iter().filter(|it| matches!(it.event.what, What::BatchRetried { .. }));
+    assert_eq!(retried.count(), 1);
+    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
+    assert_eq!(store.begin_next(9).await.expect("begun").len(), 9);
 }

@@ -197,6 +197,11 @@ impl<'a> Draft<'a> {
         self.trees[tree as usize].scan_prefix(prefix)
     }
 
+    /// Keys from one to another as the trees hold them, without what this draft added.
+    pub(super) fn range(&self, tree: Tree, from: &[u8], to: &[u8]) -> sled::Iter {
+        self.trees[tree as usize].range(from..=to)
+    }
+
     /// The record of an upload and the key that it stands under.
     pub(super) fn upload(&self, id: UploadId) -> Result<Option<Upload>, WriteError> {
         if let Some(in_flight) = self.state.active.get(&id) {
