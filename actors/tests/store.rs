@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use mediamill_actors::{
     analysis::Identity,
+    error::Error,
     event::What,
     id::{Owner, UploadId},
     media::Format,
@@ -260,4 +261,71 @@ async fn a_retry_of_a_huge_batch_is_one_run_though_it_is_written_in_parts() {
     assert_eq!(retried.count(), 1);
     assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
     assert_eq!(store.begin_next(9).await.expect("begun").len(), 9);
+}
+
+/// A dump that ends the process in its middle.
+struct CutShort<'a>(&'a [u8]);
+
+impl std::io::Read for CutShort<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => unreachable!("it was told to panic"),
+            read => Ok(read),
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_dump_is_restored_wholly_or_not_at_all() {
+    let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let store = open(&folder);
+    submit(&store, &Owner::local(), 3).await;
+    let whole = dump(&store).await;
+
+    let restored = open(&other);
+    let empty = dump(&restored).await;
+    let broken = format!("{whole}{{\"tree\":\"uploads\"}}\n");
+    let answer = restored.restore(broken.as_bytes());
+    let last = whole.lines().count() + 1;
+    assert_eq!(answer, Err(Error::Invalid(format!("line {last} is not of a dump"))));
+    assert_eq!(dump(&restored).await, empty);
+
+    let dies = std::panic::AssertUnwindSafe(|| {
+        restored.restore(std::io::BufReader::new(CutShort(whole.as_bytes())))
+    });
+    std::panic::catch_unwind(dies).expect_err("it dies");
+    restored.close().await;
+    let refused = Store::open(other.path(), 8, 1000, Clock::System).err();
+    assert!(matches!(refused, Some(OpenError::HalfRestored { .. })), "{refused:?}");
+
+    std::fs::remove_dir_all(other.path().join("store")).expect("removed");
+    let restored = open(&other);
+    restored.restore(whole.as_bytes()).expect("restored");
+    assert_eq!(dump(&restored).await, whole);
+}
+
+#[actix_rt::test]
+async fn an_event_that_is_damaged_is_passed_over() {
+    let (folder, other, owner) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let before = store.newest();
+    for _ in 0..3 {
+        submit(&store, &owner, 1).await;
+    }
+    let damaged: String = dump(&store)
+        .await
+        .lines()
+        .map(|line| match line.contains("\"tree\":\"events\"") && line.contains("\"seq\":2") {
+            true => line.replace("batch_submitted", "nonsense") + "\n",
+            false => line.to_owned() + "\n",
+        })
+        .collect();
+    let restored = open(&other);
+    restored.restore(damaged.as_bytes()).expect("restored");
+    let news = restored.news(before, |_| true, 100, None).await.expect("read");
+    let seqs: Vec<u64> = news.changes.iter().map(|it| it.event.seq).collect();
+    assert_eq!((seqs, news.reached), (vec![1, 3], restored.newest()));
+    let page = restored.events_from(owner, 1, 100).await.expect("read");
+    assert_eq!((page.changes.len(), page.numbers), (2, 1..=3));
 }
