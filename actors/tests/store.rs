@@ -329,3 +329,16 @@ async fn an_event_that_is_damaged_is_passed_over() {
     let page = restored.events_from(owner, 1, 100).await.expect("read");
     assert_eq!((page.changes.len(), page.numbers), (2, 1..=3));
 }
+
+#[actix_rt::test]
+async fn nothing_is_begun_after_everything_was_handed_back() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    submit(&store, &owner, 3).await;
+    store.begin_next(1).await.expect("begun");
+    // As a supervisor that asks for the next ones while it is told to stop.
+    let (handed_back, begun) = tokio::join!(store.hand_back_all(), store.begin_next(9));
+    assert_eq!((handed_back, begun.expect("asked").len()), (Ok(1), 0));
+    store.close().await;
+    assert_eq!(open(&folder).recover(Scope::All, 3).await.expect("recovered").interrupted, 0);
+}

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) run: u64,
     /// Where time comes from.
     pub(super) clock: super::Clock,
+    /// Everything was handed back, and nothing more is begun.
+    pub(super) closed: bool,
 }
 
 /// An upload in the hands of a worker.
