@@ -2,7 +2,13 @@
 //!
 //! It takes the commands about batches. A change that it makes is durable when it answers.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    collections::{HashMap, HashSet},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::prelude::*;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -13,7 +19,7 @@ use crate::{
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Intake, Look, Source},
     lifeline::Lifeline,
-    store::{AfterAttempt, Begun, Ended, NewBatch, WriteError},
+    store::{AfterAttempt, Begun, Ended, NewBatch, Store, WriteError},
     upload::{Failure, FailureKind, Stage},
     upload_worker::{Abort, Tools, UploadFinished, UploadWorker},
 };
@@ -110,7 +116,7 @@ pub struct DeleteUpload {
 }
 
 /// Takes no more work, gives running attempts this long to finish, hands back the rest, and stops the engine. Answers with how many were
-/// handed back.
+/// handed back. Whatever command comes after that is answered with [`Error::Stopping`].
 ///
 /// # Errors
 /// [`Error::Store`] if they could not be handed back; the next start takes them as interrupted then.
@@ -128,8 +134,8 @@ struct Fill;
 
 /// See the module.
 pub struct BatchSupervisor {
-    tools: Arc<Tools>,
-    intake: Arc<Intake>,
+    /// Gone once it has drained, so that whoever still has its address does not keep the data folder.
+    at_work: Option<AtWork>,
     concurrency: usize,
     max_queued: u64,
     /// Each with the number of the attempt that it was spawned for.
@@ -138,8 +144,19 @@ pub struct BatchSupervisor {
     filling: bool,
     /// Something changed meanwhile, so that it is to be asked for again.
     again: bool,
-    draining: bool,
+    /// Uploads that were ended between the begin of their attempt and its worker.
+    too_late: HashSet<UploadId>,
+    /// It takes no more work; shared with submissions that are under way.
+    draining: Rc<Cell<bool>>,
+}
+
+/// What a supervisor works with until it has drained.
+struct AtWork {
+    tools: Arc<Tools>,
+    intake: Arc<Intake>,
     lifeline: Lifeline,
+    /// Passes the provider's state on.
+    follows: Option<SpawnHandle>,
 }
 
 impl BatchSupervisor {
@@ -152,15 +169,14 @@ impl BatchSupervisor {
         lifeline: Lifeline,
     ) -> Self {
         Self {
-            tools,
-            intake,
+            at_work: Some(AtWork { tools, intake, lifeline, follows: None }),
             concurrency: concurrency.max(1),
             max_queued,
             workers: HashMap::new(),
             filling: false,
             again: false,
-            draining: false,
-            lifeline,
+            too_late: HashSet::new(),
+            draining: Rc::default(),
         }
     }
 }
@@ -169,10 +185,10 @@ impl Actor for BatchSupervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let (tools, supervisor) = (Arc::clone(&self.tools), ctx.address());
+        let Some(AtWork { tools, .. }) = &self.at_work else { return };
+        let (tools, supervisor) = (Arc::clone(tools), ctx.address());
         let mut state = tools.gate.state();
-        // The task ends with the context, and with the gate.
-        ctx.spawn(
+        let follows = ctx.spawn(
             async move {
                 loop {
                     let now = state.borrow_and_update().clone();
@@ -187,6 +203,9 @@ impl Actor for BatchSupervisor {
             }
             .into_actor(self),
         );
+        if let Some(at_work) = &mut self.at_work {
+            at_work.follows = Some(follows);
+        }
     }
 }
 
@@ -194,12 +213,12 @@ impl Handler<SubmitBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<Submitted, Error>>;
 
     fn handle(&mut self, submit: SubmitBatch, _: &mut Self::Context) -> Self::Result {
-        let (tools, intake) = (Arc::clone(&self.tools), Arc::clone(&self.intake));
-        let (max_queued, draining) = (self.max_queued, self.draining);
+        let Some(AtWork { tools, intake, .. }) = &self.at_work else { return stopped() };
+        let (tools, intake) = (Arc::clone(tools), Arc::clone(intake));
+        let (max_queued, draining) = (self.max_queued, Rc::clone(&self.draining));
         let submit = async move {
-            if draining {
-                return Err(Error::Stopping);
-            }
+            let goes_on = || if draining.get() { Err(Error::Stopping) } else { Ok(()) };
+            goes_on()?;
             intake.check_disk()?;
             let SubmitBatch { owner, files, anew } = submit;
             // Looking is reading, and in vain if there is no room for one more.
@@ -207,11 +226,13 @@ impl Handler<SubmitBatch> for BatchSupervisor {
             if !files.is_empty() && (waiting + active) as u64 >= max_queued {
                 return Err(Error::QueueFull { limit: max_queued });
             }
-            let looks: Vec<Look> = stream::iter(files)
-                .map(|source| intake.look(&owner, source, anew))
-                .buffered(LOOKS_AT_ONCE)
-                .try_collect()
-                .await?;
+            let look = async |source| {
+                // To look at many large files takes minutes.
+                goes_on()?;
+                intake.look(&owner, source, anew).await
+            };
+            let looks: Vec<Look> =
+                stream::iter(files).map(look).buffered(LOOKS_AT_ONCE).try_collect().await?;
             let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
             let mut displaced = Vec::new();
             for look in looks {
@@ -229,6 +250,7 @@ impl Handler<SubmitBatch> for BatchSupervisor {
                     }
                 });
             }
+            goes_on()?;
             // Only now, as files that change places may find each other in one submission.
             let mut ended = match displaced.is_empty() {
                 true => Ended::default(),
@@ -257,8 +279,7 @@ impl Handler<CancelBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, CancelBatch { owner, batch }: CancelBatch, _: &mut Self::Context) -> Self::Result {
-        let store = self.tools.store.clone();
-        self.ending(async move { store.cancel(owner, batch).await })
+        self.ending(async move |store| store.cancel(owner, batch).await)
     }
 }
 
@@ -266,8 +287,7 @@ impl Handler<PauseBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, PauseBatch { owner, batch }: PauseBatch, _: &mut Self::Context) -> Self::Result {
-        let store = self.tools.store.clone();
-        self.ending(async move { store.set_paused(owner, batch, true).await.map(|()| Ended::default()) })
+        self.ending(async move |store| store.set_paused(owner, batch, true).await.map(|()| Ended::default()))
     }
 }
 
@@ -275,8 +295,7 @@ impl Handler<ResumeBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, ResumeBatch { owner, batch }: ResumeBatch, _: &mut Self::Context) -> Self::Result {
-        let store = self.tools.store.clone();
-        self.ending(async move { store.set_paused(owner, batch, false).await.map(|()| Ended::default()) })
+        self.ending(async move |store| store.set_paused(owner, batch, false).await.map(|()| Ended::default()))
     }
 }
 
@@ -284,8 +303,7 @@ impl Handler<RetryFailed> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, RetryFailed { owner, batch }: RetryFailed, _: &mut Self::Context) -> Self::Result {
-        let store = self.tools.store.clone();
-        self.ending(async move { store.retry_failed(owner, batch).await.map(|_| Ended::default()) })
+        self.ending(async move |store| store.retry_failed(owner, batch).await.map(|_| Ended::default()))
     }
 }
 
@@ -297,8 +315,7 @@ impl Handler<DeleteUpload> for BatchSupervisor {
         DeleteUpload { owner, upload }: DeleteUpload,
         _: &mut Self::Context,
     ) -> Self::Result {
-        let store = self.tools.store.clone();
-        self.ending(async move { store.delete(owner, upload).await })
+        self.ending(async move |store| store.delete(owner, upload).await)
     }
 }
 
@@ -314,7 +331,7 @@ impl Handler<UploadFinished> for BatchSupervisor {
         if !died {
             return self.fill(ctx);
         }
-        let store = self.tools.store.clone();
+        let Some(store) = self.store() else { return };
         let message = "the code that worked on it panicked; the log tells where";
         let failure = Failure::new(token.attempt, Stage::VisionAnalysis, FailureKind::Panicked, message);
         ctx.spawn(async move { store.fail(token, failure).await }.into_actor(self).map(
@@ -341,8 +358,8 @@ impl Handler<Drain> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<usize, Error>>;
 
     fn handle(&mut self, Drain(limit): Drain, _: &mut Self::Context) -> Self::Result {
-        self.draining = true;
-        let store = self.tools.store.clone();
+        self.draining.set(true);
+        let Some(store) = self.store() else { return Box::pin(fut::ready(Ok(0))) };
         let idle = async move {
             let mut changes = store.watch();
             let wait = async { while store.load().1 > 0 && changes.changed().await.is_ok() {} };
@@ -353,21 +370,35 @@ impl Handler<Drain> for BatchSupervisor {
             for (_, (_, worker)) in supervisor.workers.drain() {
                 worker.do_send(Abort);
             }
-            // The rest of the engine follows.
-            supervisor.lifeline.release();
-            ctx.stop();
+            // It stays to tell whoever comes late. The rest of the engine follows its lifeline.
+            if let Some(mut at_work) = supervisor.at_work.take() {
+                if let Some(follows) = at_work.follows {
+                    ctx.cancel_future(follows);
+                }
+                at_work.lifeline.release();
+            }
             Ok(handed_back?)
         }))
     }
 }
 
+/// The answer to whoever comes after the end.
+fn stopped<T: 'static>() -> ResponseActFuture<BatchSupervisor, Result<T, Error>> {
+    Box::pin(fut::ready(Err(Error::Stopping)))
+}
+
 impl BatchSupervisor {
+    fn store(&self) -> Option<Store> {
+        self.at_work.as_ref().map(|it| it.tools.store.clone())
+    }
+
     /// Waits for a change that may end uploads, and carries out what follows from it.
-    fn ending(
-        &self,
-        change: impl Future<Output = Result<Ended, WriteError>> + 'static,
-    ) -> ResponseActFuture<Self, Result<(), Error>> {
-        Box::pin(change.into_actor(self).map(|ended, supervisor, ctx| {
+    fn ending<F>(&self, change: impl FnOnce(Store) -> F) -> ResponseActFuture<Self, Result<(), Error>>
+    where
+        F: Future<Output = Result<Ended, WriteError>> + 'static,
+    {
+        let Some(store) = self.store() else { return stopped() };
+        Box::pin(change(store).into_actor(self).map(|ended, supervisor, ctx| {
             supervisor.carry_out(ended?);
             supervisor.fill(ctx);
             Ok(())
@@ -377,21 +408,28 @@ impl BatchSupervisor {
     /// Stops the workers of uploads that were ended, and removes the files of those that were deleted.
     fn carry_out(&mut self, ended: Ended) {
         for upload in ended.in_flight {
-            if let Some((_, worker)) = self.workers.get(&upload) {
-                worker.do_send(Abort);
+            match self.workers.get(&upload) {
+                Some((_, worker)) => worker.do_send(Abort),
+                // Its attempt is begun, but this was heard of first.
+                None => {
+                    self.too_late.insert(upload);
+                }
             }
         }
+        // After the end, the next start removes them.
+        let Some(AtWork { tools, .. }) = &self.at_work else { return };
         for upload in ended.removed {
-            let tools = Arc::clone(&self.tools);
+            let tools = Arc::clone(tools);
             actix_rt::spawn(async move { tools.remove_files(upload).await });
         }
     }
 
     fn fill(&mut self, ctx: &mut Context<Self>) {
+        let Some(AtWork { tools, .. }) = &self.at_work else { return };
         let workable =
-            matches!(*self.tools.gate.state().borrow(), ProviderState::Ready | ProviderState::GaveUp { .. });
+            matches!(*tools.gate.state().borrow(), ProviderState::Ready | ProviderState::GaveUp { .. });
         let free = self.concurrency.saturating_sub(self.workers.len());
-        if self.draining || !workable || free == 0 {
+        if self.draining.get() || !workable || free == 0 {
             return;
         }
         if self.filling {
@@ -399,7 +437,7 @@ impl BatchSupervisor {
             return;
         }
         self.filling = true;
-        let store = self.tools.store.clone();
+        let store = tools.store.clone();
         ctx.spawn(async move { store.begin_next(free).await }.into_actor(self).map(
             |begun, supervisor, ctx| {
                 supervisor.filling = false;
@@ -416,7 +454,11 @@ impl BatchSupervisor {
     fn spawn(&mut self, begun: Begun, ctx: &mut Context<Self>) {
         // Also while it drains: the attempt is begun, so the drain waits for it.
         let (upload, attempt) = (begun.token.upload, begun.token.attempt);
-        let worker = UploadWorker::new(Arc::clone(&self.tools), begun, ctx.address().recipient()).start();
+        let Some(AtWork { tools, .. }) = &self.at_work else { return };
+        if self.too_late.remove(&upload) {
+            return;
+        }
+        let worker = UploadWorker::new(Arc::clone(tools), begun, ctx.address().recipient()).start();
         self.workers.insert(upload, (attempt, worker));
     }
 }

@@ -240,7 +240,12 @@ impl Intake {
     fn is_done(&self, upload: &Upload, identity: &Identity) -> bool {
         upload.status == Status::Completed
             && upload.is_described_by(identity, audit::VERSION)
-            && (upload.thumbnail != Thumbnail::Made || self.files.thumbnail(upload.id).exists())
+            && match upload.thumbnail {
+                // The disk was full.
+                Thumbnail::Pending => false,
+                Thumbnail::Made => self.files.thumbnail(upload.id).exists(),
+                Thumbnail::Failed(_) => true,
+            }
     }
 }
 

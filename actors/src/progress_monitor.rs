@@ -158,6 +158,8 @@ pub struct Health {
     pub active: usize,
     /// Subscribers of the Publisher.
     pub subscribers: usize,
+    /// Free space where the data folder lies, in bytes; `None` if that cannot be told.
+    pub free_bytes: Option<u64>,
     /// Why the store cannot be written any more, if so.
     pub store_broken: Option<String>,
 }

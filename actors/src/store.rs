@@ -24,7 +24,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -76,6 +76,8 @@ struct Inner {
     flushes: AtomicU64,
     flush_us: AtomicU64,
     clock: Clock,
+    /// It was told that an entry of the log makes no sense.
+    damage_told: AtomicBool,
     /// Why nothing can be written any more.
     broken: OnceLock<String>,
     data_dir: PathBuf,
@@ -142,6 +144,11 @@ pub enum OpenError {
         /// The newest change that once was on disk.
         known: u64,
     },
+    /// A dump was being restored into it when the process ended.
+    HalfRestored {
+        /// The data folder.
+        data_dir: PathBuf,
+    },
     /// Another version of mediamill wrote it.
     Format {
         /// The data folder.
@@ -185,6 +192,11 @@ impl std::fmt::Display for OpenError {
                 f,
                 "the store in {0} holds {found} changes, but {known} were on disk once, so part of it is lost; move {0} away and restore a \
                  dump with `mediamill restore`, or delete {0}/HIGHWATER to go on with what is there",
+                data_dir.display()
+            ),
+            Self::HalfRestored { data_dir } => write!(
+                f,
+                "the store in {0} holds only a part of a dump, as its restoring was cut short; delete {0}/store and restore the dump again",
                 data_dir.display()
             ),
             Self::Format { data_dir, found } => write!(
@@ -366,6 +378,7 @@ impl Store {
             flushes: AtomicU64::new(0),
             flush_us: AtomicU64::new(0),
             clock,
+            damage_told: AtomicBool::new(false),
             broken: OnceLock::new(),
             data_dir: data_dir.to_owned(),
             _lock: opened.lock,

@@ -3,7 +3,7 @@
 //! Takes no messages. It tells the supervisor [`UploadFinished`] when it stops, whatever stopped it: a worker that panicked tells it while
 //! it is dropped.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, sync::Arc};
 
 use actix::prelude::*;
 use tokio::{
@@ -427,6 +427,11 @@ fn write_thumbnail(
                     log::warn!("upload {}: cannot remove its thumbnail: {error}", upload.id);
                 }
                 Thumbnail::Made
+            }
+            // That says nothing of the picture, and will pass.
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                log::warn!("upload {}: its thumbnail is left for later: {error}", upload.id);
+                Thumbnail::Pending
             }
             Err(error) => Thumbnail::Failed(format!("cannot write the thumbnail: {error}")),
         },

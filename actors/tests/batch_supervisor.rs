@@ -34,7 +34,9 @@ async fn a_drain_hands_back_and_stops_the_engine() {
     let stopped = world.pipeline.stopped();
     world.tell(Drain(Duration::ZERO)).await.expect("drained");
     assert_eq!(stopped.await, Stopped::Drained);
-    assert!(!world.pipeline.supervisor.connected());
+    let cancel = CancelBatch { owner: world.owner.clone(), batch };
+    assert_eq!(world.tell(cancel).await, Err(Error::Stopping), "whoever comes late is told");
+    assert_eq!(world.tell(Drain(Duration::ZERO)).await, Ok(0));
     let record = world.pipeline.store().batch(world.owner.clone(), batch).await.expect("the batch");
     assert_eq!((record.counts.active, record.counts.failed), (0, 0));
     for id in uploads {
@@ -187,4 +189,20 @@ async fn what_has_no_room_in_the_queue_is_refused_before_it_is_looked_at() {
     let files = vec![Source::InPlace(world.path("b.png"))];
     let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
     assert_eq!(world.tell(submit).await.map(drop), Err(Error::QueueFull { limit: 1 }));
+}
+
+#[actix_rt::test]
+async fn whoever_still_has_an_address_does_not_keep_the_data_folder() {
+    let world = World::scripted().await;
+    let supervisor = world.pipeline.supervisor.clone();
+    let submit = |name| SubmitBatch {
+        owner: world.owner.clone(),
+        files: vec![Source::InPlace(world.path(name))],
+        anew: false,
+    };
+    let late = submit("a.png");
+    let world = world.restart().await;
+    assert_eq!(supervisor.send(late).await.expect("it stays").map(drop), Err(Error::Stopping));
+    let (batch, _) = world.submit(&["a.png"]).await;
+    assert_eq!(world.ended(batch).await.counts.completed, 1);
 }

@@ -326,6 +326,7 @@ async fn what_is_asked_is_answered() {
     let _ear = world.listen().await;
     let health = monitor.send(GetHealth).await.expect("alive");
     assert_eq!((health.waiting, health.active, health.subscribers, health.store_broken), (0, 0, 1, None));
+    assert!(health.free_bytes.is_some_and(|it| it > 0), "{:?}", health.free_bytes);
     let dump = monitor.send(DumpStore(Vec::new())).await.expect("alive").expect("dumped");
     let dump = String::from_utf8(dump).expect("text");
     assert!(uploads.iter().all(|id| dump.contains(&id.to_string())));

@@ -1,7 +1,10 @@
 //! The store from outside: what is acknowledged is there, attempts are counted, and a dump tells it all.
 
+use futures_util::future::join_all;
 use mediamill_actors::{
     analysis::Identity,
+    error::Error,
+    event::What,
     id::{Owner, UploadId},
     media::Format,
     store::{AfterAttempt, Begun, Clock, NewBatch, NewUpload, OpenError, Scope, Store, WriteError},
@@ -224,4 +227,118 @@ async fn what_was_in_flight_outside_the_scope_rests_and_holds_nobody_up() {
         assert_eq!(begun, [*upload], "what was in flight goes first, alone");
         store.delete(owner.clone(), *upload).await.expect("deleted");
     }
+}
+
+#[actix_rt::test]
+async fn a_retry_of_a_huge_batch_is_one_run_though_it_is_written_in_parts() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let new = NewBatch { owner: owner.clone(), refused: 0, uploads: files(2500) };
+    let batch = store.submit(new, 2500).await.expect("written").batch_id;
+    let mut begun = store.begin_next(2500).await.expect("begun");
+    // The first thousand complete.
+    join_all(begun.drain(..1000).collect::<Vec<_>>().iter().map(async |it| {
+        complete(&store, it).await.expect("completed");
+    }))
+    .await;
+    join_all(begun.iter().map(async |it| {
+        let AfterAttempt::Again(again) = store.fail(it.token.clone(), failure(it)).await.expect("written")
+        else {
+            unreachable!("the first failure is followed by another attempt");
+        };
+        store.fail(again.token.clone(), failure(&again)).await.expect("written");
+    }))
+    .await;
+    let record = async || store.batch(owner.clone(), batch).await.expect("the batch");
+    assert_eq!((record().await.counts.failed, record().await.ended_run), (1500, 1));
+    let (flushes, _) = store.flushes();
+    assert_eq!(store.retry_failed(owner.clone(), batch).await, Ok(1500));
+    assert!(store.flushes().0 > flushes + 1, "others are let in between");
+    let record = record().await;
+    assert_eq!((record.run, record.counts.failed, record.counts.unfinished()), (2, 0, 1500));
+    let page = store.events_from(owner, 1, 100_000).await.expect("the log");
+    let retried = page.changes.iter().filter(|it| matches!(it.event.what, What::BatchRetried { .. }));
+    assert_eq!(retried.count(), 1);
+    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
+    assert_eq!(store.begin_next(9).await.expect("begun").len(), 9);
+}
+
+/// A dump that ends the process in its middle.
+struct CutShort<'a>(&'a [u8]);
+
+impl std::io::Read for CutShort<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => unreachable!("it was told to panic"),
+            read => Ok(read),
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn a_dump_is_restored_wholly_or_not_at_all() {
+    let (folder, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let store = open(&folder);
+    submit(&store, &Owner::local(), 3).await;
+    let whole = dump(&store).await;
+
+    let restored = open(&other);
+    let empty = dump(&restored).await;
+    let broken = format!("{whole}{{\"tree\":\"uploads\"}}\n");
+    let answer = restored.restore(broken.as_bytes());
+    let last = whole.lines().count() + 1;
+    assert_eq!(answer, Err(Error::Invalid(format!("line {last} is not of a dump"))));
+    assert_eq!(dump(&restored).await, empty);
+
+    let dies = std::panic::AssertUnwindSafe(|| {
+        restored.restore(std::io::BufReader::new(CutShort(whole.as_bytes())))
+    });
+    std::panic::catch_unwind(dies).expect_err("it dies");
+    restored.close().await;
+    let refused = Store::open(other.path(), 8, 1000, Clock::System).err();
+    assert!(matches!(refused, Some(OpenError::HalfRestored { .. })), "{refused:?}");
+
+    std::fs::remove_dir_all(other.path().join("store")).expect("removed");
+    let restored = open(&other);
+    restored.restore(whole.as_bytes()).expect("restored");
+    assert_eq!(dump(&restored).await, whole);
+}
+
+#[actix_rt::test]
+async fn an_event_that_is_damaged_is_passed_over() {
+    let (folder, other, owner) =
+        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let before = store.newest();
+    for _ in 0..3 {
+        submit(&store, &owner, 1).await;
+    }
+    let damaged: String = dump(&store)
+        .await
+        .lines()
+        .map(|line| match line.contains("\"tree\":\"events\"") && line.contains("\"seq\":2") {
+            true => line.replace("batch_submitted", "nonsense") + "\n",
+            false => line.to_owned() + "\n",
+        })
+        .collect();
+    let restored = open(&other);
+    restored.restore(damaged.as_bytes()).expect("restored");
+    let news = restored.news(before, |_| true, 100, None).await.expect("read");
+    let seqs: Vec<u64> = news.changes.iter().map(|it| it.event.seq).collect();
+    assert_eq!((seqs, news.reached), (vec![1, 3], restored.newest()));
+    let page = restored.events_from(owner, 1, 100).await.expect("read");
+    assert_eq!((page.changes.len(), page.numbers), (2, 1..=3));
+}
+
+#[actix_rt::test]
+async fn nothing_is_begun_after_everything_was_handed_back() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    submit(&store, &owner, 3).await;
+    store.begin_next(1).await.expect("begun");
+    // As a supervisor that asks for the next ones while it is told to stop.
+    let (handed_back, begun) = tokio::join!(store.hand_back_all(), store.begin_next(9));
+    assert_eq!((handed_back, begun.expect("asked").len()), (Ok(1), 0));
+    store.close().await;
+    assert_eq!(open(&folder).recover(Scope::All, 3).await.expect("recovered").interrupted, 0);
 }

@@ -78,3 +78,20 @@ async fn what_is_deleted_while_it_is_decoded_leaves_no_thumbnail() {
     assert_eq!(world.ended(next).await.counts.completed, 1);
     assert!(!world.pipeline.files.thumbnail(uploads[0]).exists(), "nothing is left of it");
 }
+
+#[cfg(target_os = "linux")]
+#[actix_rt::test]
+async fn a_thumbnail_for_which_the_disk_had_no_room_is_made_later() {
+    let world = World::scripted().await;
+    world.provider.is_there(false);
+    let (batch, uploads) = world.submit(&["a.png"]).await;
+    let path = world.pipeline.files.thumbnail(uploads[0]);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::os::unix::fs::symlink("/dev/full", path.with_extension("tmp")).expect("linked");
+    world.provider.is_there(true);
+    assert_eq!(world.ended(batch).await.counts.completed, 1);
+    assert_eq!(world.upload(uploads[0]).await.thumbnail, Thumbnail::Pending);
+    let (batch, uploads) = world.submit(&["a.png"]).await;
+    world.ended(batch).await;
+    assert_eq!(world.upload(uploads[0]).await.thumbnail, Thumbnail::Made);
+}

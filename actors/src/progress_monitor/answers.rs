@@ -11,6 +11,7 @@ use super::{
 use crate::{
     batch::Batch,
     error::Error,
+    intake::free_bytes,
     provider_gate::{CallError, ProviderGate},
     store::Store,
     upload::Upload,
@@ -79,17 +80,26 @@ impl Handler<SearchUploads> for ProgressMonitor {
 }
 
 impl Handler<GetHealth> for ProgressMonitor {
-    type Result = MessageResult<GetHealth>;
+    type Result = ResponseFuture<Health>;
 
     fn handle(&mut self, GetHealth: GetHealth, _: &mut Self::Context) -> Self::Result {
-        let (waiting, active) = self.store.load();
-        MessageResult(Health {
-            provider: self.gate.state().borrow().clone(),
-            identity: self.gate.identity(),
-            waiting,
-            active,
-            subscribers: self.listeners.borrow().0.values().sum(),
-            store_broken: self.store.broken().map(str::to_owned),
+        let (store, gate, listeners) = (self.store.clone(), Arc::clone(&self.gate), self.listeners.clone());
+        Box::pin(async move {
+            let folder = store.data_dir().to_owned();
+            // A disk may be asleep, or at the other end of a network.
+            let free_bytes = tokio::task::spawn_blocking(move || free_bytes(&folder).ok()).await;
+            let (waiting, active) = store.load();
+            let provider = gate.state().borrow().clone();
+            let subscribers = listeners.borrow().0.values().sum();
+            Health {
+                provider,
+                identity: gate.identity(),
+                waiting,
+                active,
+                subscribers,
+                free_bytes: free_bytes.ok().flatten(),
+                store_broken: store.broken().map(str::to_owned),
+            }
         })
     }
 }

@@ -31,6 +31,9 @@ impl Store {
         self.inner
             .write(move |draft| {
                 let mut begun = Vec::new();
+                if draft.state.closed {
+                    return Ok(begun);
+                }
                 if draft.state.active.values().any(|it| it.entry.alone) {
                     return Ok(begun);
                 }
@@ -165,10 +168,11 @@ impl Store {
             .await
     }
 
-    /// Ends all running attempts as handed back: the process stops in good order.
+    /// Ends all running attempts as handed back and begins no more: the process stops in good order.
     pub async fn hand_back_all(&self) -> Result<usize, WriteError> {
         self.inner
             .write(|draft| {
+                draft.state.closed = true;
                 let tokens: Vec<Token> =
                     draft.state.active.iter().map(|(id, it)| Token::of(*id, &it.entry)).collect();
                 for token in &tokens {

@@ -1,7 +1,5 @@
 //! What happens to batches, each change a command of the committer.
 
-use std::collections::HashSet;
-
 use super::{
     Accepted, NewBatch, Store, WriteError,
     draft::Draft,
@@ -16,8 +14,8 @@ use crate::{
     upload::{Stage, Status, Step, Thumbnail, Upload},
 };
 
-/// Pending uploads that one command cancels, so that a huge batch does not hold everything up.
-const CANCEL_GROUP: usize = 1000;
+/// Uploads that one command cancels or retries, so that a huge batch does not hold everything up.
+const GROUP: usize = 1000;
 
 impl Store {
     /// Writes a batch and its uploads.
@@ -67,35 +65,18 @@ impl Store {
 
     /// Begins the next run for the failed uploads of a batch. Answers with how many there are; 0 changes nothing.
     pub async fn retry_failed(&self, owner: Owner, batch: BatchId) -> Result<u32, WriteError> {
-        self.inner
-            .write(move |draft| {
-                let record = owned_batch(draft, &owner, batch)?;
-                if record.counts.failed == 0 {
-                    return Ok(0);
-                }
-                let ended = record.status().is_terminal();
-                if ended {
-                    record.run += 1;
-                    record.started_at = None;
-                    record.completed_at = None;
-                    record.cancelled_at = None;
-                    record.paused_at = None;
-                }
-                record.pace = None;
-                let run = record.run;
-                let mut retried = 0;
-                for key in upload_keys(draft, batch)? {
-                    let Some(mut upload) = draft.upload_at(&key)? else { continue };
-                    if upload.status == Status::Failed {
-                        let run = run.max(upload.run + 1);
-                        draft.step(&mut upload, Step::Retry { run })?;
-                        retried += 1;
-                    }
-                }
-                draft.emit(batch, None, What::BatchRetried { run })?;
-                Ok(retried)
-            })
-            .await
+        let (mut retried, mut from) = (0, 0);
+        loop {
+            let owner = owner.clone();
+            let goes_on = retried > 0;
+            let change = move |draft: &mut Draft<'_>| retry(draft, &owner, batch, from, goes_on);
+            let (more, next) = self.inner.write(change).await?;
+            retried += more;
+            match next {
+                Some(next) => from = next,
+                None => return Ok(retried),
+            }
+        }
     }
 }
 
@@ -218,7 +199,7 @@ fn cancel(draft: &mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<(bool, Ve
             && let Some(position) = key.last_chunk::<4>()
         {
             keys.push(keys::upload(id, u32::from_be_bytes(*position)).to_vec());
-            if keys.len() == CANCEL_GROUP {
+            if keys.len() == GROUP {
                 break;
             }
         }
@@ -238,15 +219,56 @@ fn cancel(draft: &mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<(bool, Ve
     Ok((more, in_flight))
 }
 
-/// Keys of the records of a batch's uploads, without further pieces.
-fn upload_keys(draft: &Draft<'_>, batch: BatchId) -> Result<Vec<Vec<u8>>, WriteError> {
-    let mut keys = HashSet::new();
-    let mut sorted = Vec::new();
-    for entry in draft.scan(Tree::Uploads, batch.as_bytes()) {
-        let (key, _) = entry.map_err(WriteError::unknown)?;
-        if keys::is_record(&key) && keys.insert(key.to_vec()) {
-            sorted.push(key.to_vec());
-        }
+/// Retries what failed among a bounded number of a batch's uploads from a position on; `goes_on` if some were retried before. Answers with
+/// how many there were, and where there may be more.
+fn retry(
+    draft: &mut Draft<'_>,
+    owner: &Owner,
+    id: BatchId,
+    from: u32,
+    goes_on: bool,
+) -> Result<(u32, Option<u32>), WriteError> {
+    let record = owned_batch(draft, owner, id)?;
+    // Whoever cancels meanwhile means the rest, too.
+    if record.counts.failed == 0 || (goes_on && record.cancelled_at.is_some()) {
+        return Ok((0, None));
     }
-    Ok(sorted)
+    let (mut failed, mut next) = (Vec::new(), None);
+    let mut looked_at = 0;
+    for entry in draft.range(Tree::Uploads, &keys::upload(id, from), &keys::upload(id, u32::MAX)) {
+        let (key, _) = entry.map_err(WriteError::unknown)?;
+        if !keys::is_record(&key) {
+            continue;
+        }
+        if looked_at == GROUP {
+            next = key.last_chunk::<4>().map(|position| u32::from_be_bytes(*position));
+            break;
+        }
+        looked_at += 1;
+        failed.extend(draft.upload_at(&key)?.filter(|it| it.status == Status::Failed));
+    }
+    if failed.is_empty() {
+        return Ok((0, next));
+    }
+    let record = owned_batch(draft, owner, id)?;
+    // Later groups find the run begun, unless it has ended meanwhile.
+    let begins = record.status().is_terminal();
+    if begins {
+        record.run += 1;
+        record.started_at = None;
+        record.completed_at = None;
+        record.cancelled_at = None;
+        record.paused_at = None;
+    }
+    record.pace = None;
+    let run = record.run;
+    let retried = failed.len() as u32;
+    for mut upload in failed {
+        let run = run.max(upload.run + 1);
+        draft.step(&mut upload, Step::Retry { run })?;
+    }
+    if begins || !goes_on {
+        draft.emit(id, None, What::BatchRetried { run })?;
+    }
+    Ok((retried, next))
 }

@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) run: u64,
     /// Where time comes from.
     pub(super) clock: super::Clock,
+    /// Everything was handed back, and nothing more is begun.
+    pub(super) closed: bool,
 }
 
 /// An upload in the hands of a worker.
@@ -195,6 +197,11 @@ impl<'a> Draft<'a> {
     /// Keys below `prefix` as the trees hold them, without what this draft added.
     pub(super) fn scan(&self, tree: Tree, prefix: &[u8]) -> sled::Iter {
         self.trees[tree as usize].scan_prefix(prefix)
+    }
+
+    /// Keys from one to another as the trees hold them, without what this draft added.
+    pub(super) fn range(&self, tree: Tree, from: &[u8], to: &[u8]) -> sled::Iter {
+        self.trees[tree as usize].range(from..=to)
     }
 
     /// The record of an upload and the key that it stands under.

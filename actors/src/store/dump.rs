@@ -41,25 +41,60 @@ impl Store {
         .await
     }
 
-    /// Fills an empty store with a dump.
+    /// Fills an empty store with a dump, wholly or not at all. A store in which this was cut short does not open again.
     ///
     /// # Errors
     /// [`Error::Conflict`] if the store is not empty; [`Error::Invalid`] with the number of the first line that is not of a dump;
     /// [`Error::Store`] if the store cannot be written.
     pub fn restore(&self, dump: impl BufRead) -> Result<u64, Error> {
-        let store_error = |error: sled::Error| Error::Store(error.to_string());
         let inner = &self.inner;
         let _writing = inner.reading.write();
         if Tree::ALL.iter().any(|tree| *tree != Tree::Meta && !inner.tree(*tree).is_empty()) {
             return Err(Error::Conflict("the store is not empty; restore into an empty folder".into()));
         }
+        let meta = inner.tree(Tree::Meta);
+        let mark = || -> sled::Result<()> {
+            meta.insert(keys::RESTORING, "true")?;
+            inner.sync()
+        };
+        mark().map_err(store_error)?;
+        let filled = inner.fill(dump);
+        if filled.is_err() {
+            inner.clear().map_err(store_error)?;
+        }
+        let unmark = || -> sled::Result<()> {
+            // What the mark speaks of is on disk before it goes.
+            inner.sync()?;
+            meta.remove(keys::RESTORING)?;
+            inner.sync()
+        };
+        unmark().map_err(store_error)?;
+        let newest = super::opening::newest_change(&inner.trees).map_err(store_error)?;
+        inner.durable_change.store(newest, std::sync::atomic::Ordering::Release);
+        inner.state.lock().newest_change = newest;
+        filled
+    }
+}
+
+fn store_error(error: sled::Error) -> Error {
+    Error::Store(error.to_string())
+}
+
+impl Inner {
+    fn sync(&self) -> sled::Result<()> {
+        self.db.flush()?;
+        Ok(self.db_file.sync_data()?)
+    }
+
+    /// Writes the lines of a dump.
+    fn fill(&self, dump: impl BufRead) -> Result<u64, Error> {
         let mut lines = 0;
         let mut group: Vec<(Tree, Vec<u8>, Vec<u8>)> = Vec::new();
         let write = |group: &mut Vec<(Tree, Vec<u8>, Vec<u8>)>| -> Result<(), Error> {
             for (tree, key, value) in group.drain(..) {
-                inner.tree(tree).insert(key, value).map_err(store_error)?;
+                self.tree(tree).insert(key, value).map_err(store_error)?;
             }
-            inner.db.flush().map(drop).map_err(store_error)
+            self.db.flush().map(drop).map_err(store_error)
         };
         for line in dump.lines() {
             lines += 1;
@@ -91,15 +126,22 @@ impl Store {
             }
         }
         write(&mut group)?;
-        inner.db_file.sync_data().map_err(|error| Error::Store(error.to_string()))?;
-        let newest = super::opening::newest_change(&inner.trees).map_err(store_error)?;
-        inner.durable_change.store(newest, std::sync::atomic::Ordering::Release);
-        inner.state.lock().newest_change = newest;
         Ok(lines)
     }
-}
 
-impl Inner {
+    /// Takes everything out again but the format.
+    fn clear(&self) -> sled::Result<()> {
+        for tree in Tree::ALL {
+            for key in self.tree(tree).iter().keys() {
+                let key = key?;
+                if tree != Tree::Meta || *key != *keys::FORMAT {
+                    self.tree(tree).remove(key)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn dump(&self, output: &mut impl Write) -> Result<(), String> {
         for tree in Tree::ALL {
             for entry in self.tree(tree).iter() {

@@ -64,6 +64,8 @@ impl Tree {
 
 pub(super) const FORMAT: &[u8] = b"format";
 pub(super) const NEXT_BATCH: &[u8] = b"next_batch";
+/// There while a dump is restored.
+pub(super) const RESTORING: &[u8] = b"restoring";
 pub(super) const PROVIDER: &[u8] = b"provider";
 
 /// A number as it stands in keys.

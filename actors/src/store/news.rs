@@ -228,8 +228,8 @@ impl Inner {
         }
         for entry in self.tree(Tree::Changes).range(keys::number(cursor.0 + 1)..=keys::number(newest.0)) {
             let (key, value) = entry.map_err(|error| error.to_string())?;
-            let change: draft::Change = decode(&value)?;
-            if wanted(&change.owner) {
+            let change: Option<draft::Change> = self.sound(&value);
+            if let Some(change) = change.filter(|it| wanted(&it.owner)) {
                 if news.changes.len() == most {
                     news.more = true;
                     break;
@@ -258,12 +258,23 @@ impl Inner {
 
     fn change(&self, owner: Owner, seq: u64) -> Read<Option<Change>> {
         let Some(value) = self.get(Tree::Events, &keys::event(&owner, seq))? else { return Ok(None) };
-        let event: Event = decode(&value)?;
+        let Some(event) = self.sound::<Event>(&value) else { return Ok(None) };
         let upload = match event.upload_id {
             Some(id) => self.upload(id)?,
             None => None,
         };
         Ok(Some(Change { owner, event, upload }))
+    }
+
+    /// What an entry of the log says. One that makes no sense is passed over, as it would make none the next time either, and is told once.
+    fn sound<T: serde::de::DeserializeOwned>(&self, value: &[u8]) -> Option<T> {
+        decode(value)
+            .inspect_err(|error| {
+                if !self.damage_told.swap(true, Ordering::Relaxed) {
+                    log::error!("an entry of the event log is passed over: {error}; `mediamill check` tells what else is damaged");
+                }
+            })
+            .ok()
     }
 
     fn in_flight(

@@ -81,6 +81,9 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
             write().map_err(|error| OpenError::folder(&folder, "write", &error))?;
         }
     }
+    if meta.contains_key(keys::RESTORING).map_err(|error| unusable(&folder, error))? {
+        return Err(OpenError::HalfRestored { data_dir: data_dir.to_owned() });
+    }
     highwater.newest_written = highwater.value;
     Ok(Opened { db, trees, db_file, highwater, lock })
 }
