@@ -156,6 +156,9 @@ impl Handle {
 }
 
 /// The API below the scope into which it is put: `v1/…` and `ws/uploads`.
+///
+/// It answers for all that is asked below that scope, with 404 for what it does not know. Routes of the host's own beside it, in the same scope or at
+/// the root of an app, must be configured before it.
 pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.service(guarded(handle).configure(api));
@@ -163,6 +166,9 @@ pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
 }
 
 /// The whole site: the page at `/`, the API below `/api`, and what operates it.
+///
+/// Its paths are relative, so it may lie in a scope; the page's address ends in a slash then (`/media/`). Like [`routes`] it answers for all that
+/// is asked below its scope.
 pub fn site(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.service(

@@ -2,6 +2,8 @@
 (() => {
 const API = 'api/v1/';
 const PAGE = 20;
+/** Batches that open by themselves. */
+const MOST_OPEN = 12;
 const SHOWN_HERE = ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/avif', 'image/bmp'];
 const MEDIA = /\.(jpe?g|png|webp|gif|hei[cf]|avif|tiff?|bmp|mp4|m4v|mov|avi|webm|mpe?g|flv|mkv)$/i;
 const STAGES = { queued: 'waits', extracting_frames: 'reading', vision_analysis: 'describing', description_audit: 'checking',
@@ -66,8 +68,14 @@ function showAlarm() {
 
 // ---- what is known
 
-/** Batches by id, the newest first; each with its element and the cards that were loaded. */
+/** Batches by id; each with its element and the cards that were loaded. */
 const batches = new Map();
+/** Batches that a message told of and that are being asked for, each with what was told meanwhile. */
+const strangers = new Map();
+/** The oldest batch of those that were listed without a gap. Ids grow with time. */
+let reach = '';
+/** Why files were refused, by batch. */
+const refusals = new Map();
 /** Cards by the id of their upload, in batches and among what was found. */
 const cards = new Map();
 const dirty = new Set();
@@ -165,7 +173,7 @@ class Batch {
     button.disabled = true;
     await attempt(async () => {
       await ask(`uploads/batches/${this.id}/${verb}`, { method: 'POST' });
-      this.learn(await ask(`uploads/batches/${this.id}`));
+      await this.renew();
       if (this.loaded) await this.load();
     });
     button.disabled = false;
@@ -174,6 +182,20 @@ class Batch {
   learn(record) {
     this.data = fromBatch(record);
     paintSoon(this);
+  }
+
+  hear(it) {
+    this.last = it;
+    this.data = { ...this.data, status: it.status, total: it.total, processed: it.processed, successful: it.successful, failed: it.failed,
+      cancelled: it.cancelled ?? this.data.cancelled, review: it.needs_review ?? this.data.review, percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting };
+    paintSoon(this);
+  }
+
+  /** Asks how it stands; what is told meanwhile is newer. */
+  async renew() {
+    const before = this.last;
+    this.learn(await ask(`uploads/batches/${this.id}`));
+    if (this.last !== before) this.hear(this.last);
   }
 
   paint() {
@@ -185,7 +207,7 @@ class Batch {
     write($('.title', this.root), when(it.created));
     write($('.state', this.root), { pending: 'waits', processing: 'working' }[state] || state);
     $('.state', this.root).dataset.is = state;
-    const counts = [over ? plural(it.total, 'picture') : `${it.processed.toLocaleString()} of ${plural(it.total, 'picture')}`];
+    const counts = [over ? plural(it.total, 'file') : `${it.processed.toLocaleString()} of ${plural(it.total, 'file')}`];
     if (it.failed) counts.push(make('span', { className: 'bad', textContent: `${it.failed.toLocaleString()} failed` }));
     if (it.cancelled) counts.push(`${it.cancelled.toLocaleString()} cancelled`);
     if (it.review) counts.push(make('span', { className: 'warn', textContent: `${it.review.toLocaleString()} to review` }));
@@ -195,7 +217,7 @@ class Batch {
     const bar = $('progress', this.root);
     bar.value = it.percent;
     bar.setAttribute('aria-label', `${it.processed} of ${it.total} done`);
-    write($('.waiting', this.root), (it.waiting || '').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, when));
+    write($('.waiting', this.root), (it.waiting || '').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, when).replace(/^./, (it) => it.toUpperCase()));
     $('.waiting', this.root).hidden = !it.waiting;
     const can = { pause: !over && !it.paused, resume: !over && it.paused, cancel: !over, retry: it.failed > 0 && it.status !== 'cancelled' };
     for (const button of this.root.querySelectorAll('[data-do]')) button.hidden = !can[button.dataset.do];
@@ -222,9 +244,18 @@ class Batch {
     const box = $('.refused', this.body), it = this.data;
     box.hidden = !it.refused;
     if (!it.refused || box.childElementCount) return;
-    const names = JSON.parse(sessionStorage.getItem(`refused-${this.id}`) || '[]');
-    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${names.length ? ':' : '.'}` }),
+    const names = refusals.get(this.id) || stored(`refused-${this.id}`);
+    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${names.length ? ':' : '; whoever sent the batch was told why.'}` }),
       make('ul', {}, ...names.map(({ filename, error }) => make('li', { textContent: `${filename}: ${error}` }))));
+  }
+}
+
+/** What this tab keeps over a reload, if the browser lets it. */
+function stored(name) {
+  try {
+    return JSON.parse(sessionStorage.getItem(name)) || [];
+  } catch {
+    return [];
   }
 }
 
@@ -255,7 +286,7 @@ const near = new IntersectionObserver((entries) => {
 
 class Card {
   constructor(id, batch) {
-    Object.assign(this, { id, batch, near: false, thumbnail: null });
+    Object.assign(this, { id, batch, near: false, thumbnail: null, tries: 0 });
     this.root = $('#card-template').content.firstElementChild.cloneNode(true);
     this.root.card = this;
     this.picture = $('.picture', this.root);
@@ -270,6 +301,8 @@ class Card {
     this.data = { ...this.data, status: it.processing_status, stage: it.stage, name: it.filename, description: it.description,
       review: it.needs_review, error: it.error_message, percent: active ? this.data.percent : 0, thumbnail: it.thumbnail_path, whole: it,
       asOf: Date.parse(it.updated_at) };
+    this.tries = 0;
+    if (this.thumbnail && !this.thumbnail.isConnected) this.thumbnail = null;
     paintSoon(this);
   }
 
@@ -289,6 +322,7 @@ class Card {
     const says = is === 'failed' ? it.error || 'It failed.' : it.description || { pending: 'Waits for its turn', active: 'Being looked at', cancelled: 'Was cancelled' }[is] || '';
     write($('.says', this.root), says);
     write($('.name', this.root), it.name);
+    this.picture.dataset.sort = (/\.(\w{1,5})$/.exec(it.name)?.[1] || '').toUpperCase();
     if (this.near) this.draw();
     if (viewed === this) {
       this.complete();
@@ -308,9 +342,19 @@ class Card {
   draw() {
     if (this.thumbnail || !this.data.thumbnail) return;
     const image = make('img', { alt: '', decoding: 'async', src: this.data.thumbnail });
-    image.onerror = () => image.remove();
+    // The server was stopped, or had too much to do; there may also be none.
+    image.onerror = () => {
+      image.remove();
+      if (this.tries++ < 6) setTimeout(() => this.drawAgain(image), 1000 * 2 ** this.tries);
+    };
     this.thumbnail = image;
     this.picture.prepend(image);
+  }
+
+  drawAgain(failed) {
+    if (this.thumbnail !== failed) return;
+    this.thumbnail = null;
+    if (this.near) this.draw();
   }
 
   remove() {
@@ -377,13 +421,12 @@ function hear(message) {
   switch (message.action) {
     case 'batch_progress': {
       const batch = batches.get(it.batch_id);
-      if (!batch) return void refreshSoon();
+      if (!batch) return void meet(it.batch_id, message);
       const was = batch.data;
-      batch.data = { ...was, status: it.status, total: it.total, processed: it.processed, successful: it.successful, failed: it.failed,
-        cancelled: it.cancelled ?? was.cancelled, review: it.needs_review ?? was.review, percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting };
+      batch.hear(it);
       if (it.waiting !== was.waiting) {
-        ask(`uploads/batches/${it.batch_id}`).then((record) => batch.learn(record), () => {});
-        refreshStatus();
+        batch.renew().catch(() => {});
+        refreshStatus().catch(() => {});
       }
       if (batch.loaded && it.total !== was.total) batch.load();
       return void paintSoon(batch);
@@ -407,15 +450,32 @@ function hear(message) {
       }
       return void paintSoon(card);
     }
+    case 'file_progress':
+      if (!batches.has(it.batch_id)) meet(it.batch_id);
+      return;
     case 'resumed':
       return void refresh();
   }
 }
 
-let soon = 0;
-function refreshSoon() {
-  clearTimeout(soon);
-  soon = setTimeout(refresh, 150);
+/** Asks for a batch that is not listed: it is new, or older than those that are and goes on. */
+async function meet(id, message) {
+  const missed = strangers.get(id) || [];
+  if (message) missed.push(message);
+  if (strangers.has(id) || batches.has(id)) return;
+  strangers.set(id, missed);
+  try {
+    const batch = place(await ask(`uploads/batches/${id}`));
+    if ([...batches.values()].filter((it) => it.open).length < MOST_OPEN) batch.show(true);
+    layout();
+  } catch (error) {
+    // A server that is gone is told of by the stream, and whatever is unfinished is read when it is back.
+    missed.length = 0;
+    if (error.status && error.status !== 404) alarm(error.message);
+  } finally {
+    strangers.delete(id);
+  }
+  for (const message of missed) hear(message);
 }
 
 /** Reads how everything stands. */
@@ -423,7 +483,8 @@ async function refresh() {
   if (waitingForState) return;
   waitingForState = [];
   try {
-    await Promise.all([refreshStatus(), readBatches(0, Math.max(PAGE, Math.min(100, batches.size)))]);
+    await Promise.all([refreshStatus(), readBatches(false, Math.max(PAGE, Math.min(100, batches.size)))]);
+    await findUnfinished();
     await Promise.all([...batches.values()].filter((it) => it.loaded).map((it) => it.read()));
   } catch (error) {
     if (error.status) alarm(error.message);
@@ -434,37 +495,57 @@ async function refresh() {
   }
 }
 
-async function readBatches(offset, limit) {
-  const list = await ask(`uploads/batches?limit=${limit}&offset=${offset}`);
-  const box = $('#batches'), first = batches.size === 0;
-  if (offset === 0) {
-    // What is newer than all that is known comes before it.
-    for (const record of [...list].reverse()) {
-      const known = batches.get(record.batch_id);
-      if (known) { known.learn(record); continue; }
-      const batch = new Batch(record.batch_id, fromBatch(record));
-      batches.set(record.batch_id, batch);
-      box.prepend(batch.root);
-      paintSoon(batch);
-      if (!first) batch.show(true);
-    }
-    if (first) list.forEach((record, at) => { if (at === 0 || (at < 3 && !isOver(record))) batches.get(record.batch_id).show(true); });
-  } else {
-    for (const record of list) {
-      if (batches.has(record.batch_id)) continue;
-      const batch = new Batch(record.batch_id, fromBatch(record));
-      batches.set(record.batch_id, batch);
-      box.append(batch.root);
-      paintSoon(batch);
-    }
+/** Puts what is known of a batch where it belongs: the newest first. */
+function place(record) {
+  const id = record.batch_id, known = batches.get(id);
+  if (known) {
+    known.learn(record);
+    return known;
   }
-  if (offset || first) moreBatches = list.length === limit;
+  const batch = new Batch(id, fromBatch(record)), box = $('#batches');
+  batches.set(id, batch);
+  box.insertBefore(batch.root, [...box.children].find((it) => it.batch.id < id) || null);
+  paintSoon(batch);
+  return batch;
+}
+
+const listed = () => [...batches.keys()].filter((id) => id >= reach).length;
+
+/** Lists the newest batches, or those that come after what is listed. */
+async function readBatches(older, limit) {
+  const list = await ask(`uploads/batches?limit=${limit}&offset=${older ? listed() : 0}`);
+  const known = [...batches.keys()].sort(), oldest = list.at(-1)?.batch_id;
+  list.forEach((record, at) => {
+    const batch = place(record);
+    const opens = known.length ? !older && !known.includes(batch.id) : at === 0 || (at < 3 && !isOver(record));
+    if (opens) batch.show(true);
+  });
+  if (older || !known.length) moreBatches = list.length === limit;
+  // So many are new that there is a gap before the known ones.
+  const gap = !older && known.length && oldest > known.at(-1);
+  if (gap) moreBatches = true;
+  if (older || !known.length || gap) reach = oldest || reach;
   layout();
+}
+
+/** Reads what is unfinished beyond the newest batches: those that are known, and then on, as long as the server has more to do than they say. */
+async function findUnfinished() {
+  const old = [...batches.values()].filter((it) => !isOver(it.data) && it.id < reach);
+  await Promise.all(old.map((it) => it.renew()));
+  const left = () => [...batches.values()].reduce((sum, { data }) => sum + (isOver(data) ? 0 : data.total - data.processed), 0);
+  for (let offset = listed(), part = null; moreBatches && offset < 2000 && (part === null || part.length === 100); offset += 100) {
+    if (left() >= status.waiting_uploads + status.active_uploads) return;
+    part = await ask(`uploads/batches?limit=100&offset=${offset}`);
+    for (const record of part) if (!isOver(record)) place(record).show(true);
+  }
 }
 
 $('#older').onclick = async (event) => {
   event.target.disabled = true;
-  await attempt(() => readBatches(batches.size, PAGE));
+  await attempt(async () => {
+    const before = batches.size;
+    do await readBatches(true, PAGE); while (moreBatches && batches.size === before);
+  });
   event.target.disabled = false;
 };
 
@@ -626,10 +707,21 @@ class Sending {
   }
 
   arrived(it) {
-    if (it.failed_files.length) sessionStorage.setItem(`refused-${it.batch_id}`, JSON.stringify(it.failed_files.slice(0, 200)));
-    say(`${plural(it.queued, 'file was', 'files were')} taken${it.failed ? `, ${it.failed} refused` : ''}.`);
     this.end();
-    refreshSoon();
+    say(`${plural(it.queued, 'file was', 'files were')} taken${it.failed ? `, ${it.failed} refused` : ''}.`);
+    if (it.failed_files.length) {
+      const names = it.failed_files.slice(0, 200);
+      refusals.set(it.batch_id, names);
+      try {
+        sessionStorage.setItem(`refused-${it.batch_id}`, JSON.stringify(names));
+      } catch {
+        // There is no room, or the browser keeps nothing: they are shown until a reload.
+      }
+    }
+    const batch = batches.get(it.batch_id);
+    if (!batch) return void meet(it.batch_id);
+    $('.refused', batch.body).replaceChildren();
+    return void paintSoon(batch);
   }
 
   failed(why) {
@@ -759,7 +851,7 @@ function parts(card, it, whole) {
 function list(facts, whole) {
   const rows = [
     ['Size', `${facts.width} × ${facts.height}, ${bytes(whole.file_size)}`],
-    ['Sort', whole.mime_type],
+    ['Sort', [whole.mime_type, whole.video_codec].filter(Boolean).join(', ')],
     ['Taken', facts.taken_at && when(facts.taken_at)],
     ['Camera', facts.camera],
     ['Where', facts.coordinates && facts.coordinates.map((it) => it.toFixed(4)).join(', ')],
@@ -825,6 +917,7 @@ function askWho() {
   for (const id of ['#batches', '#sending']) $(id).replaceChildren();
   batches.clear();
   cards.clear();
+  refusals.clear();
   closeSearch();
   alarm('');
   $('#empty').hidden = true;
@@ -846,7 +939,7 @@ $('#sign-in').onsubmit = async (event) => {
 };
 $('#sign-out').onclick = () => attempt(async () => {
   await ask('session', { method: 'DELETE' });
-  sessionStorage.clear();
+  try { sessionStorage.clear(); } catch { /* The browser keeps nothing. */ }
   askWho();
 });
 
