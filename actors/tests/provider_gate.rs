@@ -182,12 +182,11 @@ async fn a_refusal_of_one_request_alone_is_a_failed_attempt_whatever_it_calls_it
     let (provider, gate) = ready(Config::default()).await;
     *provider.otherwise.lock().expect("not poisoned") = Some(Ok(vec![0.5, 1.0]));
     let refused = ProviderError::Misconfigured { message: "403: blocked by a filter".into() };
-    match embed(&provider, &gate, Err(refused)).await {
-        Err(CallError::Failed { kind: FailureKind::BadAnswer, message }) => {
-            assert!(message.contains("blocked by a filter"), "{message}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let answer = embed(&provider, &gate, Err(refused)).await;
+    assert!(
+        matches!(&answer, Err(CallError::Failed { kind: FailureKind::BadAnswer, message }) if message.contains("blocked by a filter")),
+        "{answer:?}"
+    );
     assert_eq!(*gate.state().borrow(), ProviderState::Ready, "its neighbours do not wait");
 }
 
