@@ -23,7 +23,7 @@ impl Authenticate for Proxy {
             let user =
                 request.headers().get("x-user").and_then(|user| user.to_str().ok()).ok_or(Denied::Missing)?;
             let owner = Owner::new(user).map_err(|error| Denied::Refused(error.to_string()))?;
-            Ok(Caller { administrator: owner.as_str() == "root", owner })
+            Ok(Caller { administrator: owner.as_str() == "root", owner, until: None })
         })
     }
 }

@@ -18,16 +18,13 @@ mod page;
 mod query;
 mod receive;
 mod search;
+mod shares;
 mod socket;
 mod status;
 mod uploads;
 mod views;
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
 use actix::Addr;
 use actix_web::{
@@ -40,12 +37,13 @@ use mediamill_actors::{
     batch_supervisor::BatchSupervisor, config as engine, files::Files, id::Owner, intake::Intake,
     pipeline::Pipeline, progress_monitor::ProgressMonitor, publisher::Publisher, store::Store,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::{
     auth::{Authenticate, Open, Tokens},
     error::Problem,
     metrics::Metrics,
+    shares::Shares,
 };
 use crate::config::{self, Config};
 
@@ -72,9 +70,10 @@ pub(crate) struct Inner {
     provider_kind: engine::ProviderKind,
     data_dir: PathBuf,
     rates: DefaultKeyedRateLimiter<Owner>,
-    /// Open sockets and event streams of each owner that has some.
-    streams: Mutex<HashMap<Owner, u32>>,
-    receiving: Semaphore,
+    /// Open sockets and event streams.
+    streams: Shares,
+    /// Requests that bring files in.
+    receiving: Shares,
     metrics: Metrics,
     /// No more work is taken; streams are about to end.
     stopping: watch::Sender<bool>,
@@ -120,12 +119,12 @@ impl Handle {
             auth,
             tokens,
             rates: door::rates(&server),
-            receiving: Semaphore::new(server.max_receiving as usize),
+            streams: Shares::default(),
+            receiving: Shares::default(),
             server,
             limits: config.engine.limits.clone(),
             provider_kind: config.engine.provider.kind,
             data_dir: config.engine.store.data_dir.clone(),
-            streams: Mutex::default(),
             metrics: Metrics::new(),
             stopping: watch::Sender::new(false),
             closing: watch::Sender::new(false),
@@ -220,42 +219,6 @@ fn api(config: &mut ServiceConfig) {
 
 async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Err(Problem::not_found(&format!("resource as {}", request.path())))
-}
-
-/// A stream that is counted as its owner's until this is dropped.
-pub(crate) struct Stream {
-    inner: Arc<Inner>,
-    owner: Owner,
-}
-
-impl Inner {
-    fn begin_stream(self: &Arc<Self>, owner: &Owner) -> Result<Stream, Problem> {
-        let most = self.server.max_streams_per_owner;
-        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = streams.entry(owner.clone()).or_default();
-        if *count >= most {
-            return Err(Problem::too_many(
-                format!(
-                    "{most} streams of this owner are open, which is server.max_streams_per_owner; close some"
-                ),
-                5,
-            ));
-        }
-        *count += 1;
-        Ok(Stream { inner: Arc::clone(self), owner: owner.clone() })
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        let mut streams = self.inner.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = streams.get_mut(&self.owner) {
-            *count -= 1;
-            if *count == 0 {
-                streams.remove(&self.owner);
-            }
-        }
-    }
 }
 
 /// A resource that can only be read.

@@ -1,17 +1,21 @@
 //! The whole server: engine, routes and the listener, started and stopped together.
 
+mod connections;
+
 use std::{
-    any::Any,
     net::{SocketAddr, TcpListener},
     time::Duration,
 };
 
 use actix_rt::task::JoinHandle;
 use actix_web::{
-    App, HttpServer, dev::Extensions, dev::ServerHandle, middleware::from_fn, rt::net::TcpStream,
+    App, HttpServer,
+    dev::{Extensions, ServerHandle},
+    middleware::from_fn,
 };
 use mediamill_actors::pipeline::{Options, Pipeline, Stopped};
 
+use self::connections::Connections;
 use crate::{
     config::{self, Config},
     host,
@@ -20,10 +24,6 @@ use crate::{
 
 /// How long open requests may go on once the engine has stopped.
 const LAST_REQUESTS_S: u64 = 3;
-/// How long a connection is kept that sends nothing.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Bytes that the system holds for a peer that does not read, before we are told to wait.
-const UNSENT_BYTES: u32 = 128 << 10;
 
 /// A running server.
 pub struct Server {
@@ -83,7 +83,7 @@ fn serve(
     handle: Handle,
 ) -> std::io::Result<actix_web::dev::Server> {
     let workers = config.workers.map_or_else(processors, |it| it.get() as usize);
-    let (send_timeout, origins) = (config.send_timeout, config.allowed_origins.clone());
+    let (connections, origins) = (Connections::new(config), config.allowed_origins.clone());
     let app = move || {
         let mut cors = actix_cors::Cors::default()
             .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
@@ -96,41 +96,24 @@ fn serve(
             .configure(http::site(handle.clone()))
             .wrap(actix_web::middleware::Condition::new(!origins.is_empty(), cors))
             .wrap(from_fn(http::log))
+            .wrap(from_fn(connections::note))
     };
     let server = HttpServer::new(app)
         .workers(workers)
         .max_connections((config.max_connections as usize).div_ceil(workers))
-        .keep_alive(KEEP_ALIVE)
+        .keep_alive(config.keep_alive)
         .client_request_timeout(config.head_timeout)
         .client_disconnect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
         .disable_signals()
         .shutdown_timeout(LAST_REQUESTS_S)
-        .on_connect(move |connection, _: &mut Extensions| bound(connection, send_timeout))
+        .on_connect(move |connection, data: &mut Extensions| connections.enter(connection, data))
         .listen(listener)?;
     Ok(server.run())
 }
 
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// What one connection may cost: a peer that takes nothing is cut off in the end, and not much lies ready for it meanwhile.
-fn bound(connection: &dyn Any, send_timeout: Duration) {
-    let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
-    #[cfg(target_os = "linux")]
-    {
-        let socket = socket2::SockRef::from(stream);
-        // Sockets are told first that their peer does not read.
-        let done = socket
-            .set_tcp_user_timeout(Some(send_timeout * 2))
-            .and_then(|()| socket.set_tcp_notsent_lowat(UNSENT_BYTES));
-        if let Err(error) = done {
-            log::debug!("a connection cannot be bounded: {error}");
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (stream, send_timeout, UNSENT_BYTES);
 }
 
 impl Server {

@@ -5,17 +5,21 @@ mod support;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
+use futures_util::{SinkExt as _, StreamExt as _};
 use jwt_compact::{
     AlgorithmExt as _, Claims, Header,
     alg::{Hs256, Hs256Key, Hs384, Hs384Key},
 };
 use reqwest::{Method, Response, StatusCode, header};
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite;
 
 use self::support::{World, text};
 
 /// The variable that stands for one with a secret; cargo sets it for tests.
 const SECRET_ENV: &str = "CARGO_PKG_DESCRIPTION";
+/// Another one.
+const OTHER_SECRET_ENV: &str = "CARGO_MANIFEST_PATH";
 const SECRET: &str = env!("CARGO_PKG_DESCRIPTION");
 
 async fn ask(world: &World, token: Option<&str>, method: Method, path: &str) -> Response {
@@ -150,6 +154,61 @@ async fn signed_tokens_hold_as_long_as_they_say() {
         swapped,
     ] {
         assert_eq!(who(&token).await.0, 401, "{token}");
+    }
+}
+
+#[actix_rt::test]
+async fn sockets_and_streams_end_with_the_token() {
+    let world = World::with(|config| config.auth.jwt_secret_env = SECRET_ENV.into()).await;
+    let token = signed(json!({"sub": "cleo"}), 2, SECRET);
+    let mut stream = ask(&world, Some(&token), Method::GET, "/api/v1/events").await;
+    let url = world.url("/api/ws/uploads").replace("http", "ws");
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("a socket");
+    let first = json!({"type": "auth", "token": token}).to_string();
+    socket.send(tungstenite::Message::text(first)).await.expect("sent");
+    let mut told = Vec::new();
+    let ends = async {
+        while let Some(Ok(message)) = socket.next().await {
+            told.push(message);
+        }
+        while stream.chunk().await.expect("in good order").is_some() {}
+    };
+    tokio::time::timeout(support::PATIENCE, ends).await.expect("they end");
+    let [success, error, tungstenite::Message::Close(Some(close))] = told.as_slice() else {
+        unreachable!("{told:?}")
+    };
+    assert!(success.to_text().is_ok_and(|it| it.contains("auth_success")), "{told:?}");
+    assert!(error.to_text().is_ok_and(|it| it.contains("auth_error") && it.contains("expired")), "{told:?}");
+    assert_eq!(u16::from(close.code), 4003);
+    assert_eq!(status(&world, Some(&token), "/api/v1/status").await, 401);
+}
+
+#[actix_rt::test]
+async fn a_session_ends_with_the_secret_that_signed_its_token() {
+    let mut world = World::with(|config| config.auth.jwt_secret_env = SECRET_ENV.into()).await;
+    let token = signed(json!({"sub": "cleo"}), 60, SECRET);
+    let signed_in = ask(&world, Some(&token), Method::POST, "/api/v1/session").await;
+    let set = signed_in.headers()[header::SET_COOKIE].to_str().expect("text").to_owned();
+    let cookie = set.split(';').next().expect("a cookie").to_owned();
+    let who = async |world: &World| {
+        let request = world.client.get(world.url("/api/v1/status")).header(header::COOKIE, &cookie);
+        request.send().await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(who(&world).await, 200);
+    world.config.auth.jwt_secret_env = OTHER_SECRET_ENV.into();
+    let mut world = world.restart().await;
+    assert_eq!(who(&world).await, 401);
+    world.config.auth.jwt_secret_env = SECRET_ENV.into();
+    assert_eq!(who(&world.restart().await).await, 200);
+}
+
+#[actix_rt::test]
+async fn how_much_others_have_waiting_is_for_administrators() {
+    let world = World::of_ann_and_bob().await;
+    for (token, told) in [("ann-key", json!(0)), ("bob-key", json!(null))] {
+        let answer: Value =
+            ask(&world, Some(token), Method::GET, "/api/v1/status").await.json().await.expect("JSON");
+        assert_eq!((&answer["waiting_uploads"], &answer["active_uploads"]), (&told, &told));
     }
 }
 

@@ -97,6 +97,14 @@ async fn files_become_a_batch_that_can_be_looked_at_searched_and_deleted() {
     let part = part.send().await.expect("an answer");
     assert_eq!(part.status(), StatusCode::PARTIAL_CONTENT);
     assert_eq!(part.bytes().await.expect("bytes"), cat[10..20]);
+    let ask =
+        |name, value| world.request(Method::GET, &text(&upload["file_path"])).header(name, value).send();
+    let beyond = ask("range", "bytes=999999999-").await.expect("an answer");
+    assert_eq!(beyond.headers()["content-range"], format!("bytes */{}", cat.len()));
+    refused(beyond, 416, "no_such_part", "Content-Range").await;
+    let other = ask("if-match", "\"another\"").await.expect("an answer");
+    refused(other, 412, "precondition_failed", "If-Match").await;
+    refused(ask("range", "bytes=\u{e9}").await.expect("an answer"), 400, "malformed", "Range").await;
     let thumbnail = world.get(&text(&upload["thumbnail_path"])).await;
     assert_eq!(thumbnail.headers()["content-type"], "image/jpeg");
     assert_eq!(Format::sniff(&thumbnail.bytes().await.expect("bytes")), Some(Format::Jpeg));

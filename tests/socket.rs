@@ -239,6 +239,66 @@ async fn a_stop_closes_sockets_so_that_their_clients_come_back() {
 }
 
 #[actix_rt::test]
+async fn a_client_that_ends_a_socket_is_answered_with_its_own_reason() {
+    let world = World::open().await;
+    for (admitted, code) in [(true, 1000), (true, 3001), (false, 1000)] {
+        let mut socket = if admitted { Socket::of(&world, "any").await } else { Socket::open(&world).await };
+        let frame = tungstenite::protocol::CloseFrame { code: code.into(), reason: "bye".into() };
+        socket.0.send(Message::Close(Some(frame))).await.expect("sent");
+        assert_eq!(socket.code().await, code);
+    }
+}
+
+#[actix_rt::test]
+async fn who_sends_too_much_over_a_socket_is_not_heard_but_still_told() {
+    let world = World::with(|config| {
+        config.server.requests_per_second = 1.try_into().expect("one");
+        config.server.burst_requests = 3.try_into().expect("three");
+    })
+    .await;
+    let mut socket = Socket::of(&world, "any").await;
+    for _ in 0..100 {
+        socket.send(json!({"action": "ping"})).await;
+    }
+    socket.0.send(Message::Ping("told".into())).await.expect("sent");
+    let mut answered = 0;
+    loop {
+        match socket.frame().await {
+            Message::Text(text) if text.contains("pong") => answered += 1,
+            Message::Pong(bytes) if &bytes[..] == b"told" => break,
+            _ => {}
+        }
+    }
+    assert!((1..20).contains(&answered), "{answered}");
+}
+
+#[actix_rt::test]
+async fn a_client_that_goes_away_while_it_is_let_in_leaves_no_subscriber() {
+    let world = World::open().await;
+    let subscribers = async || {
+        let health = world.server.pipeline().monitor.send(GetHealth).await;
+        health.expect("the monitor is alive").subscribers
+    };
+    let mut listens = Socket::of(&world, "any").await;
+    for step in 0..60 {
+        let stream = std::net::TcpStream::connect(world.server.address()).expect("connected");
+        let request = b"GET /api/v1/events?after_seq=0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        std::io::Write::write_all(&mut &stream, request).expect("sent");
+        tokio::time::sleep(Duration::from_micros(step * 50)).await;
+        // It is reset, not ended.
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set");
+    }
+    let (batch, _) = world.submit(&["a"]).await;
+    listens.until(|it| ends_batch(it) && it["payload"]["batch_id"] == batch.as_str()).await;
+    let wait = async {
+        while subscribers().await > 1 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, wait).await.expect("they are gone");
+}
+
+#[actix_rt::test]
 async fn an_owner_has_so_many_streams() {
     let world = World::with(|config| config.server.max_streams_per_owner = 2).await;
     let (first, second) = (Socket::of(&world, "x").await, Events::open(&world, None).await);

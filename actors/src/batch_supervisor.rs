@@ -19,6 +19,7 @@ use crate::{
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Intake, Look, Source},
     lifeline::Lifeline,
+    receiving::Received,
     store::{AfterAttempt, Begun, Ended, NewBatch, Store, WriteError},
     upload::{Failure, FailureKind, Stage},
     upload_worker::{Abort, Tools, UploadFinished, UploadWorker},
@@ -261,7 +262,16 @@ impl Handler<SubmitBatch> for BatchSupervisor {
                 return Ok((Submitted { batch_id: None, files: admissions }, ended));
             }
             let new = NewBatch { owner, refused: refused as u32, uploads };
-            let accepted = tools.store.submit(new, max_queued).await?;
+            // From now on the uploads may be written whatever becomes of this: what is not is removed at the next start.
+            received.iter_mut().for_each(Received::keep);
+            let accepted = match tools.store.submit(new, max_queued).await {
+                Ok(accepted) => accepted,
+                Err(WriteError::Unknown(why)) => return Err(WriteError::Unknown(why).into()),
+                Err(refused) => {
+                    received.into_iter().for_each(Received::remove);
+                    return Err(refused.into());
+                }
+            };
             tools.settle(received).await;
             ended.extend(accepted.ended);
             Ok((Submitted { batch_id: Some(accepted.batch_id), files: admissions }, ended))

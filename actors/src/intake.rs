@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     analysis::{Identity, audit},
+    disk::Disk,
     error::Error,
     files::{self, Files},
     id::{Owner, UploadId},
@@ -55,7 +56,7 @@ pub struct Intake {
     files: Files,
     limits: media::Limits,
     vision: VisionSpec,
-    min_free_bytes: u64,
+    disk: Disk,
 }
 
 /// A file that may become an upload.
@@ -92,7 +93,8 @@ impl Intake {
         vision: VisionSpec,
         min_free_bytes: u64,
     ) -> Self {
-        Self { store, gate, files, limits, vision, min_free_bytes }
+        let disk = Disk::new(store.data_dir().to_owned(), min_free_bytes);
+        Self { store, gate, files, limits, vision, disk }
     }
 
     /// Makes sure that the disk has room.
@@ -100,16 +102,15 @@ impl Intake {
     /// # Errors
     /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with room: writing will tell.
     pub fn check_disk(&self) -> Result<(), Error> {
-        match free_bytes(self.store.data_dir()) {
-            Ok(free) if free < self.min_free_bytes => {
-                Err(Error::DiskFull { free_mb: free >> 20, needed_mb: self.min_free_bytes >> 20 })
-            }
-            Ok(_) => Ok(()),
-            Err(error) => {
-                log::warn!("cannot tell how much of the disk is free: {error}");
-                Ok(())
-            }
-        }
+        self.disk.check(0)
+    }
+
+    /// Makes sure that the disk has room for so many bytes.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`] if less than the watermark would be left.
+    pub fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        self.disk.check(bytes)
     }
 
     /// Begins to take in the bytes of a file. What is not submitted afterwards leaves nothing behind.
@@ -119,7 +120,8 @@ impl Intake {
     pub async fn receive(&self, file_name: &str) -> Result<Receiving, Error> {
         self.check_disk()?;
         let most = self.limits.max_image_bytes.max(self.limits.max_video_bytes);
-        Receiving::begin(self.files.clone(), self.limits.clone(), self.vision.clone(), file_name, most).await
+        let (files, disk) = (self.files.clone(), self.disk.clone());
+        Receiving::begin(files, disk, self.limits.clone(), self.vision.clone(), file_name, most).await
     }
 
     /// Looks at one file. With `anew`, what was done before is done again.

@@ -9,6 +9,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    disk::Disk,
     error::Error,
     files::{self, Files},
     id::UploadId,
@@ -30,10 +31,26 @@ pub struct Receiving {
     buffer: Vec<u8>,
     sink: Option<Sink>,
     files: Files,
+    disk: Disk,
     limits: media::Limits,
     vision: VisionSpec,
     /// Longest file of any sort, in bytes.
     most: u64,
+}
+
+/// Why a file was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Untaken {
+    /// For what it is; the sentence may be shown. Others may be taken.
+    Refused(Failure),
+    /// For what the disk is: [`Error::DiskFull`] or [`Error::Store`].
+    Failed(Error),
+}
+
+impl From<Error> for Untaken {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// What a blocking job writes to.
@@ -77,6 +94,7 @@ pub struct Received {
 impl Receiving {
     pub(crate) async fn begin(
         files: Files,
+        disk: Disk,
         limits: media::Limits,
         vision: VisionSpec,
         file_name: &str,
@@ -92,14 +110,14 @@ impl Receiving {
             let incoming = Incoming { id, path, keep: false };
             Ok(Sink { incoming, file, hasher: Sha256::new(), length: 0 })
         };
-        let sink =
-            job(create).await.map_err(|error| Error::Store(format!("cannot take a file in: {error}")))?;
+        let sink = job(create).await.map_err(|error| disk.failed("a file", &error))?;
         let file_name = plain_name(file_name);
         Ok(Self {
             file_name,
             buffer: Vec::with_capacity(CHUNK),
             sink: Some(sink),
             files,
+            disk,
             limits,
             vision,
             most,
@@ -109,8 +127,8 @@ impl Receiving {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// A failure whose sentence may be shown: the file is too large, or the disk does not take it.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    /// [`Untaken`]: the file is too large, or the disk does not take it.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Untaken> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(CHUNK - self.buffer.len()));
@@ -123,27 +141,28 @@ impl Receiving {
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), Failure> {
-        let (Some(mut sink), bytes) = (self.sink.take(), std::mem::take(&mut self.buffer)) else {
-            return Err(not_accepted(
-                FailureKind::Storage,
-                format!("{} could not be written", self.file_name),
-            ));
-        };
+    async fn flush(&mut self) -> Result<(), Untaken> {
+        let (mut sink, bytes) = (self.sink()?, std::mem::take(&mut self.buffer));
         if sink.length + bytes.len() as u64 > self.most {
             let message =
                 format!("{} is larger than the {} bytes that are allowed", self.file_name, self.most);
-            return Err(not_accepted(FailureKind::Refused, message));
+            return Err(Untaken::Refused(not_accepted(FailureKind::Refused, message)));
         }
+        let disk = self.disk.clone();
         let write = move || {
+            // Each time, since many may come in at once, and the store must go on.
+            if let Err(full) = disk.check(bytes.len() as u64) {
+                return Ok(Err(full));
+            }
             sink.file.write_all(&bytes)?;
             sink.hasher.update(&bytes);
             sink.length += bytes.len() as u64;
             let mut buffer = bytes;
             buffer.clear();
-            Ok((sink, buffer))
+            Ok(Ok((sink, buffer)))
         };
-        let (sink, buffer) = job(write).await.map_err(|error| self.unwritten(&error))?;
+        let (sink, buffer) =
+            job(write).await.map_err(|error| self.disk.failed(&self.file_name, &error))??;
         (self.sink, self.buffer) = (Some(sink), buffer);
         Ok(())
     }
@@ -151,16 +170,11 @@ impl Receiving {
     /// Ends the file: what it is is told from its bytes, and it is on disk when this answers.
     ///
     /// # Errors
-    /// A failure whose sentence may be shown: it is no picture or video, not one that can be decoded here, too large, or the disk failed.
-    pub async fn finish(mut self) -> Result<Received, Failure> {
+    /// [`Untaken`]: it is no picture or video, not one that can be decoded here, too large, or the disk failed.
+    pub async fn finish(mut self) -> Result<Received, Untaken> {
         self.flush().await?;
-        let Some(sink) = self.sink.take() else {
-            return Err(not_accepted(
-                FailureKind::Storage,
-                format!("{} could not be written", self.file_name),
-            ));
-        };
-        let (limits, vision) = (self.limits.clone(), self.vision.clone());
+        let sink = self.sink()?;
+        let (limits, vision, disk) = (self.limits.clone(), self.vision.clone(), self.disk.clone());
         let name = self.file_name.clone();
         let finish = move || {
             sink.file.sync_all()?;
@@ -168,22 +182,21 @@ impl Receiving {
             let mut reader = BufReader::new(File::open(&sink.incoming.path)?);
             Ok((media::inspect(&mut reader, sink.length, &limits, &vision), sink, self.file_name))
         };
-        let failed =
-            |error: io::Error| not_accepted(FailureKind::Storage, format!("cannot take a file in: {error}"));
+        let refused = |kind, message| Untaken::Refused(not_accepted(kind, message));
+        // A parser that panics is about this file, and no reason to refuse the others.
         let finished: io::Result<_> = tokio::task::spawn_blocking(finish).await.map_err(|_| {
-            not_accepted(
-                FailureKind::Panicked,
-                format!("the code that looks at {name} panicked; the log tells where"),
-            )
+            let message = format!("the code that looks at {name} panicked; the log tells where");
+            refused(FailureKind::Panicked, message)
         })?;
-        let (inspected, sink, file_name) = finished.map_err(failed)?;
-        let inspected = inspected.map_err(|error| not_accepted(failure_kind(error.kind), error.message))?;
+        let (inspected, sink, file_name) = finished.map_err(|error| disk.failed("a file", &error))?;
+        let inspected = inspected.map_err(|error| refused(failure_kind(error.kind), error.message))?;
         let content_hash = files::hexadecimal(&sink.hasher.finalize());
         Ok(Received { incoming: sink.incoming, file_name, file_size: sink.length, content_hash, inspected })
     }
 
-    fn unwritten(&self, error: &io::Error) -> Failure {
-        not_accepted(FailureKind::Storage, format!("cannot take {} in: {error}", self.file_name))
+    /// What is written to, unless writing failed before.
+    fn sink(&mut self) -> Result<Sink, Error> {
+        self.sink.take().ok_or_else(|| Error::Store(format!("{} could not be written", self.file_name)))
     }
 }
 
@@ -207,9 +220,14 @@ impl Received {
         }
     }
 
-    /// The upload is written: its file is no longer removed.
-    pub(crate) fn keep(mut self) {
+    /// The upload may be written from now on: its file is no longer removed when this is dropped.
+    pub(crate) fn keep(&mut self) {
         self.incoming.keep = true;
+    }
+
+    /// The upload was not written: its file goes.
+    pub(crate) fn remove(mut self) {
+        self.incoming.keep = false;
     }
 }
 
@@ -222,4 +240,53 @@ fn plain_name(name: &str) -> String {
 
 async fn job<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(job).await.map_err(io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_fills_meanwhile_takes_no_more_and_keeps_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let incoming = || fs::read_dir(folder.path().join("incoming")).expect("a folder").count();
+        // As if all but so much were taken after the file was begun.
+        let begin = async |min_free_bytes| {
+            let files = Files::new(folder.path());
+            let disk = Disk::new(folder.path().to_owned(), min_free_bytes);
+            let limits = crate::pipeline::limits(&crate::config::Config::default());
+            let vision = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
+            Receiving::begin(files, disk, limits, vision, "a.png", 1 << 30).await.expect("begun")
+        };
+        let mut fits = begin(1).await;
+        fits.write(&vec![0; 2 * CHUNK]).await.expect("room");
+        let mut receiving = begin(u64::MAX).await;
+        assert_eq!(incoming(), 2);
+        let told = receiving.write(&vec![0; 2 * CHUNK]).await.expect_err("no room");
+        assert!(matches!(told, Untaken::Failed(Error::DiskFull { .. })), "{told:?}");
+        assert_eq!(incoming(), 1);
+        let told = begin(u64::MAX).await.finish().await.expect_err("no room");
+        assert!(matches!(told, Untaken::Failed(Error::DiskFull { .. })), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn bytes_whose_upload_may_be_written_stay_whatever_happens() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let receive = async || {
+            let (files, disk) = (Files::new(folder.path()), Disk::new(folder.path().to_owned(), 0));
+            let limits = crate::pipeline::limits(&crate::config::Config::default());
+            let vision = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
+            let begun = Receiving::begin(files, disk, limits, vision, "cat.jpg", 1 << 30).await;
+            let mut receiving = begun.expect("begun");
+            receiving.write(include_bytes!("../tests/fixtures/cat.jpg")).await.expect("room");
+            receiving.finish().await.expect("a picture")
+        };
+        let (mut written, mut refused, dropped) = (receive().await, receive().await, receive().await);
+        let paths = [&written, &refused, &dropped].map(|it| it.incoming.path.clone());
+        written.keep();
+        refused.keep();
+        drop((written, dropped));
+        refused.remove();
+        assert_eq!(paths.map(|path| path.exists()), [true, false, false]);
+    }
 }

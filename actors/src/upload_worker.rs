@@ -339,7 +339,6 @@ impl Tools {
         let settle = move || {
             for bytes in received {
                 let id = bytes.id();
-                bytes.keep();
                 if let Err(error) = files.settle(id) {
                     log::warn!("upload {id}: cannot move its bytes, the next start tries again: {error}");
                 }

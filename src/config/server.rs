@@ -22,13 +22,19 @@ pub struct Server {
     pub max_connections: u32,
     /// Most sockets and event streams of one owner at once, 1 to 1000000.
     pub max_streams_per_owner: u32,
-    /// Most uploads of files at once, of all owners, 1 to 100000.
+    /// Most requests that bring files in at once, of all owners, 1 to 100000.
     pub max_receiving: u32,
+    /// Most of them of one owner, 1 to 100000.
+    pub max_receiving_per_owner: u32,
     /// Requests of one owner a second, over time.
     pub requests_per_second: NonZeroU32,
     /// Requests of one owner at once, before that counts.
     pub burst_requests: NonZeroU32,
-    /// Longest time for the head of a request to come in, 100 ms to 10 min.
+    /// How long a connection is kept on which nothing is asked, 100 ms to 1 h.
+    #[serde(rename = "keep_alive_ms", with = "super::millis")]
+    pub keep_alive: Duration,
+    /// Longest time for the head of a request to come in, 100 ms to 10 min. A later one of the same connection may begin only at the end of
+    /// `keep_alive`, so that has both times together.
     #[serde(rename = "head_timeout_ms", with = "super::millis")]
     pub head_timeout: Duration,
     /// Longest silence within a body that comes in, and how long one may be slower than `min_bytes_per_second`; 100 ms to 1 h.
@@ -54,8 +60,10 @@ impl Default for Server {
             max_connections: 10_000,
             max_streams_per_owner: 2_000,
             max_receiving: 256,
+            max_receiving_per_owner: 64,
             requests_per_second: NonZeroU32::MIN.saturating_add(499),
             burst_requests: NonZeroU32::MIN.saturating_add(2_999),
+            keep_alive: Duration::from_secs(30),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             min_bytes_per_second: 1024,
@@ -118,6 +126,8 @@ pub(super) fn validate(server: &Server, auth: &Auth) -> Result<(), String> {
     within("server.max_connections", server.max_connections.into(), 16, 1_000_000)?;
     within("server.max_streams_per_owner", server.max_streams_per_owner.into(), 1, 1_000_000)?;
     within("server.max_receiving", server.max_receiving.into(), 1, 100_000)?;
+    within("server.max_receiving_per_owner", server.max_receiving_per_owner.into(), 1, 100_000)?;
+    within("server.keep_alive_ms", ms(server.keep_alive), 100, 3_600_000)?;
     within("server.head_timeout_ms", ms(server.head_timeout), 100, 600_000)?;
     within("server.body_timeout_ms", ms(server.body_timeout), 100, 3_600_000)?;
     within("server.send_timeout_ms", ms(server.send_timeout), 1_000, 3_600_000)?;

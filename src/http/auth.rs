@@ -5,7 +5,8 @@ mod tokens;
 
 use std::{
     fmt,
-    future::{Ready, ready},
+    future::{Ready, pending, ready},
+    time::SystemTime,
 };
 
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, dev::Payload};
@@ -23,6 +24,24 @@ pub struct Caller {
     pub owner: Owner,
     /// Whether it may dump the store and read metrics.
     pub administrator: bool,
+    /// Until when that is so: sockets and event streams end then. `None`: as long as they are open.
+    pub until: Option<SystemTime>,
+}
+
+impl Caller {
+    /// Comes when what says who it is has expired.
+    pub(crate) fn expired(&self) -> impl Future<Output = ()> + 'static {
+        let until = self.until;
+        async move {
+            match until {
+                Some(until) => {
+                    let left = until.duration_since(SystemTime::now()).unwrap_or_default();
+                    tokio::time::sleep(left).await;
+                }
+                None => pending().await,
+            }
+        }
+    }
 }
 
 /// Why it is not known who sends a request.
@@ -32,6 +51,8 @@ pub enum Denied {
     Missing,
     /// What says who it is is not believed, and the sentence says why; it is shown.
     Refused(String),
+    /// It cannot be told at the moment, and the sentence says why; it is shown. It may be tried again.
+    Unavailable(String),
 }
 
 impl fmt::Display for Denied {
@@ -40,7 +61,7 @@ impl fmt::Display for Denied {
             Self::Missing => {
                 f.write_str("say who you are: send a token as `Authorization: Bearer …`, or sign in")
             }
-            Self::Refused(why) => f.write_str(why),
+            Self::Refused(why) | Self::Unavailable(why) => f.write_str(why),
         }
     }
 }
@@ -75,7 +96,7 @@ pub struct Open;
 
 impl Authenticate for Open {
     fn caller<'a>(&'a self, _: &'a HttpRequest) -> Answer<'a> {
-        Box::pin(ready(Ok(Caller { owner: Owner::local(), administrator: true })))
+        Box::pin(ready(Ok(Caller { owner: Owner::local(), administrator: true, until: None })))
     }
 
     fn is_open(&self) -> bool {

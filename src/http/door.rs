@@ -106,7 +106,10 @@ pub(crate) async fn log(
 
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
-        Self::unauthorized(denied.to_string())
+        match denied {
+            Denied::Unavailable(why) => Self::unavailable("cannot_tell_who", why, 5),
+            denied => Self::unauthorized(denied.to_string()),
+        }
     }
 }
 
@@ -184,4 +187,19 @@ fn is_this_machine(inner: &Inner, host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
         || inner.server.allowed_hosts.iter().any(|it| it.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_cannot_be_told_at_the_moment_may_come_again() {
+        let answer = Problem::from(Denied::Unavailable("the directory is away".into())).error_response();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(answer.headers().contains_key(header::RETRY_AFTER));
+        let answer = Problem::from(Denied::Missing).error_response();
+        assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
+        assert!(answer.headers().contains_key(header::WWW_AUTHENTICATE));
+    }
 }

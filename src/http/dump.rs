@@ -1,17 +1,49 @@
 //! The whole store as text.
 
-use std::io::{self, Read as _, Seek as _};
+use std::{
+    fs::File,
+    io::{self, Read as _, Seek as _},
+    sync::{Arc, OnceLock},
+};
 
 use actix_web::{
     HttpResponse,
     web::{Bytes, Data, ServiceConfig},
 };
 use futures_util::stream;
-use mediamill_actors::progress_monitor::DumpStore;
+use mediamill_actors::{error::Error, intake::Intake, progress_monitor::DumpStore};
 
-use super::{Inner, auth::Administrator, error::Problem, openapi::Refusals, readable};
+use super::{
+    Inner,
+    auth::Administrator,
+    error::Problem,
+    openapi::{Full, Refusals},
+    readable,
+};
 
 const PIECE: usize = 1 << 16;
+
+/// The file that a dump is taken to, as long as the disk has room for it.
+struct Sink {
+    file: File,
+    intake: Arc<Intake>,
+    full: Arc<OnceLock<Error>>,
+}
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Err(full) = self.intake.check_room(bytes.len() as u64) {
+            let error = io::Error::new(io::ErrorKind::StorageFull, full.to_string());
+            let _ = self.full.set(full);
+            return Err(error);
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(readable("/dump", dump));
@@ -25,17 +57,23 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     operation_id = "dump",
     responses(
         (status = 200, description = "One JSON object with `tree`, `key` and `value` a line", content_type = "application/x-ndjson", body = String),
-        Refusals, super::openapi::Denied
+        Refusals, Full, super::openapi::Denied
     )
 )]
 pub(super) async fn dump(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
+    inner.intake.check_disk()?;
     // Writers of the store wait for the dump, so it is taken to a file, and the client reads that as slowly as it likes.
-    let file = tempfile::tempfile_in(&inner.data_dir)
-        .map_err(|error| Problem::internal(format!("cannot write a dump in store.data_dir: {error}")))?;
-    let file = inner.monitor.send(DumpStore(io::BufWriter::new(file))).await??;
-    let mut file = file
-        .into_inner()
-        .map_err(|error| Problem::internal(format!("cannot write a dump in store.data_dir: {error}")))?;
+    let unwritten = |error: &io::Error| {
+        Problem::unavailable("storage_failed", format!("cannot write a dump in store.data_dir: {error}"), 30)
+    };
+    let file = tempfile::tempfile_in(&inner.data_dir).map_err(|error| unwritten(&error))?;
+    let full = Arc::new(OnceLock::new());
+    let sink = Sink { file, intake: Arc::clone(&inner.intake), full: Arc::clone(&full) };
+    let taken = inner.monitor.send(DumpStore(io::BufWriter::with_capacity(PIECE, sink))).await?;
+    // What the store says about its output is that it could not be written.
+    let told = |otherwise: Problem| full.get().cloned().map_or(otherwise, Problem::from);
+    let sink = taken.map_err(|error| told(error.into()))?;
+    let mut file = sink.into_inner().map_err(|error| told(unwritten(error.error())))?.file;
     let length = file.metadata().map(|it| it.len());
     let length = length
         .and_then(|length| file.rewind().map(|()| length))

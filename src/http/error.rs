@@ -7,7 +7,7 @@ use actix_web::{
     HttpResponse, ResponseError,
     http::{
         StatusCode,
-        header::{self, HeaderValue},
+        header::{self, HeaderName, HeaderValue},
     },
 };
 use mediamill_actors::error::Error;
@@ -33,13 +33,13 @@ pub struct Problem {
     detail: String,
     /// Seconds after which it may be tried again.
     retry_after: Option<u64>,
-    /// Methods that the resource has.
-    allow: Option<HeaderValue>,
+    /// What else the answer says: the methods that the resource has, or how long it is.
+    header: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, detail: detail.into(), retry_after: None, allow: None }
+        Self { status, kind, detail: detail.into(), retry_after: None, header: None }
     }
 
     /// 400: the request cannot be read.
@@ -66,7 +66,8 @@ impl Problem {
     pub(crate) fn method_not_allowed(allow: Option<HeaderValue>) -> Self {
         let methods = allow.as_ref().and_then(|it| it.to_str().ok()).unwrap_or("other methods");
         let detail = format!("this resource takes {methods} only");
-        Self { allow, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+        let header = allow.map(|allow| (header::ALLOW, allow));
+        Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
     }
 
     /// 408: a body came in too slowly.
@@ -79,6 +80,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// 412: what was asked for depends on something that is not so.
+    pub(crate) fn precondition_failed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)
+    }
+
     /// 413: more than may be.
     pub(crate) fn too_large(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
@@ -87,6 +93,13 @@ impl Problem {
     /// 415: the body is of a sort that is not taken.
     pub(crate) fn unsupported(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
+    }
+
+    /// 416: there is no such part of it; `range` says how long it is.
+    pub(crate) fn no_such_part(range: Option<HeaderValue>) -> Self {
+        let header = range.map(|range| (header::CONTENT_RANGE, range));
+        let detail = "the file has no such part; Content-Range says how many bytes it has";
+        Self { header, ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "no_such_part", detail) }
     }
 
     /// 422: a value makes no sense.
@@ -128,8 +141,8 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.retry_after {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if let Some(methods) = &self.allow {
-            response.insert_header((header::ALLOW, methods.clone()));
+        if let Some(header) = &self.header {
+            response.insert_header(header.clone());
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));

@@ -1,6 +1,6 @@
 //! What happens, as server-sent events.
 
-use std::{convert::Infallible, fmt::Write as _, time::Duration};
+use std::{convert::Infallible, fmt::Write as _, pin::Pin, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -58,8 +58,9 @@ pub(super) async fn events(
         number.ok_or_else(|| Problem::invalid("Last-Event-ID must be the number of an event"))
     });
     let after_seq = known.transpose()?.or(asked);
+    let expired = Box::pin(caller.expired());
     let feed = Feed::subscribe(&inner, caller.owner, Uploads::All, after_seq).await?;
-    let teller = Teller { feed, closing: inner.closing.subscribe(), sent: None, snapshot: None };
+    let teller = Teller { feed, expired, closing: inner.closing.subscribe(), sent: None, snapshot: None };
     let greeting = Bytes::from(format!("retry: {COME_BACK_MS}\n: here is what happens\n\n"));
     let pieces = stream::unfold(Some(teller), move |teller| async move {
         let mut teller = teller?;
@@ -77,6 +78,8 @@ pub(super) async fn events(
 
 struct Teller {
     feed: Feed,
+    /// Comes when it is no longer known whose stream this is.
+    expired: Pin<Box<dyn Future<Output = ()>>>,
     closing: watch::Receiver<bool>,
     /// What the connection was given last; it has passed that on when it asks for more.
     sent: Option<Delivery>,
@@ -93,6 +96,7 @@ impl Teller {
             delivery = self.feed.next() => delivery?,
             () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b": still here\n\n")),
             _ = self.closing.wait_for(|closing| *closing) => return None,
+            () = &mut self.expired => return None,
         };
         let text = self.write(&delivery.messages);
         self.sent = Some(delivery);

@@ -13,7 +13,7 @@ use mediamill_actors::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Inner, Stream, error::Problem};
+use super::{Inner, error::Problem, shares::Share};
 
 /// A subscription that ends when this is dropped.
 pub(super) struct Feed {
@@ -22,7 +22,7 @@ pub(super) struct Feed {
     publications: mpsc::Receiver<Delivery>,
     /// Keeps the actor alive.
     _ear: Addr<Ear>,
-    _counted: Stream,
+    _counted: Share,
 }
 
 /// One publication on its way.
@@ -52,13 +52,13 @@ impl Feed {
         if *inner.closing.borrow() {
             return Err(Error::Stopping.into());
         }
-        let counted = Arc::clone(inner).begin_stream(&owner)?;
+        let counted = inner.begin_stream(&owner)?;
         // The publisher has one publication outstanding, so there is always room.
         let (to, publications) = mpsc::channel(1);
         let ear = Ear { to }.start();
         let publisher = inner.publisher.clone();
         let subscribe = Subscribe { owner, to: ear.clone().recipient(), uploads, after_seq };
-        let subscriber = publisher.send(subscribe).await??;
+        let subscriber = subscribed(publisher.clone(), subscribe).await?;
         Ok(Self { subscriber, publisher, publications, _ear: ear, _counted: counted })
     }
 
@@ -70,6 +70,18 @@ impl Feed {
     pub(super) fn publisher(&self) -> &Addr<Publisher> {
         &self.publisher
     }
+}
+
+/// Subscribes. A connection that ends meanwhile, and so drops this, leaves no subscriber behind.
+async fn subscribed(publisher: Addr<Publisher>, subscribe: Subscribe) -> Result<SubscriberId, Problem> {
+    let (tell, told) = oneshot::channel();
+    actix_rt::spawn(async move {
+        let answer = publisher.send(subscribe).await;
+        if let Err(Ok(Ok(unheard))) = tell.send(answer) {
+            publisher.do_send(Unsubscribe(unheard));
+        }
+    });
+    Ok(told.await.map_err(|_| Error::Stopping)???)
 }
 
 impl Drop for Feed {

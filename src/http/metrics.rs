@@ -114,8 +114,8 @@ pub(super) async fn metrics(_: Administrator, inner: Data<Inner>) -> Result<Http
     gauge(&mut registry, "store_writable", "1 while the store can be written", u32::from(healthy));
 
     gauge(&mut registry, "subscribers", "Subscribers of all sorts", health.subscribers as u32);
-    let receiving = inner.server.max_receiving as usize - inner.receiving.available_permits();
-    gauge(&mut registry, "receiving", "Requests that bring files in at the moment", receiving as u32);
+    let receiving = inner.receiving.all();
+    gauge(&mut registry, "receiving", "Requests that bring files in at the moment", receiving);
     registry.register("stage_seconds", "How long stages of uploads took", inner.metrics.stages.clone());
     registry.register(
         "http_request_seconds",

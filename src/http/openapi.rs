@@ -116,12 +116,15 @@ pub(super) enum Ranges {
     /// Nothing changed
     #[response(status = 304)]
     Unchanged,
+    /// A header cannot be read
+    #[response(status = 400)]
+    Malformed(Refusal),
     /// A precondition does not hold
     #[response(status = 412)]
-    Precondition,
+    Precondition(Refusal),
     /// There is no such part
     #[response(status = 416)]
-    NoSuchPart,
+    NoSuchPart(Refusal),
 }
 
 #[derive(OpenApi)]

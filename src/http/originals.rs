@@ -9,6 +9,7 @@ use std::{
 use actix_files::NamedFile;
 use actix_web::{
     HttpRequest, HttpResponse,
+    http::StatusCode,
     http::header::{self, Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue},
     web::{Data, ServiceConfig},
 };
@@ -147,6 +148,19 @@ fn send(
         .set_content_type(media_type)
         .set_content_disposition(ContentDisposition { disposition: DispositionType::Inline, parameters });
     let mut response = named.into_response(request);
+    match response.status() {
+        StatusCode::BAD_REQUEST => return Err(Problem::malformed("the header Range cannot be read")),
+        StatusCode::PRECONDITION_FAILED => {
+            return Err(Problem::precondition_failed(
+                "the file is not as If-Match, If-Unmodified-Since or If-None-Match says; ask without them",
+            ));
+        }
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            let range = response.headers().get(header::CONTENT_RANGE).cloned();
+            return Err(Problem::no_such_part(range));
+        }
+        _ => {}
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static(CACHED));
     headers.insert(header::VARY, header::HeaderValue::from_static("authorization, cookie"));

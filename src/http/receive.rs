@@ -13,8 +13,10 @@ use actix_web::{
 };
 use futures_util::StreamExt as _;
 use mediamill_actors::{
+    error::Error,
+    id::Owner,
     intake::Source,
-    receiving::Received,
+    receiving::{Received, Untaken},
     upload::{Failure, FailureKind, Stage},
 };
 
@@ -26,6 +28,8 @@ const FIELD: &str = "files";
 const MOST_OTHERS: usize = 100;
 /// What heads and boundaries may take beside the files, for each file and in all.
 const FRAME_BYTES: u64 = 4096;
+/// Longest name of a file that is repeated in an answer, in characters.
+const MOST_NAME_CHARS: usize = 255;
 /// Files that wait for the disk at once.
 const FINISHING: usize = 8;
 
@@ -38,26 +42,26 @@ pub(super) struct Arrived {
 /// Takes in the files of a request.
 pub(super) async fn files(
     inner: &Inner,
+    owner: &Owner,
     request: &HttpRequest,
     body: Payload,
 ) -> Result<Vec<Arrived>, Problem> {
-    let Ok(_permit) = inner.receiving.try_acquire() else {
-        return Err(Problem::unavailable(
-            "busy",
-            "too many uploads come in at the moment; try again in a moment",
-            2,
-        ));
-    };
+    let _place = inner.begin_receiving(owner)?;
     if *inner.stopping.borrow() {
-        return Err(mediamill_actors::error::Error::Stopping.into());
+        return Err(Error::Stopping.into());
     }
     check_type(request.headers())?;
     let limits = &inner.limits;
     let most = limits.max_batch_bytes + FRAME_BYTES * (u64::from(limits.max_batch_files) + 1);
-    if announced(request.headers()).is_some_and(|length| length > most) {
+    let length = announced(request.headers());
+    if length.is_some_and(|length| length > most) {
         return Err(too_long(inner));
     }
-    inner.intake.check_disk()?;
+    let (waiting, active) = inner.store.load();
+    if (waiting + active) as u64 >= limits.max_queued_uploads {
+        return Err(Error::QueueFull { limit: limits.max_queued_uploads }.into());
+    }
+    inner.intake.check_room(length.unwrap_or_default())?;
     let paced = Paced::new(body, most, inner.server.body_timeout, inner.server.min_bytes_per_second);
     let mut fields = Multipart::new(request.headers(), paced);
     let mut receiver = Receiver { inner, arrived: Vec::new(), finishing: VecDeque::new() };
@@ -88,7 +92,7 @@ struct Receiver<'a> {
     inner: &'a Inner,
     arrived: Vec<Arrived>,
     /// Files that came in whole and wait for the disk, in order.
-    finishing: VecDeque<(String, JoinHandle<Result<Received, Failure>>)>,
+    finishing: VecDeque<(String, JoinHandle<Result<Received, Untaken>>)>,
 }
 
 impl Receiver<'_> {
@@ -108,13 +112,17 @@ impl Receiver<'_> {
         let mut receiving = self.inner.intake.receive(&name).await?;
         while let Some(bytes) = field.next().await {
             let bytes = bytes.map_err(|error| unreadable(self.inner, error))?;
-            if let Err(failure) = receiving.write(&bytes).await {
-                drop(receiving);
-                pass_over(self.inner, field).await?;
-                while !self.finishing.is_empty() {
-                    self.finish_one().await?;
+            match receiving.write(&bytes).await {
+                Ok(()) => {}
+                Err(Untaken::Failed(error)) => return Err(error.into()),
+                Err(refused) => {
+                    drop(receiving);
+                    pass_over(self.inner, field).await?;
+                    while !self.finishing.is_empty() {
+                        self.finish_one().await?;
+                    }
+                    return self.settle(name, Err(refused));
                 }
-                return self.settle(name, Err(failure));
             }
         }
         if self.finishing.len() >= FINISHING {
@@ -136,20 +144,17 @@ impl Receiver<'_> {
         let Some((name, finishing)) = self.finishing.pop_front() else { return Ok(()) };
         let finished = finishing.await.unwrap_or_else(|_| {
             let message = format!("{name} could not be taken in; the log tells why");
-            Err(Failure::new(0, Stage::Queued, FailureKind::Panicked, message))
+            Err(Untaken::Refused(Failure::new(0, Stage::Queued, FailureKind::Panicked, message)))
         });
         self.settle(name, finished)
     }
 
-    fn settle(&mut self, name: String, finished: Result<Received, Failure>) -> Result<(), Problem> {
+    fn settle(&mut self, name: String, finished: Result<Received, Untaken>) -> Result<(), Problem> {
         let source = match finished {
             Ok(received) => Source::Received(received),
+            Err(Untaken::Refused(failure)) => Source::Refused(failure),
             // What the disk does not take is not the fault of the file.
-            Err(failure) if failure.kind == FailureKind::Storage => {
-                self.inner.intake.check_disk()?;
-                return Err(Problem::unavailable("storage_failed", failure.message, 30));
-            }
-            Err(failure) => Source::Refused(failure),
+            Err(Untaken::Failed(error)) => return Err(error.into()),
         };
         self.arrived.push(Arrived { name, source });
         Ok(())
@@ -163,13 +168,16 @@ async fn pass_over(inner: &Inner, mut field: Field) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The name that a client gave to a file; what has none is a text. Browsers write a quotation mark within it as `%22`.
+/// The name that a client gave to a file, cut if it is endless; what has none is a text. Browsers write a quotation mark within it as `%22`.
 fn name_of(field: &Field) -> Option<String> {
     let disposition = field.content_disposition()?;
-    if let Some(name) = disposition.get_filename() {
-        return Some(name.replace("%22", "\""));
-    }
-    disposition.get_filename_ext().map(|name| String::from_utf8_lossy(&name.value).into_owned())
+    let name = match disposition.get_filename() {
+        Some(name) => name.replace("%22", "\""),
+        None => String::from_utf8_lossy(&disposition.get_filename_ext()?.value).into_owned(),
+    };
+    // What names a file is the end of its path.
+    let cut = name.char_indices().rev().nth(MOST_NAME_CHARS - 1).map_or(0, |(at, _)| at);
+    Some(name.get(cut..).unwrap_or_default().to_owned())
 }
 
 /// Fields that are passed over have plain names; anything else is more likely a mistake, like `files[]`.

@@ -1,6 +1,6 @@
 //! What happens, over a WebSocket: the client says who it is, then which uploads it wants to be told of.
 
-use std::{rc::Rc, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -14,11 +14,11 @@ use mediamill_actors::{
     wire::Message,
 };
 use serde::Deserialize;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
 
 use super::{
     Inner,
-    auth::Caller,
+    auth::{Caller, Denied},
     error::Problem,
     feed::{Delivery, Feed},
 };
@@ -28,10 +28,10 @@ const AUTH_WITHIN: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(30);
 /// A peer that is silent for longer is gone: three heartbeats.
 const SILENCE: Duration = Duration::from_secs(90);
+/// Longest time that a message may take to reach a peer that ended the connection.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Longest message of a client, in bytes; a token is the longest thing in it.
 const MOST_BYTES: usize = 16 * 1024;
-/// Pause before a request of an owner that sends too many.
-const SLOW_DOWN: Duration = Duration::from_millis(200);
 
 /// Why a connection ends, as the client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,8 @@ enum End {
     NotReading,
     Full,
     TooLong,
+    /// It cannot be told at the moment who it is.
+    CannotTell,
     /// The peer ended it.
     Gone,
 }
@@ -58,7 +60,7 @@ impl End {
             Self::Unreadable => CloseCode::Other(4004),
             Self::Restart => CloseCode::Restart,
             Self::Silent => CloseCode::Away,
-            Self::NotReading | Self::Full => CloseCode::Again,
+            Self::NotReading | Self::Full | Self::CannotTell => CloseCode::Again,
             Self::TooLong => CloseCode::Size,
             Self::Gone => return None,
         })
@@ -97,7 +99,7 @@ pub(super) async fn open(
     let incoming =
         incoming.max_frame_size(MOST_BYTES).aggregate_continuations().max_continuation_size(MOST_BYTES);
     let connection = Connection { inner, session, incoming, heard: Instant::now() };
-    actix_rt::spawn(connection.run(Rc::new(request)));
+    actix_rt::spawn(connection.run(request));
     Ok(response)
 }
 
@@ -127,8 +129,10 @@ struct Request {
 }
 
 impl Connection {
-    async fn run(mut self, request: Rc<HttpRequest>) {
-        let end = match self.admit(&request).await {
+    async fn run(mut self, request: HttpRequest) {
+        let admitted = self.admit(&request).await;
+        drop(request);
+        let end = match admitted {
             Ok(caller) => self.serve(caller).await,
             Err(end) => end,
         };
@@ -164,7 +168,8 @@ impl Connection {
                         .refuse(format!("the first message cannot be read: {error}"), End::Unreadable)
                         .await;
                 }
-                Ok(Some(Ok(AggregatedMessage::Close(_))) | None) => return Err(End::Gone),
+                Ok(Some(Ok(AggregatedMessage::Close(reason)))) => return Err(self.farewell(reason).await),
+                Ok(None) => return Err(End::Gone),
             }
         };
         self.heard = Instant::now();
@@ -179,6 +184,10 @@ impl Connection {
         let auth = std::sync::Arc::clone(&self.inner.auth);
         match auth.bearer(request, &token).await {
             Ok(caller) => Ok(caller),
+            Err(Denied::Unavailable(why)) => {
+                log::warn!("a socket is turned away, since it cannot be told whose it is: {why}");
+                Err(End::CannotTell)
+            }
             Err(denied) => self.refuse(denied.to_string(), End::TokenRefused).await,
         }
     }
@@ -209,15 +218,17 @@ impl Connection {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeat.reset();
+        let mut expired = pin!(caller.expired());
         loop {
             tokio::select! {
                 _ = closing.wait_for(|closing| *closing) => return Err(End::Restart),
                 message = self.incoming.next() => self.hear(message, caller, feed).await?,
                 delivery = feed.next() => self.deliver(delivery.ok_or(End::Restart)?).await?,
+                () = &mut expired => {
+                    return self.refuse("the token has expired; ask for a new one", End::TokenRefused).await;
+                }
+                () = sleep_until(self.heard + SILENCE) => return Err(End::Silent),
                 _ = heartbeat.tick() => {
-                    if self.heard.elapsed() > SILENCE {
-                        return Err(End::Silent);
-                    }
                     // Browsers answer the frame by themselves, others the message.
                     self.send(&Message::Ping).await?;
                     self.within(|session| Box::pin(session.ping(b""))).await?;
@@ -250,15 +261,22 @@ impl Connection {
             AggregatedMessage::Ping(bytes) => {
                 self.within(|session| Box::pin(async move { session.pong(&bytes).await })).await
             }
-            AggregatedMessage::Close(_) => Err(End::Gone),
+            AggregatedMessage::Close(reason) => Err(self.farewell(reason).await),
             AggregatedMessage::Binary(_) | AggregatedMessage::Pong(_) => Ok(()),
         }
     }
 
-    /// Does what a client asks for; what cannot be read or is not known is passed over.
+    /// Answers a peer that ends the connection with its own reason, without which it would take it for broken.
+    async fn farewell(&mut self, reason: Option<CloseReason>) -> End {
+        let _ = timeout(FAREWELL, self.session.clone().close(reason)).await;
+        End::Gone
+    }
+
+    /// Does what a client asks for; what cannot be read, is not known or is one too many of its owner is passed over.
     async fn answer(&mut self, text: &str, caller: &Caller, feed: &Feed) -> Result<(), End> {
-        while self.inner.count(&caller.owner).is_err() {
-            tokio::time::sleep(SLOW_DOWN).await;
+        if let Err(problem) = self.inner.count(&caller.owner) {
+            log::debug!("a message of a socket is dropped: {problem}");
+            return Ok(());
         }
         let Ok(request) = serde_json::from_str::<Request>(text) else { return Ok(()) };
         let (publisher, subscriber) = (feed.publisher(), feed.subscriber);

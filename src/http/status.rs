@@ -38,10 +38,10 @@ pub(super) struct Status {
     /// Whether one can sign in and out.
     sessions: bool,
     provider: Provider,
-    /// Uploads of all owners that wait for a worker.
-    waiting_uploads: usize,
-    /// Uploads of all owners that are worked on.
-    active_uploads: usize,
+    /// Uploads of all owners that wait for a worker; for administrators.
+    waiting_uploads: Option<usize>,
+    /// Uploads of all owners that are worked on; for administrators.
+    active_uploads: Option<usize>,
     limits: Limits,
     formats: Vec<Format>,
 }
@@ -121,8 +121,8 @@ pub(super) async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<St
             message,
             notice: (inner.provider_kind == ProviderKind::Builtin).then(|| builtin::NOTICE.to_owned()),
         },
-        waiting_uploads: health.waiting,
-        active_uploads: health.active,
+        waiting_uploads: caller.administrator.then_some(health.waiting),
+        active_uploads: caller.administrator.then_some(health.active),
         limits: Limits {
             max_batch_files: limits.max_batch_files,
             max_batch_bytes: limits.max_batch_bytes,

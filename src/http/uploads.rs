@@ -90,7 +90,7 @@ pub(super) async fn create(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let arrived = receive::files(&inner, &request, body).await?;
+    let arrived = receive::files(&inner, &caller.owner, &request, body).await?;
     let (names, files): (Vec<String>, Vec<_>) =
         arrived.into_iter().map(|Arrived { name, source }| (name, source)).unzip();
     let total_files = files.len();

@@ -33,8 +33,8 @@ pub(super) struct Session {
     /// Whether that is an administrator; for a key, the configuration tells.
     #[serde(rename = "adm")]
     pub(super) administrator: bool,
-    /// Which key it began with; `None`: a signed token.
-    pub(super) key: Option<String>,
+    /// Which key it began with, or which secret signed the token.
+    pub(super) proof: String,
 }
 
 impl Sessions {
@@ -50,27 +50,23 @@ impl Sessions {
         Ok(Self { secret: Hs256Key::new(secret), lasts })
     }
 
-    /// Begins a session; answers with the cookie's value and how long it holds, which is no longer than `until`.
-    pub(super) fn begin(
-        &self,
-        caller: &Caller,
-        key: Option<String>,
-        until: Option<DateTime<Utc>>,
-    ) -> (String, TimeDelta) {
+    /// Begins a session; answers with the cookie's value and how long it holds, which is no longer than the caller's token does.
+    pub(super) fn begin(&self, caller: &Caller, proof: String) -> (String, TimeDelta) {
+        let until = caller.until.map(DateTime::<Utc>::from);
         let left = until.map_or(self.lasts, |until| self.lasts.min(until - Utc::now()));
-        let session = Session { owner: caller.owner.clone(), administrator: caller.administrator, key };
+        let session = Session { owner: caller.owner.clone(), administrator: caller.administrator, proof };
         let claims = Claims::new(session).set_duration(&TimeOptions::default(), left);
         // Signing what was just made cannot fail; a session that is none opens nothing.
         (Hs256.token(&Header::empty(), &claims, &self.secret).unwrap_or_default(), left)
     }
 
-    /// What a cookie says, if it is ours and has not ended.
-    pub(super) fn open(&self, cookie: &str) -> Option<Session> {
+    /// What a cookie says and until when, if it is ours and has not ended.
+    pub(super) fn open(&self, cookie: &str) -> Option<(Session, DateTime<Utc>)> {
         let untrusted = UntrustedToken::new(cookie).ok()?;
         let token = Hs256.validator::<Session>(&self.secret).validate(&untrusted).ok()?;
         token.claims().validate_expiration(&TimeOptions::from_leeway(TimeDelta::zero())).ok()?;
         let (_, claims) = token.into_parts();
-        Some(claims.custom)
+        Some((claims.custom, claims.expiration?))
     }
 }
 

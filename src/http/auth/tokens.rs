@@ -7,7 +7,7 @@ use actix_web::{
     cookie::{Cookie, SameSite, time},
     http::header,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use jwt_compact::{
     AlgorithmExt as _, Claims, TimeOptions, UntrustedToken, ValidationError,
     alg::{Hs256, Hs256Key},
@@ -32,7 +32,7 @@ const SHORTEST_SECRET: usize = 32;
 /// Keys are compared in constant time. A token is never logged.
 pub struct Tokens {
     keys: Vec<([u8; 32], Caller)>,
-    jwt: Option<Hs256Key>,
+    jwt: Option<Secret>,
     sessions: session::Sessions,
 }
 
@@ -44,13 +44,17 @@ struct Signed {
     role: Option<String>,
 }
 
-/// Who has a token, and how long that holds.
+/// Who has a token.
 struct Known {
     caller: Caller,
-    /// The number of the key; `None` for a signed token.
-    key: Option<usize>,
-    /// When a signed token ends.
-    until: Option<DateTime<Utc>>,
+    /// Says which key it is, or which secret signed it.
+    proof: String,
+}
+
+/// The secret of signed tokens.
+struct Secret {
+    key: Hs256Key,
+    fingerprint: String,
 }
 
 impl Tokens {
@@ -69,14 +73,16 @@ impl Tokens {
                          `openssl rand -hex 32`"
                     ));
                 }
-                Some(Hs256Key::new(secret.as_encoded_bytes()))
+                let secret = secret.as_encoded_bytes();
+                let fingerprint = fingerprint_of(&Sha256::digest(secret).into());
+                Some(Secret { key: Hs256Key::new(secret), fingerprint })
             }
         };
         let mut keys = Vec::with_capacity(config.keys.len());
         for key in &config.keys {
             let hash = unhex(&key.sha256)
                 .ok_or("auth.keys holds something that is no SHA-256 in 64 hexadecimal digits")?;
-            keys.push((hash, Caller { owner: key.owner.clone(), administrator: key.admin }));
+            keys.push((hash, Caller { owner: key.owner.clone(), administrator: key.admin, until: None }));
         }
         let sessions = session::Sessions::new(data_dir, config.session).map_err(|error: io::Error| {
             format!("cannot keep the secret of sessions in {}: {error}", data_dir.display())
@@ -94,13 +100,13 @@ impl Tokens {
                 found = Some(index);
             }
         }
-        if let Some((index, (_, caller))) = found.and_then(|index| Some((index, self.keys.get(index)?))) {
-            return Ok(Known { caller: caller.clone(), key: Some(index), until: None });
+        if let Some((key, caller)) = found.and_then(|index| self.keys.get(index)) {
+            return Ok(Known { caller: caller.clone(), proof: fingerprint_of(key) });
         }
         let refused = || Denied::Refused("the token is not known here; ask for a new one".into());
         let jwt = self.jwt.as_ref().ok_or_else(refused)?;
         let untrusted = UntrustedToken::new(token).map_err(|_| refused())?;
-        let signed = Hs256.validator::<Signed>(jwt).validate(&untrusted).map_err(|_| refused())?;
+        let signed = Hs256.validator::<Signed>(&jwt.key).validate(&untrusted).map_err(|_| refused())?;
         let claims = signed.claims();
         check_times(claims).map_err(|error| match error {
             ValidationError::Expired => Denied::Refused("the token has expired; ask for a new one".into()),
@@ -108,8 +114,9 @@ impl Tokens {
             _ => Denied::Refused("the token has no end; one with `exp` is needed".into()),
         })?;
         let administrator = claims.custom.role.as_deref() == Some("admin");
-        let caller = Caller { owner: claims.custom.sub.clone(), administrator };
-        Ok(Known { caller, key: None, until: claims.expiration })
+        let until = claims.expiration.map(Into::into);
+        let caller = Caller { owner: claims.custom.sub.clone(), administrator, until };
+        Ok(Known { caller, proof: jwt.fingerprint.clone() })
     }
 
     /// The token in the header of a request.
@@ -131,29 +138,25 @@ impl Tokens {
             .ok_or_else(|| Denied::Refused("you are no longer signed in; sign in again".into()))
     }
 
-    /// Whose session it is, as long as the key with which it began is still configured.
+    /// Whose session it is, as long as the key or secret with which it began is still configured.
     fn in_session(&self, cookie: &str) -> Option<Caller> {
-        let session = self.sessions.open(cookie)?;
-        match session.key {
-            Some(fingerprint) => {
-                let (_, caller) = self.keys.iter().find(|(hash, caller)| {
-                    fingerprint_of(hash) == fingerprint && caller.owner == session.owner
-                })?;
-                Some(caller.clone())
-            }
-            // Whoever signs tokens no longer may.
-            None if self.jwt.is_none() => None,
-            None => Some(Caller { owner: session.owner, administrator: session.administrator }),
+        let (session, until) = self.sessions.open(cookie)?;
+        let until = Some(until.into());
+        if self.jwt.as_ref().is_some_and(|secret| secret.fingerprint == session.proof) {
+            return Some(Caller { owner: session.owner, administrator: session.administrator, until });
         }
+        let (_, caller) = self
+            .keys
+            .iter()
+            .find(|(hash, caller)| fingerprint_of(hash) == session.proof && caller.owner == session.owner)?;
+        Some(Caller { until, ..caller.clone() })
     }
 
     /// The cookie with which the browser that sent a token is known from now on, since pictures and event streams cannot send headers.
     pub(crate) fn sign_in(&self, request: &HttpRequest) -> Result<Option<Cookie<'static>>, Denied> {
         let Some(token) = self.in_header(request) else { return Ok(None) };
         let known = self.known(token?)?;
-        let fingerprint =
-            known.key.and_then(|index| self.keys.get(index)).map(|(hash, _)| fingerprint_of(hash));
-        let (value, lasts) = self.sessions.begin(&known.caller, fingerprint, known.until);
+        let (value, lasts) = self.sessions.begin(&known.caller, known.proof);
         Ok(Some(cookie(request, value, lasts)))
     }
 
@@ -191,7 +194,7 @@ fn cookie(request: &HttpRequest, value: String, lasts: TimeDelta) -> Cookie<'sta
         .finish()
 }
 
-/// Says which key it is without saying the key's hash.
+/// Says which key or secret it is without saying its hash.
 fn fingerprint_of(hash: &[u8; 32]) -> String {
     let twice: [u8; 32] = Sha256::digest(hash).into();
     twice.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

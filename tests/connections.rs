@@ -1,0 +1,119 @@
+//! Connections that only hold a place.
+
+mod support;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use self::support::{PATIENCE, World, picture};
+
+/// A server whose connections may be idle for half a second.
+async fn impatient() -> World {
+    World::with(|config| {
+        config.server.keep_alive = Duration::from_millis(300);
+        config.server.head_timeout = Duration::from_millis(200);
+    })
+    .await
+}
+
+fn connect(world: &World) -> TcpStream {
+    let stream = TcpStream::connect(world.server.address()).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream
+}
+
+/// Sends something, and reads until the other side ends the connection.
+async fn answered(mut stream: TcpStream, sent: &'static [u8]) -> String {
+    let read = move || {
+        stream.write_all(sent).expect("sent");
+        let mut answer = Vec::new();
+        match stream.read_to_end(&mut answer) {
+            Ok(_) => String::from_utf8_lossy(&answer).into_owned(),
+            // Something that was not read lay there.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => String::new(),
+            Err(error) => format!("it is not ended: {error}"),
+        }
+    };
+    tokio::task::spawn_blocking(read).await.expect("no panic")
+}
+
+#[actix_rt::test]
+async fn a_body_that_nobody_reads_and_that_never_ends_holds_no_connection() {
+    let world = impatient().await;
+    let asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let answer = answered(connect(&world), asked).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[actix_rt::test]
+async fn a_later_head_that_never_comes_holds_no_connection() {
+    let world = impatient().await;
+    for begun in [&b""[..], b"G", b"GET / HTTP/1.1\r\nHost: loc"] {
+        let mut asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
+        asked.extend_from_slice(begun);
+        let answer = answered(connect(&world), asked.leak()).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+}
+
+#[actix_rt::test]
+async fn a_slow_sender_in_chunks_is_told_and_cut_off() {
+    let world = World::with(|config| {
+        config.server.keep_alive = Duration::from_millis(300);
+        config.server.head_timeout = Duration::from_millis(200);
+        config.server.body_timeout = Duration::from_millis(200);
+    })
+    .await;
+    let asked = b"POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\
+        Transfer-Encoding: chunked\r\n\r\n5\r\n--x\r\n\r\n";
+    let answer = answered(connect(&world), asked).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+}
+
+#[actix_rt::test]
+async fn a_connection_on_which_something_happens_is_kept() {
+    let world = impatient().await;
+    // A stream of events, on which nothing is told.
+    let mut stream = connect(&world);
+    stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
+    stream.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
+    // A file that comes in slowly but steadily.
+    let bytes = picture("slow");
+    let mut body =
+        b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\n".to_vec();
+    body.extend_from_slice(&bytes);
+    body.extend_from_slice(b"\r\n--x--\r\n");
+    let mut sender = connect(&world);
+    let sent = tokio::task::spawn_blocking(move || {
+        let head = format!(
+            "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: multipart/form-data; \
+             boundary=x\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        sender.write_all(head.as_bytes()).expect("sent");
+        for piece in body.chunks(body.len().div_ceil(15)) {
+            std::thread::sleep(Duration::from_millis(100));
+            sender.write_all(piece).expect("sent");
+        }
+        let mut answer = String::new();
+        sender.read_to_string(&mut answer).map(|_| answer)
+    });
+    let started = Instant::now();
+    let answer = sent.await.expect("no panic").expect("an answer");
+    assert!(started.elapsed() > Duration::from_secs(1));
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let mut told = [0; 1 << 16];
+    let mut length = 0;
+    let end = loop {
+        match stream.read(&mut told[length..]) {
+            Ok(0) => break None,
+            Ok(more) => length += more,
+            Err(error) => break Some(error.kind()),
+        }
+    };
+    assert_eq!(end, Some(std::io::ErrorKind::WouldBlock), "the stream is still open");
+    assert!(String::from_utf8_lossy(&told[..length]).contains("batch_progress"));
+}

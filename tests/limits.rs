@@ -1,0 +1,107 @@
+//! What one owner may take of what all share.
+
+mod support;
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    time::Duration,
+};
+
+use mediamill::engine::intake::free_bytes;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use self::support::{PATIENCE, World, picture, text};
+
+/// The head of a request that brings files in, and nothing after it.
+fn head(world: &World, token: &str, length: u64) -> TcpStream {
+    let mut stream = TcpStream::connect(world.server.address()).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let head = format!(
+        "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: multipart/form-data; \
+         boundary=x\r\nContent-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).expect("sent");
+    stream
+}
+
+/// Status and type with which a request is refused of which only the head was sent.
+async fn refused(mut stream: TcpStream) -> (u16, String) {
+    let read = move || {
+        let mut answer = Vec::new();
+        let mut piece = [0; 4096];
+        // The connection may be kept for a while.
+        while !answer.ends_with(b"}") {
+            match stream.read(&mut piece) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => answer.extend_from_slice(&piece[..length]),
+            }
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let answer = tokio::task::spawn_blocking(read).await.expect("no panic");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok()).expect("a status");
+    let body: Value = serde_json::from_str(body).expect("JSON");
+    (status, text(&body["type"]))
+}
+
+#[actix_rt::test]
+async fn an_owner_with_slow_senders_keeps_nobody_else_out() {
+    let mut world = World::with(|config| {
+        support::keys(config);
+        config.server.max_receiving_per_owner = 2;
+    })
+    .await;
+    world.token = Some("ann-key".into());
+    let _slow = [head(&world, "ann-key", 1 << 20), head(&world, "ann-key", 1 << 20)];
+    let told = async {
+        loop {
+            let response = world.send(vec![("a", picture("a"))]).await;
+            if response.status() != StatusCode::CREATED {
+                return response;
+            }
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await.expect("both are counted");
+    assert_eq!(told.status(), StatusCode::TOO_MANY_REQUESTS);
+    let told: Value = told.json().await.expect("JSON");
+    assert!(text(&told["detail"]).contains("server.max_receiving_per_owner"), "{told}");
+    world.token = Some("bob-key".into());
+    assert_eq!(world.send(vec![("a", picture("a"))]).await.status(), StatusCode::CREATED);
+}
+
+#[actix_rt::test]
+async fn what_has_no_room_is_refused_before_it_comes_in() {
+    let world = World::with(|config| {
+        config.engine.limits.max_queued_uploads = 1;
+        let free = free_bytes(&std::env::temp_dir()).expect("a disk");
+        config.engine.limits.min_free_disk_mb = (free >> 20) / 2;
+        config.engine.limits.max_batch_bytes = 1 << 60;
+    })
+    .await;
+    world.provider.takes(Duration::from_secs(600), Duration::ZERO);
+    assert_eq!(refused(head(&world, "-", 1 << 59)).await, (507, "disk_full".into()));
+    world.submit(&["waits"]).await;
+    assert_eq!(refused(head(&world, "-", 1 << 20)).await, (503, "queue_full".into()));
+}
+
+#[actix_rt::test]
+async fn no_dump_is_taken_to_a_full_disk() {
+    let world = World::with(|config| config.engine.limits.min_free_disk_mb = u64::MAX >> 24).await;
+    let told = world.get("/api/v1/dump").await;
+    assert_eq!(told.status(), StatusCode::INSUFFICIENT_STORAGE);
+}
+
+#[actix_rt::test]
+async fn endless_names_are_cut() {
+    let world = World::open().await;
+    let (long, wide) = (format!("{}.txt", "a".repeat(60_000)), "猫".repeat(5000));
+    let sent = vec![(long.as_str(), b"text".to_vec()), (wide.as_str(), b"text".to_vec())];
+    let submitted: Value = world.send(sent).await.json().await.expect("JSON");
+    let names = submitted["failed_files"].as_array().expect("a list").iter().map(|it| text(&it["filename"]));
+    let names: Vec<_> = names.collect();
+    assert!(names[0].ends_with("aaa.txt"));
+    assert_eq!(json!(names.iter().map(|it| it.chars().count()).collect::<Vec<_>>()), json!([255, 255]));
+}
