@@ -194,7 +194,7 @@ impl Intake {
             Err(refused) => return decided(refused),
         };
         let identity = self.gate.identity();
-        let mut replaces = None;
+        let (mut replaces, mut described_as) = (None, None);
         if let Some((upload, same)) = self.store.at_place(owner, &place)? {
             let in_this_run = |upload: &Upload| began.is_some_and(|began| upload.updated_at >= began);
             if same && upload.status == Status::Failed && in_this_run(&upload) {
@@ -227,6 +227,9 @@ impl Intake {
                 let displaced = replaces.map(|it| it.upload).filter(|it| *it != upload.id);
                 return Ok(Looked::Elsewhere { upload: Box::new(upload), place, moved, displaced });
             }
+            if upload.status == Status::Completed && upload.keeps_description(&identity, audit::VERSION) {
+                described_as = Some(upload.id);
+            }
             // The same bytes, at this path or at one that they have left: the new upload stands in for the older one.
             if replaces.is_none()
                 && let FileRef::InPlace(old) = &upload.file
@@ -246,6 +249,7 @@ impl Intake {
             decode_bytes: inspected.decode_bytes,
             place: Some(place),
             replaces,
+            described_as,
         })))
     }
 

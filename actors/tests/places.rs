@@ -9,8 +9,9 @@ use mediamill_actors::{
     id::UploadId,
     intake::{Admission, Source},
     progress_monitor::SearchUploads,
+    upload::Status,
 };
-use support::World;
+use support::{World, scripted::Act};
 
 /// Submits files, and waits until all of it is done. Answers with the upload of each.
 async fn look(world: &World, names: &[&str]) -> Vec<UploadId> {
@@ -186,4 +187,36 @@ async fn a_file_that_was_renamed_can_be_edited_done_again_or_deleted_and_nothing
     let delete = DeleteUpload { owner: world.owner.clone(), upload: moved[2] };
     world.tell(delete).await.expect("deleted");
     assert_eq!(found(&world).await, paths([("x.png", edited[0]), ("y.png", anew[0])]));
+}
+
+#[actix_rt::test]
+async fn another_embedding_model_describes_nothing_again() {
+    let (world, uploads) = world(&["a.png", "b.png", "c.png"]).await;
+    fs::remove_file(world.pipeline.files.thumbnail(uploads[1])).expect("removed");
+    copy(&world, "c.png", "d.png");
+    look(&world, &["d.png"]).await;
+    let (described, text) = (world.provider.asked(), world.upload(uploads[0]).await.description);
+    world.provider.changes_embedding_model();
+    let names = ["a.png", "b.png", "c.png", "d.png"];
+    let after = look(&world, &names).await;
+    assert!(after.iter().all(|it| !uploads.contains(it)));
+    assert_eq!(world.provider.asked(), described);
+    assert_eq!(found(&world).await, names.map(str::to_owned).into_iter().zip(after.clone()).collect());
+    assert_eq!(world.upload(after[0]).await.description, text);
+    assert_eq!(look(&world, &names).await, after, "all is done");
+}
+
+#[actix_rt::test]
+async fn the_older_result_stays_until_another_embedding_model_has_given_the_new_one() {
+    let (world, uploads) = world(&["a.png"]).await;
+    world.provider.changes_embedding_model();
+    // The second time the text is shorter.
+    world.provider.embedding("A small picture", &[Act::Fail, Act::Fail]);
+    let failed = look(&world, &["a.png"]).await;
+    assert_eq!(world.upload(failed[0]).await.status, Status::Failed);
+    assert_eq!(world.upload(uploads[0]).await.status, Status::Completed);
+    let after = look(&world, &["a.png"]).await;
+    assert_eq!(found(&world).await, paths([("a.png", after[0])]));
+    assert!(world.pipeline.store().upload(world.owner.clone(), uploads[0]).await.is_err());
+    assert_eq!(world.provider.asked(), ["a.png"]);
 }
