@@ -2,7 +2,12 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use mediamill_actors::{
     batch_supervisor::{DeleteUpload, SubmitBatch, Submitted},
@@ -69,8 +74,13 @@ async fn world(names: &[&str]) -> (World, Vec<UploadId>) {
     (world, uploads)
 }
 
+/// Writes a file, which gets a time of its own: a clock's steps may be so wide that several files have the same.
 fn edit(world: &World, name: &str, into: &str) {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
     fs::write(world.path(name), support::picture(into)).expect("written");
+    let file = fs::File::options().write(true).open(world.path(name)).expect("there");
+    let seconds = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)).expect("set");
 }
 
 fn rename(world: &World, from: &str, to: &str) {
