@@ -8,6 +8,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -28,6 +29,13 @@ use crate::{
 pub enum Source {
     /// A file that is only referenced and never changed. A path that is not absolute is taken from the current folder.
     InPlace(PathBuf),
+    /// The same, by whoever gives each file its attempts once from that time on: one that failed since is [`Admission::Failed`].
+    InRun {
+        /// The file.
+        path: PathBuf,
+        /// When the run began, by the clock of the store.
+        began: Timestamp,
+    },
     /// Bytes that [`Intake::receive`] took in.
     Received(Received),
     /// Bytes that could not be taken in: a file of the batch all the same.
@@ -43,6 +51,8 @@ pub enum Admission {
     Done(Box<Upload>),
     /// An earlier upload of the same file waits or is worked on.
     Unfinished(UploadId),
+    /// An earlier upload of the same file failed in the run that [`Source::InRun`] names, and stays as it is.
+    Failed(Box<Upload>),
     /// It cannot be taken, and has no record.
     Refused(Failure),
     /// It is neither a picture nor a video, and has no record.
@@ -134,7 +144,8 @@ impl Intake {
         match source {
             Source::Received(received) => Ok(Look::New(Box::new(received.upload()), Some(received))),
             Source::Refused(failure) => Ok(Look::Decided(Admission::Refused(failure))),
-            Source::InPlace(path) => self.look_in_place(owner, path, anew).await,
+            Source::InPlace(path) => self.look_in_place(owner, path, anew, None).await,
+            Source::InRun { path, began } => self.look_in_place(owner, path, anew, Some(began)).await,
         }
     }
 
@@ -143,10 +154,11 @@ impl Intake {
         owner: &Owner,
         path: PathBuf,
         anew: bool,
+        began: Option<Timestamp>,
     ) -> Result<Look, Error> {
         let (intake, owner) = (Arc::clone(self), owner.clone());
         let name = path.display().to_string();
-        let looked = tokio::task::spawn_blocking(move || intake.look_now(&owner, path, anew)).await;
+        let looked = tokio::task::spawn_blocking(move || intake.look_now(&owner, path, anew, began)).await;
         // A parser that panics is about this file, and no reason to refuse the others.
         let looked = looked.unwrap_or_else(|_| {
             Ok(Looked::Decided(refused(
@@ -167,7 +179,13 @@ impl Intake {
     }
 
     /// All that blocks, in one job.
-    fn look_now(&self, owner: &Owner, path: PathBuf, anew: bool) -> Result<Looked, Error> {
+    fn look_now(
+        &self,
+        owner: &Owner,
+        path: PathBuf,
+        anew: bool,
+        began: Option<Timestamp>,
+    ) -> Result<Looked, Error> {
         let decided = |admission| Ok(Looked::Decided(admission));
         let path = match std::path::absolute(&path) {
             Ok(path) => path,
@@ -178,8 +196,12 @@ impl Intake {
             Err(refused) => return decided(refused),
         };
         let identity = self.gate.identity();
-        let mut replaces = None;
+        let (mut replaces, mut described_as) = (None, None);
         if let Some((upload, same)) = self.store.at_place(owner, &place)? {
+            let in_this_run = |upload: &Upload| began.is_some_and(|began| upload.updated_at >= began);
+            if same && upload.status == Status::Failed && in_this_run(&upload) {
+                return decided(Admission::Failed(Box::new(upload)));
+            }
             if same && !anew {
                 if self.is_done(&upload, &identity) {
                     if self.has_left(owner, &upload, &path)? {
@@ -207,6 +229,9 @@ impl Intake {
                 let displaced = replaces.map(|it| it.upload).filter(|it| *it != upload.id);
                 return Ok(Looked::Elsewhere { upload: Box::new(upload), place, moved, displaced });
             }
+            if upload.status == Status::Completed && upload.keeps_description(&identity, audit::VERSION) {
+                described_as = Some(upload.id);
+            }
             // The same bytes, at this path or at one that they have left: the new upload stands in for the older one.
             if replaces.is_none()
                 && let FileRef::InPlace(old) = &upload.file
@@ -226,6 +251,7 @@ impl Intake {
             decode_bytes: inspected.decode_bytes,
             place: Some(place),
             replaces,
+            described_as,
         })))
     }
 

@@ -217,6 +217,7 @@ impl Received {
             decode_bytes: self.inspected.decode_bytes,
             place: None,
             replaces: None,
+            described_as: None,
         }
     }
 

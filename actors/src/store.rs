@@ -333,6 +333,8 @@ pub struct NewUpload {
     pub place: Option<Place>,
     /// An older upload of the same file.
     pub replaces: Option<Replaces>,
+    /// A completed upload of the same bytes whose description still holds, so that only what follows it is done anew.
+    pub described_as: Option<UploadId>,
 }
 
 /// What [`Store::submit`] did.

@@ -377,11 +377,15 @@ impl Upload {
         self.failures.last().map(|failure| failure.message.as_str())
     }
 
-    /// Whether `identity` and this audit would describe it as it is described.
+    /// Whether `identity` and this audit would give it the same text.
+    pub fn keeps_description(&self, identity: &Identity, audit_version: u32) -> bool {
+        let same = |it: &Description| it.by.describes_like(identity) && it.audit_version == audit_version;
+        self.description.as_ref().is_some_and(same)
+    }
+
+    /// Whether `identity` and this audit would describe and embed it as it is described and embedded.
     pub fn is_described_by(&self, identity: &Identity, audit_version: u32) -> bool {
-        self.description
-            .as_ref()
-            .is_some_and(|it| it.by.describes_like(identity) && it.audit_version == audit_version)
+        self.keeps_description(identity, audit_version)
             && self.embedded_by.as_ref().is_some_and(|by| by.embeds_like(identity))
     }
 }

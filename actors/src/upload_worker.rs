@@ -179,8 +179,12 @@ impl Tools {
         let identity = self.gate.identity();
         let text = match &begun.upload.description {
             Some(kept) if kept.by.describes_like(&identity) => {
+                let text = kept.text.clone();
+                if begun.upload.thumbnail == Thumbnail::Pending {
+                    self.catch_up(begun).await?;
+                }
                 self.store.keep_going(token.clone());
-                kept.text.clone()
+                text
             }
             _ => self.describe(begun).await?,
         };
@@ -274,6 +278,23 @@ impl Tools {
         };
         self.store.keep_description(token, description, best.objects, millis(started));
         Ok(best.text)
+    }
+
+    /// Sees to the thumbnail of an upload whose description is kept: it is that of the upload whose description it took over, or made.
+    async fn catch_up(&self, begun: Begun) -> Result<(), Stop> {
+        if let (Some(older), Some(facts)) = (begun.upload.replaces, begun.upload.facts.clone()) {
+            let (files, upload) = (self.files.clone(), begun.upload.clone());
+            let is_gone = self.store.is_gone(upload.id);
+            let copy = move || {
+                let jpeg = std::fs::read(files.thumbnail(older)).ok()?;
+                Some(write_thumbnail(&files, &upload, Some(Ok(jpeg)), is_gone))
+            };
+            if let Ok(Some(thumbnail)) = tokio::task::spawn_blocking(copy).await {
+                self.store.keep_media(begun.token, thumbnail, facts);
+                return Ok(());
+            }
+        }
+        self.prepare(begun, self.vision.clone()).await.map(drop)
     }
 
     /// Reads, decodes and writes the thumbnail, with its share of memory and a processor, which are held for as long as

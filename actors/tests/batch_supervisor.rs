@@ -206,3 +206,27 @@ async fn whoever_still_has_an_address_does_not_keep_the_data_folder() {
     let (batch, _) = world.submit(&["a.png"]).await;
     assert_eq!(world.ended(batch).await.counts.completed, 1);
 }
+
+#[actix_rt::test]
+async fn what_failed_in_a_run_is_not_tried_again_by_the_same_run() {
+    let world = World::scripted().await;
+    let clock = world.pipeline.store().clock();
+    let began = clock.now();
+    let (batch, uploads) = world.submit(&["bad.png"]).await;
+    world.ended(batch).await;
+    let look = async |began, anew| {
+        let files = vec![Source::InRun { path: world.path("bad.png"), began }];
+        world.tell(SubmitBatch { owner: world.owner.clone(), files, anew }).await.expect("taken")
+    };
+    for anew in [false, true] {
+        let same = look(began, anew).await;
+        assert!(
+            matches!(&same.files[..], [Admission::Failed(upload)] if upload.id == uploads[0]),
+            "{same:?}"
+        );
+        assert_eq!(same.batch_id, None);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let next = look(clock.now(), false).await;
+    assert!(matches!(next.files[..], [Admission::Accepted(_)]), "the next run tries again: {next:?}");
+}

@@ -2,15 +2,21 @@
 
 mod support;
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, UNIX_EPOCH},
+};
 
 use mediamill_actors::{
     batch_supervisor::{DeleteUpload, SubmitBatch, Submitted},
     id::UploadId,
     intake::{Admission, Source},
     progress_monitor::SearchUploads,
+    upload::Status,
 };
-use support::World;
+use support::{World, scripted::Act};
 
 /// Submits files, and waits until all of it is done. Answers with the upload of each.
 async fn look(world: &World, names: &[&str]) -> Vec<UploadId> {
@@ -68,8 +74,13 @@ async fn world(names: &[&str]) -> (World, Vec<UploadId>) {
     (world, uploads)
 }
 
+/// Writes a file, which gets a time of its own: a clock's steps may be so wide that several files have the same.
 fn edit(world: &World, name: &str, into: &str) {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
     fs::write(world.path(name), support::picture(into)).expect("written");
+    let file = fs::File::options().write(true).open(world.path(name)).expect("there");
+    let seconds = WRITTEN.fetch_add(1, Ordering::Relaxed);
+    file.set_modified(UNIX_EPOCH + Duration::from_secs(1_700_000_000 + seconds)).expect("set");
 }
 
 fn rename(world: &World, from: &str, to: &str) {
@@ -186,4 +197,36 @@ async fn a_file_that_was_renamed_can_be_edited_done_again_or_deleted_and_nothing
     let delete = DeleteUpload { owner: world.owner.clone(), upload: moved[2] };
     world.tell(delete).await.expect("deleted");
     assert_eq!(found(&world).await, paths([("x.png", edited[0]), ("y.png", anew[0])]));
+}
+
+#[actix_rt::test]
+async fn another_embedding_model_describes_nothing_again() {
+    let (world, uploads) = world(&["a.png", "b.png", "c.png"]).await;
+    fs::remove_file(world.pipeline.files.thumbnail(uploads[1])).expect("removed");
+    copy(&world, "c.png", "d.png");
+    look(&world, &["d.png"]).await;
+    let (described, text) = (world.provider.asked(), world.upload(uploads[0]).await.description);
+    world.provider.changes_embedding_model();
+    let names = ["a.png", "b.png", "c.png", "d.png"];
+    let after = look(&world, &names).await;
+    assert!(after.iter().all(|it| !uploads.contains(it)));
+    assert_eq!(world.provider.asked(), described);
+    assert_eq!(found(&world).await, names.map(str::to_owned).into_iter().zip(after.clone()).collect());
+    assert_eq!(world.upload(after[0]).await.description, text);
+    assert_eq!(look(&world, &names).await, after, "all is done");
+}
+
+#[actix_rt::test]
+async fn the_older_result_stays_until_another_embedding_model_has_given_the_new_one() {
+    let (world, uploads) = world(&["a.png"]).await;
+    world.provider.changes_embedding_model();
+    // The second time the text is shorter.
+    world.provider.embedding("A small picture", &[Act::Fail, Act::Fail]);
+    let failed = look(&world, &["a.png"]).await;
+    assert_eq!(world.upload(failed[0]).await.status, Status::Failed);
+    assert_eq!(world.upload(uploads[0]).await.status, Status::Completed);
+    let after = look(&world, &["a.png"]).await;
+    assert_eq!(found(&world).await, paths([("a.png", after[0])]));
+    assert!(world.pipeline.store().upload(world.owner.clone(), uploads[0]).await.is_err());
+    assert_eq!(world.provider.asked(), ["a.png"]);
 }

@@ -411,6 +411,7 @@ impl Desk {
             decode_bytes: 1,
             place: None,
             replaces: None,
+            described_as: None,
         };
         let new = NewBatch { owner: Owner::local(), refused: 0, uploads: vec![upload] };
         self.store.submit(new, 10).await.expect("submitted");

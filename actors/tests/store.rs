@@ -27,6 +27,7 @@ fn files(count: usize) -> Vec<NewUpload> {
             decode_bytes: 1 << 20,
             place: None,
             replaces: None,
+            described_as: None,
         })
         .collect()
 }

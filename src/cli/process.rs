@@ -16,6 +16,7 @@ use std::{
 
 use actix::prelude::*;
 use indicatif::{MultiProgress, ProgressBar};
+use jiff::Timestamp;
 use mediamill_actors::{
     analysis::ProviderState,
     batch_supervisor::{BatchSupervisor, Drain, ResumeBatch, SubmitBatch, Submitted},
@@ -94,6 +95,8 @@ impl Process {
         let roots = walk::canonical(&self.paths, &data_dir)?;
         let mut interrupt = Interrupt::listen();
         let options = Options { scope: Scope::Below(roots.clone()), ..Options::default() };
+        // What fails from here on, also by what an earlier run left, has had its attempts in this run.
+        let began = options.clock.now();
         let pipeline = Pipeline::start_with(config, options).await.map_err(|error| error.to_string())?;
         let taken_up = pipeline.store().taken_up(&Owner::local());
         let told = match subscribe(&pipeline).await {
@@ -125,7 +128,7 @@ impl Process {
         };
         looking.finish_and_clear();
         let resting = pipeline.recovered.resting;
-        let mut run = Run::new(pipeline, &self, walked, bars)
+        let mut run = Run::new(pipeline, &self, began, walked, bars)
             .map_err(|error| format!("cannot print what becomes of the files: {error}"))?;
         let end = run.go_on_to_the_end(taken_up, told, interrupt).await.unwrap_or_else(End::unheard);
         Ok(run.close(end, resting).await)
@@ -161,6 +164,7 @@ struct Run {
     pipeline: Pipeline,
     owner: Owner,
     anew: bool,
+    began: Timestamp,
     report: Report,
     queue: VecDeque<Found>,
     unreadable: Vec<Unreadable>,
@@ -183,12 +187,19 @@ struct Run {
 }
 
 impl Run {
-    fn new(pipeline: Pipeline, process: &Process, walked: Walked, bars: &MultiProgress) -> io::Result<Self> {
+    fn new(
+        pipeline: Pipeline,
+        process: &Process,
+        began: Timestamp,
+        walked: Walked,
+        bars: &MultiProgress,
+    ) -> io::Result<Self> {
         let report = Report::new(process.json, walked.files.len() + walked.unreadable.len(), bars)?;
         Ok(Self {
             pipeline,
             owner: Owner::local(),
             anew: process.force,
+            began,
             report,
             queue: walked.files.into(),
             unreadable: walked.unreadable,
@@ -291,7 +302,9 @@ impl Run {
         }
         self.submitting = self.queue.drain(..self.batch_files.min(self.queue.len())).collect();
         self.batch_files = (self.batch_files * 2).min(BATCH_FILES.1);
-        let files = self.submitting.iter().map(|found| Source::InPlace(found.path.clone())).collect();
+        let began = self.began;
+        let files =
+            self.submitting.iter().map(|found| Source::InRun { path: found.path.clone(), began }).collect();
         let submit = SubmitBatch { owner: self.owner.clone(), files, anew: self.anew };
         Some(self.pipeline.supervisor.send(submit))
     }
@@ -316,12 +329,15 @@ impl Run {
                     }
                 },
                 // It was taken up, and ended before it was looked at.
-                Admission::Done(upload) if self.reported.get(&upload.id) == Some(&found.path) => {}
-                Admission::Done(upload) => {
+                Admission::Done(upload) | Admission::Failed(upload)
+                    if self.reported.get(&upload.id) == Some(&found.path) => {}
+                Admission::Done(upload) | Admission::Failed(upload) => {
                     // Or what is told of its end is still on the way.
                     let taken_up = upload.place() == Some(found.path.as_path())
                         && self.outstanding.remove(&upload.id).is_some();
-                    let earlier = !taken_up && !self.reported.contains_key(&upload.id);
+                    let earlier = upload.status == Status::Completed
+                        && !taken_up
+                        && !self.reported.contains_key(&upload.id);
                     self.reported.entry(upload.id).or_insert_with(|| found.path.clone());
                     let outcome = Outcome::of(&upload, files, Some(&found.path), earlier);
                     self.report.ended(Some(upload.id), &outcome);

@@ -100,7 +100,7 @@ pub(super) async fn create(
     for (filename, admission) in names.into_iter().zip(submitted.files) {
         match admission {
             Admission::Accepted(id) | Admission::Unfinished(id) => upload_ids.push(id),
-            Admission::Done(upload) => upload_ids.push(upload.id),
+            Admission::Done(upload) | Admission::Failed(upload) => upload_ids.push(upload.id),
             Admission::Refused(failure) | Admission::NotMedia(failure) => {
                 failed_files.push(FailedFile { filename, error: failure.message });
             }

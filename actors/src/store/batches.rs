@@ -117,6 +117,12 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
                 accepted.ended.in_flight.extend(was_active.then_some(older));
             }
         }
+        let kept = match new_upload.described_as {
+            Some(older) => draft.upload(older)?.filter(|it| it.owner == new.owner),
+            None => None,
+        };
+        let (facts, objects, description) =
+            kept.map(|it| (it.facts, it.objects, it.description)).unwrap_or_default();
         let upload = Upload {
             v: 1,
             id: new_upload.id,
@@ -142,9 +148,9 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
             provider_away: 0,
             suspect: false,
             thumbnail: Thumbnail::Pending,
-            facts: None,
-            objects: Vec::new(),
-            description: None,
+            facts,
+            objects,
+            description,
             embedded_by: None,
             embedding_changed: None,
             replaces,

@@ -40,6 +40,8 @@ pub struct Scripted {
     forgiving: AtomicBool,
     probe_panics: AtomicBool,
     identity_panics: AtomicBool,
+    /// How often its embedding model was changed.
+    embedding_models: AtomicUsize,
     /// How long a description and an embedding take.
     takes: Mutex<(Duration, Duration)>,
     /// How many descriptions were asked for.
@@ -81,6 +83,7 @@ impl Default for Scripted {
             forgiving: AtomicBool::new(false),
             probe_panics: AtomicBool::new(false),
             identity_panics: AtomicBool::new(false),
+            embedding_models: AtomicUsize::new(0),
             takes: Mutex::default(),
             described: AtomicUsize::new(0),
             asked: Mutex::default(),
@@ -133,6 +136,11 @@ impl Scripted {
     /// Panics the next time that somebody wants to know who it is.
     pub fn identity_panics_once(&self) {
         self.identity_panics.store(true, Ordering::Relaxed);
+    }
+
+    /// Embeds with another model from now on.
+    pub fn changes_embedding_model(&self) {
+        self.embedding_models.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Lays out what the next descriptions of a file do.
@@ -211,7 +219,7 @@ impl Provider for Scripted {
         Identity {
             provider: "scripted".into(),
             vision_model: "v".into(),
-            embedding_model: "e".into(),
+            embedding_model: "e".repeat(1 + self.embedding_models.load(Ordering::Relaxed)),
             dimensions: 2,
             prompt_version: 1,
             ..Identity::default()
