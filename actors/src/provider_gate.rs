@@ -223,7 +223,9 @@ impl ProviderGate {
             Ok(Err(ProviderError::ServerFault { message })) => {
                 return Err(CallError::Failed { kind: FailureKind::ServerFault, message });
             }
-            Ok(Err(error @ ProviderError::Misconfigured { .. })) => return Err(self.doubt(work, error).await),
+            Ok(Err(error @ ProviderError::Misconfigured { .. })) => {
+                return Err(self.doubt(work, error).await);
+            }
             // Away by its own word: there is nothing to find out.
             Ok(Err(ProviderError::Unreachable { message, retry_after: Some(wait) })) => {
                 let error = ProviderError::Unreachable { message: message.clone(), retry_after: None };

@@ -73,7 +73,8 @@ impl Provider for Scripted {
     fn probe(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         self.probes.fetch_add(1, Ordering::Relaxed);
         if let Some(wait) = *self.busy.lock().expect("not poisoned") {
-            let error = ProviderError::Unreachable { message: "429: slow down".into(), retry_after: Some(wait) };
+            let error =
+                ProviderError::Unreachable { message: "429: slow down".into(), retry_after: Some(wait) };
             return std::future::ready(Err(error)).boxed();
         }
         let there = self.there.load(Ordering::Relaxed);
