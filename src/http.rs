@@ -11,6 +11,7 @@ pub(crate) mod error;
 mod events;
 mod feed;
 mod health;
+mod messages;
 mod metrics;
 mod openapi;
 mod originals;
@@ -154,10 +155,10 @@ impl Handle {
     }
 }
 
-/// The API below the scope into which it is put: `v1/…` and `ws/uploads`.
+/// The API below the scope into which it is put: `v1/…`, `ws/uploads`, and its description `openapi.json`.
 pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
-        config.service(guarded(handle).configure(api));
+        config.service(guarded(handle).configure(openapi::mounted).configure(api));
     }
 }
 
