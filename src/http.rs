@@ -11,6 +11,7 @@ pub(crate) mod error;
 mod events;
 mod feed;
 mod health;
+mod messages;
 mod metrics;
 mod openapi;
 mod originals;
@@ -154,13 +155,13 @@ impl Handle {
     }
 }
 
-/// The API below the scope into which it is put: `v1/…` and `ws/uploads`.
+/// The API below the scope into which it is put: `v1/…`, `ws/uploads`, and its description `openapi.json`.
 ///
 /// It answers for all that is asked below that scope, with 404 for what it does not know. Routes of the host's own beside it, in the same scope or at
 /// the root of an app, must be configured before it.
 pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
-        config.service(guarded(handle).configure(api));
+        config.service(guarded(handle).configure(openapi::mounted).configure(api));
     }
 }
 

@@ -18,8 +18,6 @@ use self::support::{World, text};
 
 /// The variable that stands for one with a secret; cargo sets it for tests.
 const SECRET_ENV: &str = "CARGO_PKG_DESCRIPTION";
-/// Another one.
-const OTHER_SECRET_ENV: &str = "CARGO_MANIFEST_PATH";
 const SECRET: &str = env!("CARGO_PKG_DESCRIPTION");
 
 async fn ask(world: &World, token: Option<&str>, method: Method, path: &str) -> Response {
@@ -181,25 +179,6 @@ async fn sockets_and_streams_end_with_the_token() {
     assert!(error.to_text().is_ok_and(|it| it.contains("auth_error") && it.contains("expired")), "{told:?}");
     assert_eq!(u16::from(close.code), 4003);
     assert_eq!(status(&world, Some(&token), "/api/v1/status").await, 401);
-}
-
-#[actix_rt::test]
-async fn a_session_ends_with_the_secret_that_signed_its_token() {
-    let mut world = World::with(|config| config.auth.jwt_secret_env = SECRET_ENV.into()).await;
-    let token = signed(json!({"sub": "cleo"}), 60, SECRET);
-    let signed_in = ask(&world, Some(&token), Method::POST, "/api/v1/session").await;
-    let set = signed_in.headers()[header::SET_COOKIE].to_str().expect("text").to_owned();
-    let cookie = set.split(';').next().expect("a cookie").to_owned();
-    let who = async |world: &World| {
-        let request = world.client.get(world.url("/api/v1/status")).header(header::COOKIE, &cookie);
-        request.send().await.expect("an answer").status().as_u16()
-    };
-    assert_eq!(who(&world).await, 200);
-    world.config.auth.jwt_secret_env = OTHER_SECRET_ENV.into();
-    let mut world = world.restart().await;
-    assert_eq!(who(&world).await, 401);
-    world.config.auth.jwt_secret_env = SECRET_ENV.into();
-    assert_eq!(who(&world.restart().await).await, 200);
 }
 
 #[actix_rt::test]

@@ -245,28 +245,31 @@ async fn job<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'st
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::{config::Config, pipeline};
+
+    /// A file that comes in to a disk of which so much must stay free from now on.
+    async fn begun(folder: &Path, min_free_bytes: u64) -> Receiving {
+        let (files, disk) = (Files::new(folder), Disk::new(folder.to_owned(), min_free_bytes));
+        let vision = VisionSpec { max_pixels: 1 << 20, max_side_px: 1024, patch_px: 28, jpeg: false };
+        let limits = pipeline::limits(&Config::default());
+        Receiving::begin(files, disk, limits, vision, "cat.jpg", 1 << 30).await.expect("begun")
+    }
 
     #[tokio::test]
     async fn a_disk_that_fills_meanwhile_takes_no_more_and_keeps_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let incoming = || fs::read_dir(folder.path().join("incoming")).expect("a folder").count();
-        // As if all but so much were taken after the file was begun.
-        let begin = async |min_free_bytes| {
-            let files = Files::new(folder.path());
-            let disk = Disk::new(folder.path().to_owned(), min_free_bytes);
-            let limits = crate::pipeline::limits(&crate::config::Config::default());
-            let vision = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
-            Receiving::begin(files, disk, limits, vision, "a.png", 1 << 30).await.expect("begun")
-        };
-        let mut fits = begin(1).await;
+        let mut fits = begun(folder.path(), 1).await;
         fits.write(&vec![0; 2 * CHUNK]).await.expect("room");
-        let mut receiving = begin(u64::MAX).await;
+        let mut receiving = begun(folder.path(), u64::MAX).await;
         assert_eq!(incoming(), 2);
         let told = receiving.write(&vec![0; 2 * CHUNK]).await.expect_err("no room");
         assert!(matches!(told, Untaken::Failed(Error::DiskFull { .. })), "{told:?}");
         assert_eq!(incoming(), 1);
-        let told = begin(u64::MAX).await.finish().await.expect_err("no room");
+        let told = begun(folder.path(), u64::MAX).await.finish().await.expect_err("no room");
         assert!(matches!(told, Untaken::Failed(Error::DiskFull { .. })), "{told:?}");
     }
 
@@ -274,11 +277,7 @@ mod tests {
     async fn bytes_whose_upload_may_be_written_stay_whatever_happens() {
         let folder = tempfile::tempdir().expect("a folder");
         let receive = async || {
-            let (files, disk) = (Files::new(folder.path()), Disk::new(folder.path().to_owned(), 0));
-            let limits = crate::pipeline::limits(&crate::config::Config::default());
-            let vision = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
-            let begun = Receiving::begin(files, disk, limits, vision, "cat.jpg", 1 << 30).await;
-            let mut receiving = begun.expect("begun");
+            let mut receiving = begun(folder.path(), 0).await;
             receiving.write(include_bytes!("../tests/fixtures/cat.jpg")).await.expect("room");
             receiving.finish().await.expect("a picture")
         };

@@ -50,17 +50,6 @@ impl Status {
         matches!(self, Self::Analyzing | Self::Embedding)
     }
 
-    /// The table of legal steps.
-    pub fn may_become(self, next: Self) -> bool {
-        match self {
-            Self::Pending => matches!(next, Self::Analyzing | Self::Failed | Self::Cancelled),
-            Self::Analyzing => !matches!(next, Self::Completed),
-            Self::Embedding => true,
-            Self::Failed => matches!(next, Self::Pending),
-            Self::Completed | Self::Cancelled => false,
-        }
-    }
-
     /// As it is written in records and messages.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -42,7 +42,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it when they come back")
     ),
     responses(
-        (status = 200, description = "Messages, until one side ends it", content_type = "text/event-stream", body = String),
+        (status = 200, description = "Messages, until one side ends it", content_type = "text/event-stream", body = super::messages::Message),
         Refusals, Checked, Full
     )
 )]

@@ -1,6 +1,9 @@
 //! The description of the API, made from the code.
 
-use actix_web::web::{Json, ServiceConfig};
+use actix_web::{
+    HttpRequest,
+    web::{Json, ServiceConfig},
+};
 use utoipa::{
     IntoResponses, Modify, OpenApi,
     openapi::{
@@ -11,12 +14,17 @@ use utoipa::{
 };
 
 use super::{
-    batches, dump, error::Refusal, events, health, metrics, originals, readable, search, socket, status,
-    uploads,
+    batches, dump, error::Refusal, events, health, messages, metrics, originals, readable, search, socket,
+    status, uploads,
 };
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(readable("/openapi.json", describe));
+}
+
+/// For a host that put the API elsewhere.
+pub(super) fn mounted(config: &mut ServiceConfig) {
+    config.service(readable("/openapi.json", describe_mounted));
 }
 
 /// What everything may be refused with.
@@ -137,6 +145,7 @@ pub(super) enum Ranges {
         status::status, status::sign_in, status::sign_out, dump::dump,
         health::alive, health::ready, metrics::metrics, describe
     ),
+    components(schemas(messages::First, messages::Request, messages::Message)),
     security(("token" = []), ("session" = []), ()),
     modifiers(&Schemes)
 )]
@@ -172,4 +181,39 @@ impl Modify for Schemes {
 )]
 pub(super) async fn describe() -> Json<openapi::OpenApi> {
     Json(Api::openapi())
+}
+
+/// The description of the API alone, as it is reached at the host's place.
+async fn describe_mounted(request: HttpRequest) -> Json<openapi::OpenApi> {
+    let mut api = Api::openapi();
+    let paths = std::mem::take(&mut api.paths.paths).into_iter();
+    api.paths.paths =
+        paths.filter_map(|(path, item)| Some((path.strip_prefix("/api")?.to_owned(), item))).collect();
+    let place = request.path().strip_suffix("/openapi.json").unwrap_or_default();
+    api.servers = Some(vec![openapi::Server::new(if place.is_empty() { "/" } else { place })]);
+    Json(api)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{App, test, web};
+    use serde_json::Value;
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_host_is_told_where_it_put_the_api() {
+        let app = App::new().service(web::scope("/photos").configure(mounted));
+        let app = test::init_service(app).await;
+        let request = test::TestRequest::get().uri("/photos/openapi.json").to_request();
+        let api: Value = test::call_and_read_body_json(&app, request).await;
+        assert_eq!(api["servers"][0]["url"], "/photos");
+        let paths: Vec<_> = api["paths"].as_object().expect("paths").keys().cloned().collect();
+        assert!(paths.contains(&"/v1/uploads/bulk".to_owned()) && paths.contains(&"/ws/uploads".to_owned()));
+        assert!(paths.iter().all(|path| path.starts_with("/v1/") || path.starts_with("/ws/")), "{paths:?}");
+        let schemas = api["components"]["schemas"].as_object().expect("schemas");
+        for name in ["Message", "SocketAuth", "SocketRequest"] {
+            assert!(schemas.contains_key(name), "{name}");
+        }
+    }
 }

@@ -77,7 +77,8 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config.service(web::resource("/ws/uploads").route(web::get().to(open)));
 }
 
-/// Opens a WebSocket. The client sends `{"type":"auth","token":…}` within five seconds; see the README for what follows.
+/// Opens a WebSocket, whose messages are JSON. The client sends a `SocketAuth` within five seconds, then any number of `SocketRequest`; it is
+/// sent `Message`s.
 #[utoipa::path(
     get,
     path = "/api/ws/uploads",

@@ -57,6 +57,13 @@ struct Secret {
     fingerprint: String,
 }
 
+impl Secret {
+    fn new(secret: &[u8]) -> Self {
+        let fingerprint = fingerprint_of(&Sha256::digest(secret).into());
+        Self { key: Hs256Key::new(secret), fingerprint }
+    }
+}
+
 impl Tokens {
     /// Takes the keys and the secret that a configuration names. The secret of sessions lies in `data_dir`, so that they outlive a restart.
     ///
@@ -73,9 +80,7 @@ impl Tokens {
                          `openssl rand -hex 32`"
                     ));
                 }
-                let secret = secret.as_encoded_bytes();
-                let fingerprint = fingerprint_of(&Sha256::digest(secret).into());
-                Some(Secret { key: Hs256Key::new(secret), fingerprint })
+                Some(Secret::new(secret.as_encoded_bytes()))
             }
         };
         let mut keys = Vec::with_capacity(config.keys.len());
@@ -205,4 +210,36 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     let (pairs, []) = digits.as_chunks::<2>() else { return None };
     let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
     bytes.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use jwt_compact::Header;
+
+    use super::*;
+
+    #[test]
+    fn a_session_ends_with_the_secret_that_signed_its_token() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secrets = [[1; SHORTEST_SECRET], [2; SHORTEST_SECRET]];
+        let [first, second] = secrets.map(|secret| Tokens {
+            keys: Vec::new(),
+            jwt: Some(Secret::new(&secret)),
+            sessions: session::Sessions::new(folder.path(), std::time::Duration::from_secs(60))
+                .expect("made"),
+        });
+        let claims = Claims::new(serde_json::json!({"sub": "cleo"}))
+            .set_duration(&TimeOptions::default(), TimeDelta::seconds(60));
+        let token = Hs256.token(&Header::empty(), &claims, &Hs256Key::new(secrets[0])).expect("signed");
+        let request =
+            TestRequest::default().insert_header((header::AUTHORIZATION, format!("Bearer {token}")));
+        let cookie = first.sign_in(&request.to_http_request()).expect("known").expect("a cookie");
+        let who = |tokens: &Tokens| {
+            let request = TestRequest::default().cookie(cookie.clone()).to_http_request();
+            tokens.identify(&request).map(|caller| caller.owner.to_string())
+        };
+        assert_eq!(who(&first).as_deref(), Ok("cleo"));
+        assert!(matches!(who(&second), Err(Denied::Refused(_))));
+    }
 }
