@@ -119,7 +119,7 @@ async fn described(
     let absolute = std::path::absolute(file).map_err(|error| error.to_string())?;
     let names = absolute.ancestors().take(3).filter_map(Path::file_name);
     let request = Arc::new(DescribeRequest {
-        pictures: vec![prepared.picture],
+        pictures: [prepared.picture].into(),
         facts: prepared.facts,
         names: names.map(|name| name.to_string_lossy().into_owned()).collect(),
         variation: 0,

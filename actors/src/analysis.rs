@@ -168,7 +168,7 @@ fn may_be_same(one: &Option<String>, other: &Option<String>) -> bool {
 #[derive(Debug, Clone)]
 pub struct DescribeRequest {
     /// One picture, or the frames of a video in order.
-    pub pictures: Vec<Picture>,
+    pub pictures: Arc<[Picture]>,
     /// What is known without a model.
     pub facts: Facts,
     /// The file's name, then the names of its folders from the inside out (at most two); never a whole path.

@@ -175,7 +175,7 @@ impl Tools {
 
     async fn work(&self, begun: Begun) -> Result<(), Stop> {
         let token = begun.token.clone();
-        let failures = begun.upload.failures.clone();
+        let failures = failures(&begun.upload);
         let identity = self.gate.identity();
         let text = match &begun.upload.description {
             Some(kept) if kept.by.describes_like(&identity) => {
@@ -220,7 +220,8 @@ impl Tools {
 
     async fn describe(&self, begun: Begun) -> Result<String, Stop> {
         let (token, upload) = (begun.token.clone(), begun.upload.clone());
-        let (vision, mut changes) = smaller(&self.vision, &upload);
+        let failures = failures(&upload);
+        let (vision, mut changes) = smaller(&self.vision, &upload, &failures);
         let Prepared { pictures, seconds, facts } = self.prepare(begun, vision).await?;
         let started = Instant::now();
         let names = std::iter::once(upload.file_name.clone())
@@ -231,8 +232,16 @@ impl Tools {
                     .filter_map(|it| Some(it.file_name()?.to_string_lossy().into_owned()))
             }))
             .collect();
-        let asked = upload.failures.len() as u32;
-        let request = DescribeRequest { pictures, facts, names, variation: asked, frame_seconds: seconds };
+        // A run whose failures are forgotten had two.
+        let forgotten = upload.history.first().map_or(0, |run| run.run.saturating_sub(1));
+        let asked = (failures.len() as u32).saturating_add(forgotten.saturating_mul(2));
+        let request = DescribeRequest {
+            pictures: pictures.into(),
+            facts,
+            names,
+            variation: asked,
+            frame_seconds: seconds,
+        };
         let alone = upload.provider_away > 0;
         let ask = async |variation: u32| {
             let request = Arc::new(DescribeRequest { variation, ..request.clone() });
@@ -241,7 +250,7 @@ impl Tools {
         let language = audit::Language::of(&self.gate.identity().language);
         let judge = |described: &Described| audit::audit(&described.text, language);
         let mut best = ask(asked).await?;
-        let mut why = upload.failures.last().map(Failure::told);
+        let mut why = failures.last().map(Failure::told);
         let mut verdict = judge(&best);
         let mut calls = 1;
         if !verdict.passed() {
@@ -253,8 +262,9 @@ impl Tools {
                     verdict = judge(&second);
                     best = second;
                 }
-                Ok(_) | Err(Stop::Failed(..)) => {}
-                Err(stop) => return Err(stop),
+                // A provider that is away by now would be asked the same again by the next attempt.
+                Ok(_) | Err(Stop::Failed(..) | Stop::NotReady | Stop::WentAway(..)) => {}
+                Err(stop @ Stop::Silent) => return Err(stop),
             }
             calls = 2;
         }
@@ -281,6 +291,7 @@ impl Tools {
     async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
         let (token, upload) = (begun.token, begun.upload);
+        let only_jpeg = vision.jpeg;
         let (mib, most) = (upload.decode_bytes.div_ceil(1 << 20).max(1), self.limits.decode_memory >> 20);
         // It was taken in under another limit, and would wait for ever, before all others.
         let Some(mib) = u32::try_from(mib).ok().filter(|it| u64::from(*it) <= most) else {
@@ -295,7 +306,12 @@ impl Tools {
             Kind::Image => self.look_at_image(upload, vision, held).await,
             Kind::Video => self.look_at_video(upload, vision, held).await,
         };
-        let (prepared, thumbnail) = prepared.map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
+        let (mut prepared, thumbnail) =
+            prepared.map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
+        if only_jpeg {
+            // Pictures wait for the provider outside of the budget for decodes, and their pixels are the most of them.
+            prepared.pictures.iter_mut().for_each(|picture| picture.rgb = Vec::new());
+        }
         self.store.keep_media(token, thumbnail, prepared.facts.clone());
         Ok(prepared)
     }
@@ -366,11 +382,18 @@ impl Tools {
     }
 }
 
-/// The picture that the provider is to see of an upload: half the pixels for each failure in which the server broke on it. Tells so.
-fn smaller(vision: &VisionSpec, upload: &Upload) -> (VisionSpec, Vec<String>) {
+/// All failures of an upload, also of earlier runs, so that no run repeats the requests of another.
+fn failures(upload: &Upload) -> Vec<Failure> {
+    let past = upload.history.iter().flat_map(|run| &run.failures);
+    past.chain(&upload.failures).cloned().collect()
+}
+
+/// The picture that the provider is to see of an upload: half the pixels for each failure in which the server broke on it, down to an eighth.
+/// Tells so.
+fn smaller(vision: &VisionSpec, upload: &Upload, failures: &[Failure]) -> (VisionSpec, Vec<String>) {
     let broke = |it: &&Failure| it.stage == Stage::VisionAnalysis && it.kind == FailureKind::ServerFault;
-    let Some(last) = upload.failures.iter().rfind(broke) else { return (vision.clone(), Vec::new()) };
-    let times = upload.failures.iter().filter(broke).count().min(16);
+    let Some(last) = failures.iter().rfind(broke) else { return (vision.clone(), Vec::new()) };
+    let times = failures.iter().filter(broke).count().min(3);
     let pixels = upload.facts.as_ref().map_or(u64::MAX, |it| u64::from(it.width) * u64::from(it.height));
     let least = u64::from(2 * vision.patch_px).pow(2);
     let max_pixels = (vision.max_pixels.min(pixels) >> times).max(least);

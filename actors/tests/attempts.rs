@@ -116,6 +116,19 @@ async fn a_thumbnail_that_cannot_be_written_is_noted_and_not_tried_again() {
 }
 
 #[actix_rt::test]
+async fn a_text_that_failed_the_audit_is_kept_if_the_provider_is_away_before_there_is_a_better_one() {
+    let world = World::scripted().await;
+    world.provider.describing("a.png", &[Act::Say("stripes ".repeat(6)), Act::Kill(20 * SECOND)]);
+    let (batch, uploads) = world.submit(&["a.png"]).await;
+    assert_eq!(world.ended(batch).await.counts.completed, 1);
+    assert_eq!(world.provider.asked(), ["a.png"; 2], "the first question is not repeated");
+    let upload = world.upload(uploads[0]).await;
+    assert_eq!(outcomes(&upload), [Some(Outcome::HandedBack), Some(Outcome::Completed)]);
+    let description = upload.description.expect("kept");
+    assert_eq!((description.needs_review, description.asked), (true, 2));
+}
+
+#[actix_rt::test]
 async fn a_sound_description_is_not_asked_for_again() {
     let world = World::scripted().await;
     world.provider.embedding("a.png", &[Act::Fail]);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mediamill_actors::{
     analysis::ProviderState,
     batch::Batch,
-    batch_supervisor::SubmitBatch,
+    batch_supervisor::{RetryFailed, SubmitBatch},
     config::{Config, ProviderKind},
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
@@ -347,6 +347,26 @@ async fn a_text_that_cannot_be_embedded_is_shortened_and_not_described_again() {
     world.failed_twice(FailureKind::BadAnswer, "").await;
     assert_eq!((world.server.sent_to("/api/chat").len(), world.server.sent_to("/api/embed").len()), (1, 2));
     assert!(world.all_differ("/api/embed"));
+}
+
+#[actix_rt::test]
+async fn no_run_repeats_what_failed_in_another() {
+    let fault = |message: &str| Fault::Status { status: 500, message: message.into(), headers: Vec::new() };
+    // The seed is another one for ever; a text that is embedded has an end.
+    for (script, path, runs) in [
+        (broken(fault("CUDA error: out of memory")), "/api/chat", 6),
+        (Script { embed: Some(fault("NaN")), ..Script::default() }, "/api/embed", 3),
+    ] {
+        let world = world(ProviderKind::Ollama, 1, script).await;
+        for run in 1..=runs {
+            let batch = world.ended().await;
+            assert_eq!(batch.counts.failed, 1);
+            assert_eq!(world.server.sent_to(path).len(), 2 * run);
+            let retry = RetryFailed { owner: Owner::local(), batch: world.batch };
+            world.pipeline.supervisor.send(retry).await.expect("alive").expect("a new run");
+        }
+        assert!(world.all_differ(path));
+    }
 }
 
 #[actix_rt::test]

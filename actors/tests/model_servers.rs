@@ -199,7 +199,7 @@ async fn a_video_is_described_frame_by_frame_and_then_as_a_whole() {
     {
         let server = ModelServer::start(Script::default()).await;
         let mut request = analysis::trial();
-        request.pictures = vec![request.pictures[0].clone(); 3];
+        request.pictures = vec![request.pictures[0].clone(); 3].into();
         request.frame_seconds = vec![0.0, 1.0, 2.0];
         let described = connect(kind, &server).describe(Arc::new(request)).await.expect("a description");
         assert_eq!((described.text.as_str(), described.changed), (TEXT, None));

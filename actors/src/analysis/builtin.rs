@@ -210,7 +210,13 @@ mod tests {
     fn request(pictures: Vec<Picture>) -> DescribeRequest {
         let facts =
             Facts { width: pictures.first().map_or(0, |p| p.content.0), height: 300, ..Facts::default() };
-        DescribeRequest { pictures, facts, names: vec![], variation: 0, frame_seconds: vec![] }
+        DescribeRequest {
+            pictures: pictures.into(),
+            facts,
+            names: vec![],
+            variation: 0,
+            frame_seconds: vec![],
+        }
     }
 
     fn detection(name: &str, score: f32) -> Detection {

@@ -66,7 +66,7 @@ impl Manner {
         request: &DescribeRequest,
     ) -> Result<Described, ProviderError> {
         let mut notes = Vec::new();
-        let sound = match request.pictures.as_slice() {
+        let sound = match &*request.pictures {
             [] => return Err(ProviderError::bad("there is no picture to look at")),
             [picture] if request.frame_seconds.is_empty() => {
                 let prompt = prompts::picture(&self.language, request.variation);

@@ -1,5 +1,7 @@
 //! A small request that shows whether a provider does its work.
 
+use std::sync::Arc;
+
 use jpeg_encoder::{ColorType, Encoder};
 
 use super::DescribeRequest;
@@ -23,7 +25,7 @@ pub fn trial() -> DescribeRequest {
     let side = u32::from(SIDE);
     let jpeg = encoded.is_ok().then_some(jpeg);
     DescribeRequest {
-        pictures: vec![Picture { width: side, height: side, rgb, content: (side, side), jpeg }],
+        pictures: Arc::new([Picture { width: side, height: side, rgb, content: (side, side), jpeg }]),
         facts: Facts { width: side, height: side, ..Facts::default() },
         names: Vec::new(),
         variation: 0,

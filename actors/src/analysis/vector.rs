@@ -15,11 +15,11 @@ pub(super) fn cut(text: &str, max_chars: usize) -> &str {
     }
 }
 
-/// The text for another try after an embedding failed: a third shorter for each, as models stumble over some ordinary texts and over long ones.
+/// The text for another try after an embedding failed: a third shorter for each of up to six, as models stumble over some ordinary texts and over long ones.
 /// Tells what was changed.
 pub fn shorter_text(text: &str, max_chars: usize, tries: u32) -> (String, String) {
     let characters = text.trim().chars().count().min(max_chars);
-    let keep = (characters * 3_usize.saturating_sub(tries as usize) / 3).max(1);
+    let keep = (0..tries.min(6)).fold(characters, |keep, _| keep * 2 / 3).max(1);
     let text = cut(text, keep);
     (
         text.to_owned(),
