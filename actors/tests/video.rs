@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use mediamill_actors::{
     media::{Format, VisionSpec, prepare_video},
@@ -18,6 +18,7 @@ async fn every_container_gives_ten_frames_from_all_of_its_span() {
         ("a.mp4", Format::Mp4, "h264", H264),
         ("front.mp4", Format::Mp4, "h264", &format!("{H264} -movflags +faststart")),
         ("parts.mp4", Format::Mp4, "h264", &format!("{H264} -movflags frag_keyframe+empty_moov")),
+        ("fragments.mp4", Format::Mp4, "h264", &format!("{H264} -g 25 -movflags frag_keyframe")),
         ("a.mov", Format::Mov, "prores", "-c:v prores -pix_fmt yuv422p10"),
         ("mpeg4.mov", Format::Mov, "mpeg4", "-c:v mpeg4 -bf 2"),
         ("a.avi", Format::Avi, "mpeg4", "-c:v mpeg4"),
@@ -65,6 +66,44 @@ async fn a_short_clip_gives_a_frame_a_second_and_the_shortest_gives_one() {
             assert_eq!(shown, (0..count as u32).collect::<Vec<_>>(), "{seconds} {ending}");
         }
     }
+}
+
+#[actix_rt::test]
+async fn a_sound_track_that_is_longer_or_a_slow_pace_is_no_damage() {
+    let sound = |name: &str, how: &str| {
+        let path = folder().join(name);
+        let mut command = Command::new("ffmpeg");
+        command
+            .args(["-v", "error", "-y", "-f", "lavfi", "-t", "4", "-i", LIGHTER, "-f", "lavfi", "-t", "6"]);
+        command.args(["-i", "sine=r=48000"]).args(how.split_whitespace()).arg(&path);
+        run(command);
+        path
+    };
+    let slow = "testsrc2=s=160x96:r=1/3";
+    for (path, count) in [
+        (sound("sound.mkv", &format!("{H264} -g 250 -c:a aac")), 4),
+        (sound("sound.webm", "-c:v libvpx -deadline realtime -c:a libopus"), 4),
+        (sound("sound.flv", "-c:v flv1 -c:a aac -ar 44100"), 4),
+        (made("slow.mkv", slow, 12.0, &format!("{H264} -bf 2")), 4),
+        (made("slow.mp4", slow, 12.0, &format!("{H264} -bf 2")), 4),
+        // Its clock begins in the middle of the first second.
+        (made("bare.m2v", LIGHTER, 3.0, "-c:v mpeg2video"), 4),
+    ] {
+        let clip = good(&path).await;
+        assert!(!clip.facts.damaged, "{}: {:?}", path.display(), clip.seconds);
+        assert_eq!(clip.pictures.len(), count, "{}: {:?}", path.display(), clip.seconds);
+        let mut pairs = clip.pictures.windows(2);
+        assert!(pairs.all(|pair| pair[0].rgb != pair[1].rgb), "{}: a frame is repeated", path.display());
+    }
+}
+
+#[actix_rt::test]
+async fn a_path_that_is_not_absolute_names_the_same_file() {
+    let path = made("relative.mkv", LIGHTER, 1.0, H264);
+    let up =
+        std::env::current_dir().expect("a folder").components().skip(1).map(|_| "..").collect::<PathBuf>();
+    let relative = up.join(path.strip_prefix("/").expect("absolute"));
+    assert_eq!(good(&relative).await.pictures.len(), 1);
 }
 
 #[actix_rt::test]

@@ -107,6 +107,10 @@ fn index(moov: &[u8], len: u64) -> Reading {
     if inside(trak, &[b"mdia", b"minf", b"stbl", b"stsd"]).is_some_and(|it| it.get(12..16) == Some(b"encv")) {
         return Reading::Encrypted;
     }
+    // The index may be one of the first fragment alone.
+    if inside(moov, &[b"mvex"]).is_some() {
+        return Reading::Other;
+    }
     match Table::of(trak).and_then(|table| table.index(moov, trak, len)) {
         Some(index) => Reading::Index(Box::new(index)),
         None => Reading::Other,

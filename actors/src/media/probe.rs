@@ -106,22 +106,53 @@ pub(super) fn answer(json: &[u8]) -> Option<Probe> {
     Some(Probe { track, stream: stream.index, start, duration })
 }
 
-/// What is asked of `ffprobe` to learn when the last frame of a stream is shown.
-pub(super) fn packets(stream: u32) -> Vec<OsString> {
-    let stream = stream.to_string();
+/// What is asked of `ffprobe` to learn when the frames of a stream, and all else, are shown.
+pub(super) fn packets() -> Vec<OsString> {
     let words =
-        ["-v", "error", "-select_streams", &stream, "-show_entries", "packet=pts_time", "-of", "csv=p=0"];
+        ["-v", "error", "-show_entries", "packet=stream_index,pts_time,duration_time", "-of", "csv=p=0"];
     words.map(OsString::from).to_vec()
 }
 
-/// First and last time in the answer, in seconds.
-pub(super) fn span(answer: &[u8]) -> Option<(f64, f64)> {
-    let text = String::from_utf8_lossy(answer);
-    let times = text.lines().filter_map(|line| line.trim_end_matches(',').parse::<f64>().ok());
-    times.filter(|it| it.is_finite()).fold(None, |span, at| match span {
-        None => Some((at, at)),
-        Some((first, last)) => Some((at.min(first), at.max(last))),
-    })
+/// What the answer says.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(super) struct Packets {
+    /// When the packets of the video are shown, in seconds, in their order in the file.
+    pub(super) times: Vec<f64>,
+    /// When the last packet of any stream ends, where its length is said; else when it begins.
+    last: Option<f64>,
+}
+
+impl Packets {
+    pub(super) fn read(answer: &[u8], video: u32) -> Self {
+        let mut packets = Self::default();
+        for line in String::from_utf8_lossy(answer).lines() {
+            let mut words = line.split(',');
+            let stream = words.next().and_then(|it| it.parse::<u32>().ok());
+            let mut time = || words.next().and_then(|it| it.parse::<f64>().ok()).filter(|it| it.is_finite());
+            let (Some(stream), Some(time), length) = (stream, time(), time()) else { continue };
+            let end = time + length.unwrap_or(0.0);
+            packets.last = Some(packets.last.map_or(end, |last| last.max(end)));
+            if stream == video {
+                packets.times.push(time);
+            }
+        }
+        packets
+    }
+
+    /// First and last time of the video, in seconds.
+    pub(super) fn span(&self) -> Option<(f64, f64)> {
+        self.times.iter().fold(None, |span, &at| match span {
+            None => Some((at, at)),
+            Some((first, last)) => Some((at.min(first), at.max(last))),
+        })
+    }
+
+    /// Whether the file, sound and all, ends before this time, though a frame is shown as long as the others on average.
+    pub(super) fn end_before(&self, seconds: f64) -> bool {
+        let span = self.span().map_or(0.0, |(first, last)| last - first);
+        let pace = span / self.times.len().saturating_sub(1).max(1) as f64;
+        self.last.is_some_and(|last| last + pace < seconds)
+    }
 }
 
 #[cfg(test)]
@@ -158,7 +189,11 @@ mod tests {
 
     #[test]
     fn the_span_of_packets_is_found_whatever_their_order() {
-        assert_eq!(span(b"0.5\nN/A\n2.0,\n1.0\n"), Some((0.5, 2.0)));
-        assert_eq!(span(b"N/A\n"), None);
+        let packets = Packets::read(b"1,0.5\n1,N/A\n1,2.0,\n0,7.0\n1,1.0\n\n", 1);
+        assert_eq!((packets.span(), packets.times.len()), (Some((0.5, 2.0)), 3));
+        assert!(packets.end_before(7.8) && !packets.end_before(7.7), "the pace is 0.75 s");
+        let packets = Packets::read(b"0,1.0,3.5\n", 0);
+        assert!(packets.end_before(4.6) && !packets.end_before(4.5));
+        assert_eq!(Packets::read(b"0,N/A\n", 0).span(), None);
     }
 }

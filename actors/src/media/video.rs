@@ -3,6 +3,7 @@
 //! Of MP4 and QuickTime files it gets an excerpt: the index is read here, and a few frames are taken out. Other files it opens
 //! itself, after `ffprobe` was asked about them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::BufReader;
@@ -13,7 +14,7 @@ use super::ffmpeg::{self, Allowance, Answer, Programs};
 use super::frames::{self, Frame, Size};
 use super::header::{Detail, admit, header};
 use super::mp4::Index;
-use super::probe::{self, Probe};
+use super::probe::{self, Packets, Probe};
 use super::source::Source;
 use super::track::Track;
 use super::{Clip, Error, ErrorKind, Format, Kind, Limits, VisionSpec, capability};
@@ -22,6 +23,8 @@ use super::{Clip, Error, ErrorKind, Format, Kind, Limits, VisionSpec, capability
 pub(super) const MAX_FRAMES: usize = 10;
 /// Up to this many seconds all key frames are looked at; of a longer video only some.
 const SHORT_S: f64 = 60.0;
+/// Frames in a row that no other needs and a decoder may skip: no coding has more.
+const MOST_SKIPPED: usize = 16;
 /// Fewer bytes a second than any video has: the length that the file names is not its own.
 const LEAST_BYTES_PER_S: f64 = 400.0;
 /// Bytes of `ffprobe`'s answers.
@@ -139,7 +142,7 @@ impl Job {
     ) -> Result<(Track, Size, Vec<Frame>), Error> {
         let size = Size::of(&index.track, &self.vision);
         let mut before = words(&["-protocol_whitelist", "pipe", "-format_whitelist", MOV, "-threads", "1"]);
-        if !excerpt.keys_only {
+        if !excerpt.keys_only && index.samples.len() > MOST_SKIPPED * excerpt.wanted.len() {
             before.extend(words(&["-skip_frame", "noref"]));
         }
         before.extend(words(&["-noautorotate", "-copyts", "-f", "mov", "-i", "pipe:0", "-map", "0:v:0"]));
@@ -170,8 +173,7 @@ impl Job {
         super::header::fits(track.coded, &self.limits)?;
         let length = std::fs::metadata(&self.path).map_or(0, |it| it.len()) as f64;
         if duration.is_none_or(|seconds| length / seconds < LEAST_BYTES_PER_S) {
-            let span = self.ask(format, probe::packets(stream), MAX_PACKETS_BYTES).await?;
-            match probe::span(&span.output.concat()) {
+            match self.packets(format, stream).await?.span() {
                 Some((first, last)) if last > first => (start, duration) = (first, Some(last - first)),
                 // One frame, or frames without times, as in a bare stream.
                 Some(_) | None => duration = None,
@@ -192,10 +194,13 @@ impl Job {
         if seconds > SHORT_S {
             (found, last) = self.by_seeking(&video).await?;
         }
+        let mut packets = None;
         for skip in ["nokey", "noref", "default"] {
             // Frames from anywhere are better than none.
-            let enough = if seconds > SHORT_S { 1 } else { video.count };
-            if found.len() >= enough || (skip == "default" && !found.is_empty()) {
+            let enough = if seconds > SHORT_S { 1 } else { video.possible(packets.as_ref()) };
+            if found.len() >= enough
+                || (skip == "default" && !found.is_empty() && !video.is_slow(packets.as_ref()))
+            {
                 break;
             }
             let (more, answer) = self.in_a_row(&video, skip).await?;
@@ -203,9 +208,18 @@ impl Job {
                 found = more;
             }
             last = Some(answer);
+            if found.len() < video.count && packets.is_none() {
+                packets = Some(self.packets(format, stream).await?);
+            }
         }
         let Some(last) = last else { return Err(undecodable("no frame of it can be decoded")) };
-        track.damaged = found.len() < video.count;
+        if found.len() < video.count && packets.is_none() {
+            packets = Some(self.packets(format, stream).await?);
+        }
+        track.damaged = packets.is_some_and(|packets| {
+            found.len() < video.possible(Some(&packets))
+                || packets.end_before(video.start + video.seconds - video.step())
+        });
         self.some(track, video.size, found, &last)
     }
 
@@ -235,6 +249,11 @@ impl Job {
         question.extend(self.opening(format));
         question.push(self.address());
         self.run(&self.programs.ffprobe, question, None, (most, 1)).await
+    }
+
+    async fn packets(&self, format: Format, stream: u32) -> Result<Packets, Error> {
+        let answer = self.ask(format, probe::packets(), MAX_PACKETS_BYTES).await?;
+        Ok(Packets::read(&answer.output.concat(), stream))
     }
 
     /// The first frame of each span of time, of those that the decoder does not skip.
@@ -293,9 +312,10 @@ impl Job {
         let (width, height) = size.stored;
         let general = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "info", "-filter_threads", "1"];
         arguments.splice(0..0, words(&general));
-        // Each frame as it comes: the times in the output are counted, so that none is repeated or left out to keep a pace.
+        // Each frame as it comes: the times in the output are counted, so that none is repeated or left out to keep a pace. A
+        // frame keeps its length, and would be repeated if that was more than the output's pace.
         let filter = format!(
-            "select='{select}',scale={width}:{height}:flags=bicubic,setsar=1,format=rgb24,showinfo=checksum=0,setpts=N/(25*TB)"
+            "select='{select}',scale={width}:{height}:flags=bicubic,setsar=1,format=rgb24,showinfo=checksum=0,setpts=N*1000/TB"
         );
         arguments.extend(words(&[
             "-an",
@@ -304,7 +324,7 @@ impl Job {
             "-vf",
             &filter,
             "-r",
-            "25",
+            "1/1000",
             "-frames:v",
             &count.to_string(),
         ]));
@@ -358,7 +378,8 @@ impl Job {
     /// The file in a form that is never taken for an option, a list or another protocol.
     fn address(&self) -> OsString {
         let mut address = OsString::from("file:");
-        address.push(&self.path);
+        // A child does not share this process's folder; without one there is nothing to make of the path.
+        address.push(std::path::absolute(&self.path).as_ref().unwrap_or(&self.path));
         address
     }
 }
@@ -382,6 +403,19 @@ impl Video {
     /// Seconds from one wanted frame to the next.
     fn step(&self) -> f64 {
         (self.seconds / self.count as f64).max(1.0)
+    }
+
+    /// How many of the frames can be had: a span may have none, if sound goes on or the pace is slow. Without times that cannot be told.
+    fn possible(&self, packets: Option<&Packets>) -> usize {
+        let Some(packets) = packets else { return self.count };
+        let spans = packets.times.iter().map(|at| ((at - self.start) / self.step()).floor() as i64);
+        let spans: BTreeSet<i64> = spans.filter(|span| (0..self.count as i64).contains(span)).collect();
+        spans.len().max(1)
+    }
+
+    /// Whether there are so few frames that a span may have none but those that no other needs.
+    fn is_slow(&self, packets: Option<&Packets>) -> bool {
+        packets.is_some_and(|it| (1..=MOST_SKIPPED * self.count).contains(&it.times.len()))
     }
 
     fn timed(&self, found: Vec<(frames::Stamp, Vec<u8>)>) -> Vec<Frame> {
