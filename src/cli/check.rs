@@ -15,7 +15,7 @@ use mediamill_actors::{
 };
 
 /// Longest wait for what a provider says of itself.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Thumbnails that are missing, named at most.
 const MOST_NAMED: usize = 5;
 
@@ -161,6 +161,9 @@ fn described(model: &ModelReport) -> String {
         Role::Embedding => "embeds",
     };
     let mut sentence = format!("{} {role}", model.name);
+    if model.there == Some(false) {
+        sentence.push_str(", but its server does not list it; the trial shows whether it is there");
+    }
     let facts = [
         model.dimensions.map(|it| format!("{it} dimensions")),
         model.size_bytes.map(|it| format!("{} MiB", it >> 20)),

@@ -3,7 +3,7 @@
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mediamill_actors::{analysis::PullProgress, config::Config, pipeline};
 
-use super::Interrupt;
+use super::{Interrupt, check::PATIENCE};
 
 /// What `models` is told.
 #[derive(Debug, clap::Subcommand)]
@@ -23,7 +23,12 @@ impl Models {
         let wanted = match model {
             Some(model) => vec![model],
             None => {
-                let report = provider.report().await;
+                let report = tokio::time::timeout(PATIENCE, provider.report()).await.map_err(|_| {
+                    format!(
+                        "the model server did not answer within {} s; look whether it hangs",
+                        PATIENCE.as_secs()
+                    )
+                })?;
                 if let Some(problem) = report.servers.iter().find_map(|server| server.problem.clone()) {
                     return Err(problem);
                 }

@@ -48,7 +48,7 @@ pub(super) struct Refusal {
     /// It came as JSON, so it is the server itself that speaks and not something in between.
     pub(super) json: bool,
     /// Its `code` and `type`, as OpenAI's interface has them.
-    marks: String,
+    pub(super) marks: String,
     retry_after: Option<Duration>,
 }
 
@@ -165,8 +165,10 @@ impl<'a> Answer<'a> {
 
     /// The next line that is not empty, without its end; `None` when the body has ended in good order.
     pub(super) async fn line(&mut self) -> Result<Option<String>, ProviderError> {
+        let mut searched = 0;
         loop {
-            let end = self.rest.iter().position(|byte| *byte == b'\n');
+            let end = self.rest.iter().skip(searched).position(|byte| *byte == b'\n').map(|at| searched + at);
+            searched = self.rest.len();
             let line: Vec<u8> = match end {
                 Some(end) => self.rest.drain(..=end).collect(),
                 None if self.ended && self.rest.is_empty() => return Ok(None),
@@ -183,6 +185,7 @@ impl<'a> Answer<'a> {
             if !line.is_empty() {
                 return Ok(Some(line.to_owned()));
             }
+            searched = 0;
         }
     }
 

@@ -26,6 +26,17 @@ use crate::{config, media::VisionSpec};
 const ADDRESS: &str = "http://127.0.0.1:8080";
 /// Parameters that some models refuse; a refused one is left out from then on.
 const OPTIONAL: [&str; 4] = ["max_tokens", "temperature", "seed", "frequency_penalty"];
+/// How servers say that they do not take a parameter, in lower case.
+const UNWANTED: [&str; 8] = [
+    "unsupported",
+    "not support",
+    "unknown",
+    "unrecognized",
+    "unexpected",
+    "extra_forbidden",
+    "extra inputs",
+    "not permitted",
+];
 /// How servers say that a model cannot see; there is no code for it.
 const BLIND: [&str; 6] = [
     "image input is not supported",
@@ -137,7 +148,7 @@ impl OpenAi {
             if let Some(error) = &whole.error {
                 return Err(broke(server.words(&words(error))));
             }
-            whole.take(&mut reply)?;
+            whole.take(&mut reply, server)?;
             return reply.finish(model, question.max_tokens.1);
         }
         let mut finished = false;
@@ -157,7 +168,7 @@ impl OpenAi {
             if let Some(error) = &chunk.error {
                 return Err(broke(server.words(&words(error))));
             }
-            finished |= chunk.take(&mut reply)?;
+            finished |= chunk.take(&mut reply, server)?;
         }
         if !finished {
             return Err(ProviderError::unreachable(format!(
@@ -256,10 +267,13 @@ fn without(mut body: Value, refused: &BTreeSet<&'static str>) -> Value {
 }
 
 impl Refusal {
-    /// Whether it is about one parameter of the request.
+    /// Whether it is about one parameter of the request that is not known or not allowed, and not about its value.
     fn names(&self, parameter: &str) -> bool {
         let named = |c: char| !c.is_alphanumeric() && c != '_';
-        matches!(self.status, 400 | 422) && self.words.split(named).any(|word| word == parameter)
+        let said = format!("{} {}", self.words, self.marks).to_lowercase();
+        matches!(self.status, 400 | 422)
+            && UNWANTED.iter().any(|it| said.contains(it))
+            && self.words.split(named).any(|word| word == parameter)
     }
 }
 
@@ -394,7 +408,7 @@ struct Chunk {
 
 impl Chunk {
     /// Adds it to the reply; `true` if it is the last one.
-    fn take(self, reply: &mut Reply) -> Result<bool, ProviderError> {
+    fn take(self, reply: &mut Reply, server: &Server) -> Result<bool, ProviderError> {
         let Some(choice) = self.choices.into_iter().next() else { return Ok(false) };
         if let Some(said) = choice.delta.or(choice.message) {
             let thinking = [&said.reasoning_content, &said.reasoning];
@@ -402,6 +416,7 @@ impl Chunk {
                 reply.thinks();
             }
             if let Some(refusal) = said.refusal.filter(|it| !it.is_empty()) {
+                let refusal = server.words(&refusal);
                 return Err(ProviderError::bad(format!("the model refuses to describe this: {refusal}")));
             }
             reply.push(&said.content.unwrap_or_default())?;

@@ -39,6 +39,8 @@ pub(super) struct Answer {
     /// The pieces of output; the last one may be short.
     pub(super) output: Vec<Vec<u8>>,
     pub(super) log: String,
+    /// It gave more than it was allowed to, and was ended for that.
+    pub(super) flooded: bool,
 }
 
 impl Programs {
@@ -104,25 +106,30 @@ pub(super) async fn run(
     };
     let mut output = Vec::new();
     let mut log = Vec::new();
-    {
+    let flooded = {
         // Whatever a child would say beyond that is not wanted, and it would wait for ever for somebody to listen.
         let read = async {
-            if pieces(stdout, allowance.output, &mut output).await {
+            let more = pieces(stdout, allowance.output, &mut output).await;
+            if more {
                 group.kill();
             }
+            more
         };
         let listen = async {
             let mut said = Vec::new();
-            if pieces(stderr, (MAX_LOG_BYTES, 1), &mut said).await {
+            let more = pieces(stderr, (MAX_LOG_BYTES, 1), &mut said).await;
+            if more {
                 group.kill();
             }
             log = said.pop().unwrap_or_default();
+            more
         };
-        tokio::join!(write, read, listen);
-    }
+        let ((), more, said_more) = tokio::join!(write, read, listen);
+        more || said_more
+    };
     let status = child.wait().await?;
     group.ended();
-    Ok(Answer { status, output, log: String::from_utf8_lossy(&log).into_owned() })
+    Ok(Answer { status, output, log: String::from_utf8_lossy(&log).into_owned(), flooded })
 }
 
 /// Reads so many pieces of so many bytes; tells whether there was more.

@@ -49,8 +49,8 @@ pub(super) struct Stamp {
     pub(super) seconds: f64,
 }
 
-/// The times of the frames in the order in which they came, from what the filter `showinfo` says.
-pub(super) fn stamps(log: &str) -> Vec<Stamp> {
+/// The times of the frames in the order in which they came, from what the filter `showinfo` says; `None` for a frame without one.
+pub(super) fn stamps(log: &str) -> Vec<Option<Stamp>> {
     let value = |line: &str, name: &str| {
         let rest = line.split_once(name)?.1.trim_start();
         rest.split_whitespace().next().map(str::to_owned)
@@ -58,8 +58,9 @@ pub(super) fn stamps(log: &str) -> Vec<Stamp> {
     log.lines()
         .filter(|line| line.contains("showinfo"))
         .filter_map(|line| {
-            let ticks = value(line, " pts:")?.parse().ok()?;
-            Some(Stamp { ticks, seconds: value(line, " pts_time:")?.parse().ok()? })
+            let (ticks, seconds) = (value(line, " pts:")?, value(line, " pts_time:")?);
+            let stamp = ticks.parse().ok().zip(seconds.parse().ok());
+            Some(stamp.map(|(ticks, seconds)| Stamp { ticks, seconds }))
         })
         .collect()
 }
@@ -73,6 +74,9 @@ pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
             "it needs more memory than limits.video_memory_mb allows ({})",
             limits.video_memory >> 20
         );
+    }
+    if answer.flooded {
+        return "ffmpeg gave more than was asked of it and was ended".into();
     }
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&answer.status) {
@@ -169,7 +173,8 @@ mod tests {
             [Parsed_showinfo_4 @ 0x5581]   side data - H.26[45] User Data Unregistered SEI message\n\
             [Parsed_showinfo_4 @ 0x5581] n:   1 pts:     -9 pts_time:-0.36   duration: 1\n\
             [Parsed_showinfo_4 @ 0x5581] n:   2 pts:   NOPTS pts_time:NOPTS\n";
-        let expected = [Stamp { ticks: 3, seconds: 0.12 }, Stamp { ticks: -9, seconds: -0.36 }];
+        let expected =
+            [Some(Stamp { ticks: 3, seconds: 0.12 }), Some(Stamp { ticks: -9, seconds: -0.36 }), None];
         assert_eq!(stamps(log), expected);
     }
 

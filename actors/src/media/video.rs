@@ -333,7 +333,9 @@ impl Job {
         let mut answer = self.run(&self.programs.ffmpeg, arguments, input, (bytes, count)).await?;
         let stamps = frames::stamps(&answer.log);
         let output = std::mem::take(&mut answer.output);
-        let frames = stamps.into_iter().zip(output.into_iter().filter(|it| it.len() == bytes)).collect();
+        let frames = stamps.into_iter().zip(output.into_iter().filter(|it| it.len() == bytes));
+        // When a frame without a time is shown cannot be told.
+        let frames = frames.filter_map(|(stamp, rgb)| Some((stamp?, rgb))).collect();
         Ok((frames, answer))
     }
 
