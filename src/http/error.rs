@@ -34,7 +34,7 @@ pub struct Problem {
     /// Seconds after which it may be tried again.
     retry_after: Option<u64>,
     /// What else the answer says: the methods that the resource has, or how long it is.
-    header: Option<(HeaderName, HeaderValue)>,
+    header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl Problem {
@@ -66,7 +66,7 @@ impl Problem {
     pub(crate) fn method_not_allowed(allow: Option<HeaderValue>) -> Self {
         let methods = allow.as_ref().and_then(|it| it.to_str().ok()).unwrap_or("other methods");
         let detail = format!("this resource takes {methods} only");
-        let header = allow.map(|allow| (header::ALLOW, allow));
+        let header = allow.map(|allow| Box::new((header::ALLOW, allow)));
         Self { header, ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
     }
 
@@ -97,7 +97,7 @@ impl Problem {
 
     /// 416: there is no such part of it; `range` says how long it is.
     pub(crate) fn no_such_part(range: Option<HeaderValue>) -> Self {
-        let header = range.map(|range| (header::CONTENT_RANGE, range));
+        let header = range.map(|range| Box::new((header::CONTENT_RANGE, range)));
         let detail = "the file has no such part; Content-Range says how many bytes it has";
         Self { header, ..Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "no_such_part", detail) }
     }
@@ -142,7 +142,7 @@ impl ResponseError for Problem {
             response.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
         if let Some(header) = &self.header {
-            response.insert_header(header.clone());
+            response.insert_header((**header).clone());
         }
         if self.status == StatusCode::UNAUTHORIZED {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
