@@ -25,17 +25,25 @@ fn connect(world: &World) -> TcpStream {
     stream
 }
 
-/// Sends something, and reads until the other side ends the connection.
-async fn answered(mut stream: TcpStream, sent: &'static [u8]) -> String {
+/// Sends a request, and something more once it is answered, and reads until the other side ends the connection.
+async fn answered(mut stream: TcpStream, request: &'static [u8], more: &'static [u8]) -> String {
     let read = move || {
-        stream.write_all(sent).expect("sent");
-        let mut answer = Vec::new();
-        match stream.read_to_end(&mut answer) {
-            Ok(_) => String::from_utf8_lossy(&answer).into_owned(),
-            // Something that was not read lay there.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => String::new(),
-            Err(error) => format!("it is not ended: {error}"),
+        stream.write_all(request).expect("sent");
+        let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            let first = answer.is_empty();
+            match stream.read(&mut piece) {
+                Ok(0) => break,
+                Ok(length) => answer.extend_from_slice(&piece[..length]),
+                // Something that was not read lay there.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
+                Err(error) => return format!("it is not ended: {error}"),
+            }
+            if first {
+                stream.write_all(more).expect("sent");
+            }
         }
+        String::from_utf8_lossy(&answer).into_owned()
     };
     tokio::task::spawn_blocking(read).await.expect("no panic")
 }
@@ -44,7 +52,7 @@ async fn answered(mut stream: TcpStream, sent: &'static [u8]) -> String {
 async fn a_body_that_nobody_reads_and_that_never_ends_holds_no_connection() {
     let world = impatient().await;
     let asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let answer = answered(connect(&world), asked).await;
+    let answer = answered(connect(&world), asked, b"").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
@@ -52,9 +60,8 @@ async fn a_body_that_nobody_reads_and_that_never_ends_holds_no_connection() {
 async fn a_later_head_that_never_comes_holds_no_connection() {
     let world = impatient().await;
     for begun in [&b""[..], b"G", b"GET / HTTP/1.1\r\nHost: loc"] {
-        let mut asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec();
-        asked.extend_from_slice(begun);
-        let answer = answered(connect(&world), asked.leak()).await;
+        let asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        let answer = answered(connect(&world), asked, begun).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 }
@@ -69,7 +76,7 @@ async fn a_slow_sender_in_chunks_is_told_and_cut_off() {
     .await;
     let asked = b"POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\
         Transfer-Encoding: chunked\r\n\r\n5\r\n--x\r\n\r\n";
-    let answer = answered(connect(&world), asked).await;
+    let answer = answered(connect(&world), asked, b"").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
