@@ -119,7 +119,12 @@ impl World {
                 let folder = self.folder.path().join(format!("{}", n / 1000));
                 std::fs::create_dir_all(&folder).expect("a folder");
                 let name = folder.join(format!("{n}.jpg"));
-                std::fs::hard_link(self.folder.path().join("picture.jpg"), &name).expect("a name");
+                // A file has 65,000 names at most on ext4.
+                let picture = self.folder.path().join(format!("picture-{}.jpg", n / 50_000));
+                if !picture.exists() {
+                    std::fs::copy(self.folder.path().join("picture.jpg"), &picture).expect("copied");
+                }
+                std::fs::hard_link(picture, &name).expect("a name");
                 name
             })
             .collect()

@@ -126,7 +126,7 @@ pub struct DeleteUpload {
 pub struct Drain(pub Duration);
 
 /// Files of one submission that are looked at together: enough that a disk has something to do.
-const LOOKS_AT_ONCE: usize = 4;
+const LOOKS_AT_ONCE: usize = 8;
 
 /// There may be something to begin.
 #[derive(Debug, Message)]
