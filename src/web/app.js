@@ -533,8 +533,10 @@ async function findUnfinished() {
   const old = [...batches.values()].filter((it) => !isOver(it.data) && it.id < reach);
   await Promise.all(old.map((it) => it.renew()));
   const left = () => [...batches.values()].reduce((sum, { data }) => sum + (isOver(data) ? 0 : data.total - data.processed), 0);
+  // Only administrators are told how much there is; for others it is found out by looking.
+  const work = status.waiting_uploads === null ? Infinity : status.waiting_uploads + status.active_uploads;
   for (let offset = listed(), part = null; moreBatches && offset < 2000 && (part === null || part.length === 100); offset += 100) {
-    if (left() >= status.waiting_uploads + status.active_uploads) return;
+    if (left() >= work) return;
     part = await ask(`uploads/batches?limit=100&offset=${offset}`);
     for (const record of part) if (!isOver(record)) place(record).show(true);
   }
