@@ -439,8 +439,15 @@ async fn the_dump_is_that_of_the_store_and_metrics_tell_of_it() {
     let dump = response.bytes().await.expect("bytes");
     let expected = world.server.pipeline().store().dump(Vec::new()).await.expect("a dump");
     assert_eq!(dump, expected);
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    let metrics = world.get("/metrics").await.text().await.expect("text");
+    let metrics = async || world.get("/metrics").await.text().await.expect("text");
+    // How long stages took is read from the events every now and then.
+    let read = async {
+        while !metrics().await.contains("mediamill_stage_seconds_count{stage=\"description\"} 1") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), read).await.expect("the stages are counted");
+    let metrics = metrics().await;
     for line in [
         "mediamill_uploads{status=\"completed\"} 1",
         "mediamill_uploads{status=\"failed\"} 1",

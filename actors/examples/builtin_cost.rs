@@ -22,15 +22,7 @@ use mediamill_actors::{
     search,
 };
 
-const LIMITS: Limits = Limits {
-    max_image_bytes: 100 << 20,
-    max_video_bytes: 2 << 30,
-    max_pixels: 100_000_000,
-    max_side_px: 16_384,
-    decode_memory: 512 << 20,
-    video_memory: 384 << 20,
-    video_timeout: std::time::Duration::from_secs(60),
-};
+const LIMITS: Limits = Limits::DEFAULT;
 
 struct Options {
     /// How often each picture is described; more than one is a measurement.

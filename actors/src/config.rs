@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis;
+use crate::{analysis, media};
 
 /// All that the engine can be told.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -225,16 +225,17 @@ impl Default for Vision {
 
 impl Default for Limits {
     fn default() -> Self {
+        let media = media::Limits::DEFAULT;
         Self {
             max_batch_files: 1000,
             max_batch_bytes: 10 << 30,
-            max_file_bytes: 100 << 20,
-            max_video_bytes: 2 << 30,
-            max_pixels: 100_000_000,
-            max_side_px: 16_384,
-            decode_memory_mb: 512,
-            video_memory_mb: 384,
-            video_timeout: Duration::from_secs(120),
+            max_file_bytes: media.max_image_bytes,
+            max_video_bytes: media.max_video_bytes,
+            max_pixels: media.max_pixels,
+            max_side_px: media.max_side_px,
+            decode_memory_mb: media.decode_memory >> 20,
+            video_memory_mb: media.video_memory >> 20,
+            video_timeout: media.video_timeout,
             max_interruptions: 3,
             max_queued_uploads: 1_000_000,
             min_free_disk_mb: 256,

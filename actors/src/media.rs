@@ -114,6 +114,19 @@ pub struct Limits {
     pub video_timeout: Duration,
 }
 
+impl Limits {
+    /// What holds unless a configuration says otherwise.
+    pub const DEFAULT: Self = Self {
+        max_image_bytes: 100 << 20,
+        max_video_bytes: 2 << 30,
+        max_pixels: 100_000_000,
+        max_side_px: 16_384,
+        decode_memory: 512 << 20,
+        video_memory: 384 << 20,
+        video_timeout: Duration::from_secs(120),
+    };
+}
+
 /// The picture that a provider is to see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VisionSpec {

@@ -5,15 +5,7 @@ use std::io::Cursor;
 use mediamill_actors::media::{self, Error, ErrorKind, Inspected, Limits, Prepared, VisionSpec};
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits {
-    max_image_bytes: 100 << 20,
-    max_video_bytes: 2 << 30,
-    max_pixels: 100_000_000,
-    max_side_px: 16_384,
-    decode_memory: 512 << 20,
-    video_memory: 384 << 20,
-    video_timeout: std::time::Duration::from_secs(60),
-};
+const LIMITS: Limits = Limits::DEFAULT;
 const VISION: VisionSpec = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: false };
 
 /// Quarters of 128 x 96 pixels with EXIF data whose orientation is 6, and 64 x 48 of which the left half is transparent.

@@ -275,7 +275,14 @@ async fn a_server_that_loads_its_model_or_has_too_much_to_do_is_waited_for() {
     let sentence = world.waits().await;
     assert!(sentence.contains("Loading model"), "{sentence}");
     // One more probe finds it loading still.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    let probes = || world.server.sent_to("/health").len();
+    let before = probes();
+    let probed = async {
+        while probes() == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), probed).await.expect("it is probed");
     assert!(world.pipeline.provider().borrow().waiting().is_some());
     world.server.follow(|script| script.loading = false);
     world.completed_unharmed().await;

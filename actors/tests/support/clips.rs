@@ -11,15 +11,7 @@ use mediamill_actors::media::{
     self, Clip, Error, Inspected, Kind, Limits, Picture, VisionSpec, prepare_video,
 };
 
-pub const LIMITS: Limits = Limits {
-    max_image_bytes: 100 << 20,
-    max_video_bytes: 2 << 30,
-    max_pixels: 100_000_000,
-    max_side_px: 16_384,
-    decode_memory: 512 << 20,
-    video_memory: 384 << 20,
-    video_timeout: Duration::from_secs(60),
-};
+pub const LIMITS: Limits = Limits::DEFAULT;
 pub const VISION: VisionSpec =
     VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
 
