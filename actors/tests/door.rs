@@ -1,0 +1,266 @@
+//! Which bytes are taken in, and what is said of the others: formats, limits, bombs, damage, and whatever chance makes of a file.
+
+#[path = "support/pictures.rs"]
+mod pictures;
+
+use std::io::Cursor;
+
+use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use mediamill_actors::media::{self, ErrorKind, Format, Kind, Limits, capabilities};
+use pictures::*;
+use proptest::prelude::*;
+
+#[test]
+fn a_format_is_told_from_the_first_bytes() {
+    for (head, format) in [
+        (&b"\xff\xd8\xff\xe0"[..], Some(Format::Jpeg)),
+        (b"\x89PNG\r\n\x1a\n", Some(Format::Png)),
+        (b"GIF87a", Some(Format::Gif)),
+        (b"RIFF\0\0\0\0WEBPVP8 ", Some(Format::Webp)),
+        (b"RIFF\0\0\0\0AVI LIST", Some(Format::Avi)),
+        (b"RIFF\0\0\0\0WAVEfmt ", None),
+        (b"II*\0\x08\0\0\0", Some(Format::Tiff)),
+        (b"MM\0*\0\0\0\x08", Some(Format::Tiff)),
+        (b"BM is how this text starts", None),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Some(Format::Heic)),
+        (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", Some(Format::Avif)),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Some(Format::Heic)),
+        (b"\0\0\0\x14ftypavif\0\0\0\0avif", Some(Format::Avif)),
+        (b"\0\0\0\x14ftypisom\0\0\x02\0isom", Some(Format::Mp4)),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", Some(Format::Mov)),
+        (b"\0\0\0\x18ftypXXXX\0\0\0\0zzzzmp42", Some(Format::Mp4)),
+        (b"\0\0\0\x14ftypM4A \0\0\0\0mp42", None),
+        (b"\0\0\0\x08moov", Some(Format::Mov)),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm", Some(Format::Webm)),
+        (b"\x1a\x45\xdf\xa3\xa3\x42\x82\x88matroska", Some(Format::Mkv)),
+        (b"\0\0\x01\xba\x44", Some(Format::Mpeg)),
+        (b"FLV\x01\x05", Some(Format::Flv)),
+        (&[&[0x47][..], &[0; 187]].concat().repeat(3), Some(Format::Mpeg)),
+        (b"Good morning", None),
+        (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", None),
+        (b"<!doctype html>", None),
+        (b"%PDF-1.7", None),
+        (b"\xff", None),
+        (b"", None),
+    ] {
+        assert_eq!(Format::sniff(head), format, "{}", head.escape_ascii());
+    }
+}
+
+#[test]
+fn every_format_has_its_names_and_a_capability() {
+    let listed = capabilities();
+    assert_eq!(listed.len(), Format::ALL.len());
+    for capability in listed {
+        let format = capability.format;
+        let prefix = if format.kind() == Kind::Image { "image/" } else { "video/" };
+        assert!(format.mime().starts_with(prefix), "{format:?}");
+        assert!(!format.name().is_empty() && !format.extension().contains('.'), "{format:?}");
+    }
+}
+
+// ---- refusals ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn what_is_no_media_is_refused_at_the_door() {
+    assert_eq!(kind_of(b""), ErrorKind::Empty);
+    for bytes in [&b"x"[..], b"<svg/>", b"<html>", &[0; 4096]] {
+        assert_eq!(kind_of(bytes), ErrorKind::NotMedia);
+    }
+}
+
+#[test]
+fn what_cannot_be_decoded_is_refused_with_what_is_missing() {
+    let error = inspect(b"\0\0\0\x14ftypavif\0\0\0\0avif").expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    assert!(error.message.contains("AVIF") && !error.message.ends_with('.'), "{error}");
+}
+
+#[test]
+fn raw_files_of_cameras_are_refused_with_what_helps() {
+    let heads: [&[u8]; 4] = [
+        b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom",
+        b"FUJIFILMCCD-RAW 0201",
+        b"IIU\0\x18\0\0\0",
+        b"IIRO\x08\0\0\0",
+    ];
+    for head in heads {
+        let error = inspect(head).expect_err("refused");
+        assert_eq!(error.kind, ErrorKind::Unsupported);
+        assert!(error.message.contains("raw file") && error.message.contains("JPEG"), "{error}");
+    }
+}
+
+#[test]
+fn each_limit_refuses_with_its_own_sentence() {
+    let bytes = encoded(quarters(400, 300), ImageFormat::Png);
+    let refused = |limits: Limits| {
+        let mut reader = Cursor::new(&bytes);
+        let error = media::inspect(&mut reader, bytes.len() as u64, &limits, &VISION).expect_err("refused");
+        assert_eq!(error.kind, ErrorKind::TooLarge);
+        assert_eq!(media::prepare(&bytes, &limits, &VISION, true).expect_err("refused"), error);
+        error.message
+    };
+    assert!(refused(Limits { max_image_bytes: 10, ..LIMITS }).contains("at most 10 bytes"));
+    assert!(refused(Limits { max_pixels: 1000, ..LIMITS }).ends_with("limits.max_pixels is 1000"));
+    assert!(refused(Limits { max_side_px: 399, ..LIMITS }).contains("a side may have 399"));
+    assert_eq!(
+        refused(Limits { decode_memory: 2 << 20, ..LIMITS }),
+        "needs 5 MiB, limits.decode_memory_mb is 2"
+    );
+}
+
+#[test]
+fn bombs_are_refused_by_their_headers() {
+    let gif = b"GIF89a\xff\xff\xff\xff\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\xff\xff\xff\xff\0\x02\x02L\x01\0;";
+    assert_eq!(gif.len(), 35);
+    let mut bmp = b"BM6\0\0\0\0\0\0\x006\0\0\0\x28\0\0\0\x60\xea\0\0\x60\xea\0\0\x01\0\x18\0".to_vec();
+    bmp.resize(154, 0);
+    let mut webp = b"RIFF\x20\0\0\0WEBPVP8L\x14\0\0\0\x2f\xdf\xee\xeb\x0b".to_vec();
+    webp.resize(40, 0);
+    for bomb in [&gif[..], &bmp, &webp, &png_header(65_535, 65_535), &png_header(16_000, 16_000)] {
+        assert_eq!(kind_of(bomb), ErrorKind::TooLarge);
+        assert_eq!(prepare(bomb).expect_err("refused").kind, ErrorKind::TooLarge);
+    }
+}
+
+#[test]
+fn a_webp_whose_bitstream_is_larger_than_its_canvas_is_refused() {
+    // The decoder would allocate by the bitstream's 16383 x 16383 before it compares.
+    let mut webp = b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\x0f\0\0\x0f\0\0".to_vec();
+    webp.extend(b"VP8 \x14\0\0\0\0\0\0\x9d\x01\x2a\xff\x3f\xff\x3f");
+    webp.resize(72, 0);
+    assert_eq!(kind_of(&webp), ErrorKind::Undecodable);
+}
+
+#[test]
+fn packed_metadata_of_a_png_does_no_harm() {
+    let sound = encoded(quarters(16, 16), ImageFormat::Png);
+    let after_header = 8 + 25;
+    for name in [b"iCCP", b"zTXt"] {
+        // Broken where it is packed. A decoder that gave up on it would lose the picture.
+        let chunk = png_chunk(name, &[&b"x\0\0"[..], &[0x55; 300_000]].concat());
+        let bomb = [&sound[..after_header], &chunk, &sound[after_header..]].concat();
+        assert_eq!(good(&bomb).facts.width, 16);
+    }
+}
+
+#[test]
+fn a_jpeg_of_two_thousand_scans_is_given_up() {
+    let mut bytes = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 50);
+    encoder.set_progressive(true);
+    encoder.encode(&quarters(64, 64), 64, 64, jpeg_encoder::ColorType::Rgb).expect("encodes");
+    let scan = bytes.windows(2).rposition(|w| w == [0xff, 0xda]).expect("a scan");
+    let end = bytes.len() - 2;
+    let last = bytes[scan..end].to_vec();
+    let bomb = [&bytes[..end], &last.repeat(2000), &[0xff, 0xd9]].concat();
+    assert_eq!(prepare(&bomb).expect_err("given up").kind, ErrorKind::Undecodable);
+}
+
+#[test]
+fn a_file_cut_short_is_an_error_except_a_jpeg() {
+    let picture = quarters(300, 200);
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Tiff] {
+        let bytes = encoded(picture.clone(), format);
+        let error = prepare(&bytes[..bytes.len() / 2]).expect_err("cut short");
+        assert_eq!(error.kind, ErrorKind::Undecodable, "{format:?}: {error}");
+        assert!(!error.message.ends_with('.') && !error.message.contains('"'), "{error}");
+    }
+}
+
+// ---- pictures ------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_truncated_jpeg_is_used_and_marked_damaged() {
+    let noise =
+        RgbImage::from_fn(400, 400, |x, y| Rgb([((x * 7) ^ (y * 13)) as u8, (x * y) as u8, (x + y) as u8]));
+    let bytes = jpeg(&noise);
+    assert!(!good(&bytes).facts.damaged);
+    assert!(good(&bytes[..bytes.len() / 2]).facts.damaged);
+    assert!(good(&bytes[..bytes.len() - 2]).facts.damaged, "no end marker");
+    // An end marker, but less data than the blocks need.
+    let start = bytes.windows(2).position(|w| w == [0xff, 0xda]).expect("a scan") + 40;
+    assert!(good(&[&bytes[..start], &[0xff, 0xd9]].concat()).facts.damaged);
+}
+
+#[test]
+fn a_polyglot_is_a_picture_and_not_damaged() {
+    let bytes = jpeg(&quarters(100, 80));
+    for tail in [&b"PK\x03\x04 an archive"[..], b"<html><script>alert(1)</script>", &[0xff; 999]] {
+        assert!(!good(&[&bytes, tail].concat()).facts.damaged);
+    }
+    assert!(!good(&with_segment(&bytes, 0xfe, b"<script>alert(1)</script>")).facts.damaged);
+}
+
+/// Small enough that even a picture at the limit is quick.
+const TIGHT: Limits = Limits { max_pixels: 250_000, max_side_px: 2000, decode_memory: 32 << 20, ..LIMITS };
+
+fn holds(bytes: &[u8]) {
+    let inspected = media::inspect(&mut Cursor::new(bytes), bytes.len() as u64, &TIGHT, &VISION);
+    if let Ok(inspected) = &inspected {
+        assert!(inspected.decode_bytes <= TIGHT.decode_memory);
+        assert!(u64::from(inspected.width) * u64::from(inspected.height) <= TIGHT.max_pixels);
+    }
+    match media::prepare(bytes, &TIGHT, &VISION, true) {
+        Ok(prepared) => {
+            assert!(inspected.is_ok());
+            let pixels = u64::from(prepared.picture.width) * u64::from(prepared.picture.height);
+            assert!(pixels <= VISION.max_pixels);
+            assert!(serde_json::to_vec(&prepared.facts).expect("serialises").len() < 1536);
+        }
+        Err(error) => assert!(!error.message.is_empty() && !error.message.ends_with('.')),
+    }
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let picture = quarters(48, 40);
+    let alpha = DynamicImage::ImageRgb8(picture.clone()).to_rgba8();
+    let mut progressive = Vec::new();
+    let mut encoder = jpeg_encoder::Encoder::new(&mut progressive, 80);
+    encoder.set_progressive(true);
+    encoder.encode(&picture, 48, 40, jpeg_encoder::ColorType::Rgb).expect("encodes");
+    vec![
+        with_segment(&jpeg(&picture), 0xe1, &exif(&[(0x0112, 3, 1, 6), (0x8769, 4, 1, 8)], &[7; 40])),
+        progressive,
+        encoded(picture.clone(), ImageFormat::Png),
+        encoded(alpha.clone(), ImageFormat::WebP),
+        encoded(alpha, ImageFormat::Gif),
+        encoded(picture.clone(), ImageFormat::Bmp),
+        encoded(picture, ImageFormat::Tiff),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_bytes_behind_any_magic_never_panic(
+        which in 0..8_usize,
+        tail in proptest::collection::vec(any::<u8>(), 0..600),
+    ) {
+        let magic: [&[u8]; 8] = [
+            b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"RIFF\0\0\0\0WEBPVP8X", b"II*\0\x08\0\0\0",
+            b"MM\0*\0\0\0\x08", b"BM6\0\0\0\0\0\0\x006\0\0\0\x28\0\0\0",
+        ];
+        holds(&[magic[which], &tail].concat());
+    }
+
+    #[test]
+    fn mutated_files_never_panic(
+        which in 0..7_usize,
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..8),
+        cut in proptest::option::of(any::<proptest::sample::Index>()),
+    ) {
+        let mut bytes = samples().swap_remove(which);
+        for (at, value) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Some(cut) = cut {
+            let length = cut.index(bytes.len());
+            bytes.truncate(length);
+        }
+        holds(&bytes);
+    }
+}
