@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mediamill::engine::intake::free_bytes;
+use mediamill::engine::disk::free_bytes;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 

@@ -1,8 +1,11 @@
 //! The room on the disk of the data folder.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
-use crate::{error::Error, intake::free_bytes};
+use crate::error::Error;
 
 /// A disk that takes bytes in as long as enough of it stays free.
 #[derive(Debug, Clone)]
@@ -45,4 +48,12 @@ impl Disk {
     fn full(&self, free: u64, more: u64) -> Error {
         Error::DiskFull { free_mb: free >> 20, needed_mb: self.min_free_bytes.saturating_add(more) >> 20 }
     }
+}
+
+/// Free space on the disk of a folder, in bytes, for users without special rights.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    fs4::available_space(folder)
 }

@@ -277,14 +277,6 @@ impl Intake {
     }
 }
 
-/// Free space on the disk of a folder, in bytes, for users without special rights.
-///
-/// # Errors
-/// Whatever the disk says.
-pub fn free_bytes(folder: &Path) -> io::Result<u64> {
-    fs4::available_space(folder)
-}
-
 /// What a path looks like; only files are taken, so that a pipe or a device cannot hold the door up.
 fn place_of(path: PathBuf) -> Result<Place, Admission> {
     let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;

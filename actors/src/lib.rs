@@ -13,7 +13,7 @@ pub mod analysis;
 pub mod batch;
 pub mod batch_supervisor;
 pub mod config;
-mod disk;
+pub mod disk;
 pub mod error;
 pub mod event;
 pub mod files;

@@ -9,8 +9,9 @@ use std::{
 use mediamill_actors::{
     analysis::{self, ModelReport, Provider, Role, builtin},
     config::{Config, ProviderKind},
+    disk,
     files::Files,
-    intake, media, pipeline,
+    media, pipeline,
     store::Verification,
 };
 
@@ -75,7 +76,7 @@ fn data_folder(config: &Config) -> Result<String, String> {
 fn disk(config: &Config) -> Result<String, String> {
     let there = config.store.data_dir.ancestors().find(|folder| folder.exists());
     let free = there.ok_or("no part of the data folder's path is there".to_owned()).and_then(|folder| {
-        intake::free_bytes(folder).map_err(|error| format!("cannot tell how much is free: {error}"))
+        disk::free_bytes(folder).map_err(|error| format!("cannot tell how much is free: {error}"))
     })?;
     let (free, least) = (free >> 20, config.limits.min_free_disk_mb);
     if free < least {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     batch::Batch,
+    disk::free_bytes,
     error::Error,
-    intake::free_bytes,
     provider_gate::{CallError, ProviderGate},
     store::Store,
     upload::Upload,
