@@ -4,9 +4,10 @@
 mod support;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     num::NonZeroU32,
-    time::Duration,
+    path::Path,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use mediamill_actors::{
@@ -43,6 +44,16 @@ enum Deed {
     },
     /// Submits a file that is known, to be done again.
     Again(usize),
+    /// Copies a known file and submits both.
+    Copy(usize),
+    /// Gives a known file another name, and submits it under that.
+    Rename(usize),
+    /// Writes something else into a known file and submits it.
+    Edit(usize),
+    /// Puts a known file where another one is, and submits it there.
+    PutOver(usize, usize),
+    /// Submits all known files of an owner.
+    Walk(usize),
     Cancel(usize),
     Pause(usize),
     Resume(usize),
@@ -77,6 +88,11 @@ fn deeds() -> impl Strategy<Value = Deed> {
     prop_oneof![
         4 => (0_usize..2, prop::collection::vec(sorts(), 0..5)).prop_map(|(owner, files)| Deed::Submit { owner, files }),
         1 => which.clone().prop_map(Deed::Again),
+        1 => which.clone().prop_map(Deed::Copy),
+        1 => which.clone().prop_map(Deed::Rename),
+        1 => which.clone().prop_map(Deed::Edit),
+        1 => (which.clone(), which.clone()).prop_map(|(from, to)| Deed::PutOver(from, to)),
+        1 => (0_usize..2).prop_map(Deed::Walk),
         1 => which.clone().prop_map(Deed::Cancel),
         1 => which.clone().prop_map(Deed::Pause),
         1 => which.clone().prop_map(Deed::Resume),
@@ -93,9 +109,11 @@ fn deeds() -> impl Strategy<Value = Deed> {
 #[derive(Default)]
 struct Known {
     batches: Vec<(Owner, BatchId)>,
-    uploads: Vec<(Owner, UploadId, String)>,
+    uploads: Vec<(Owner, UploadId)>,
     deleted: HashSet<UploadId>,
-    files: usize,
+    /// The files that are there, and whose they are.
+    files: Vec<(Owner, String)>,
+    written: u64,
 }
 
 impl Known {
@@ -103,15 +121,38 @@ impl Known {
         self.batches.get(which % self.batches.len().max(1)).cloned()
     }
 
-    fn upload(&self, which: usize) -> Option<(Owner, UploadId, String)> {
+    fn upload(&self, which: usize) -> Option<(Owner, UploadId)> {
         self.uploads.get(which % self.uploads.len().max(1)).cloned()
     }
 
+    fn known_file(&self, which: usize) -> Option<(Owner, String)> {
+        self.files.get(which % self.files.len().max(1)).cloned()
+    }
+
+    fn files_of(&self, owner: &Owner) -> Vec<String> {
+        self.files.iter().filter(|it| it.0 == *owner).map(|it| it.1.clone()).collect()
+    }
+
+    /// Writes something new into a file, with a time of its own: a clock's steps may be so wide that two writes have the same.
+    fn write(&mut self, world: &World, name: &str) {
+        self.written += 1;
+        std::fs::write(world.path(name), support::picture(&format!("{name} {}", self.written)))
+            .expect("written");
+        let file = std::fs::File::options().write(true).open(world.path(name)).expect("there");
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_700_000_000 + self.written)).expect("set");
+    }
+
+    /// A name that no file had.
+    fn name(&mut self, sort: Sort) -> String {
+        self.written += 1;
+        format!("{}{}.png", if matches!(sort, Sort::Broken) { "broken" } else { "f" }, self.written)
+    }
+
     /// Writes a file that the provider takes as its sort says.
-    fn file(&mut self, world: &World, sort: Sort) -> String {
-        let name = format!("{}{}.png", if matches!(sort, Sort::Broken) { "broken" } else { "f" }, self.files);
-        self.files += 1;
-        std::fs::write(world.path(&name), support::picture(&name)).expect("written");
+    fn file(&mut self, world: &World, owner: &Owner, sort: Sort) -> String {
+        let name = self.name(sort);
+        self.write(world, &name);
+        self.files.push((owner.clone(), name.clone()));
         let provider = &world.provider;
         match sort {
             Sort::Good | Sort::Broken => {}
@@ -126,16 +167,24 @@ impl Known {
         name
     }
 
-    async fn submit(&mut self, world: &World, owner: &Owner, names: Vec<String>, anew: bool) {
+    async fn submit(
+        &mut self,
+        world: &World,
+        owner: &Owner,
+        names: Vec<String>,
+        anew: bool,
+    ) -> Vec<Admission> {
         let files = names.iter().map(|name| Source::InPlace(world.path(name))).collect();
         let submitted = world.tell(SubmitBatch { owner: owner.clone(), files, anew }).await.expect("taken");
         self.batches.extend(submitted.batch_id.map(|it| (owner.clone(), it)));
-        for (admission, name) in submitted.files.into_iter().zip(names) {
+        for admission in &submitted.files {
             match admission {
-                Admission::Accepted(id) => self.uploads.push((owner.clone(), id, name)),
-                other => assert!(!anew, "{other:?}"),
+                Admission::Accepted(id) => self.uploads.push((owner.clone(), *id)),
+                Admission::Done(_) | Admission::Unfinished(_) if !anew => {}
+                other => panic!("{other:?}"),
             }
         }
+        submitted.files
     }
 
     async fn doing(&mut self, world: &World, deed: Deed) {
@@ -146,13 +195,50 @@ impl Known {
         };
         match deed {
             Deed::Submit { owner, files } => {
-                let names = files.into_iter().map(|sort| self.file(world, sort)).collect();
-                self.submit(world, &owners[owner], names, false).await;
+                let owner = &owners[owner];
+                let names = files.into_iter().map(|sort| self.file(world, owner, sort)).collect();
+                self.submit(world, owner, names, false).await;
             }
             Deed::Again(which) => {
-                if let Some((owner, _, name)) = self.upload(which) {
+                if let Some((owner, name)) = self.known_file(which) {
                     self.submit(world, &owner, vec![name], true).await;
                 }
+            }
+            Deed::Copy(which) => {
+                if let Some((owner, name)) = self.known_file(which) {
+                    let copy = self.name(Sort::Good);
+                    std::fs::copy(world.path(&name), world.path(&copy)).expect("copied");
+                    self.files.push((owner.clone(), copy.clone()));
+                    self.submit(world, &owner, vec![copy, name], false).await;
+                }
+            }
+            Deed::Rename(which) => {
+                if let Some((owner, name)) = self.known_file(which) {
+                    let to = self.name(Sort::Good);
+                    std::fs::rename(world.path(&name), world.path(&to)).expect("renamed");
+                    self.files.retain(|it| it.1 != name);
+                    self.files.push((owner.clone(), to.clone()));
+                    self.submit(world, &owner, vec![to], false).await;
+                }
+            }
+            Deed::Edit(which) => {
+                if let Some((owner, name)) = self.known_file(which) {
+                    self.write(world, &name);
+                    self.submit(world, &owner, vec![name], false).await;
+                }
+            }
+            Deed::PutOver(from, to) => {
+                if let (Some((_, from)), Some((owner, to))) = (self.known_file(from), self.known_file(to))
+                    && from != to
+                {
+                    std::fs::rename(world.path(&from), world.path(&to)).expect("renamed");
+                    self.files.retain(|it| it.1 != from);
+                    self.submit(world, &owner, vec![to], false).await;
+                }
+            }
+            Deed::Walk(owner) => {
+                let owner = &owners[owner];
+                self.submit(world, owner, self.files_of(owner), false).await;
             }
             Deed::Cancel(which) => {
                 if let Some((owner, batch)) = self.batch(which) {
@@ -175,7 +261,7 @@ impl Known {
                 }
             }
             Deed::Delete(which) => {
-                if let Some((owner, upload, _)) = self.upload(which) {
+                if let Some((owner, upload)) = self.upload(which) {
                     self.deleted.insert(upload);
                     refusable(world.tell(DeleteUpload { owner, upload }).await);
                 }
@@ -201,6 +287,39 @@ impl Known {
             }
         };
         tokio::time::timeout(Duration::from_secs(86_400), done).await.expect("all work ends");
+    }
+
+    /// A second run over all files that are there takes up what is new, changed or failed, and a third only what the second did not complete.
+    async fn walk_twice(&mut self, world: &World) {
+        let owners: BTreeSet<Owner> = self.files.iter().map(|it| it.0.clone()).collect();
+        for owner in owners {
+            let names = self.files_of(&owner);
+            let second = self.submit(world, &owner, names.clone(), false).await;
+            self.end(world).await;
+            let store = world.pipeline.store();
+            let mut completed = Vec::new();
+            for admission in &second {
+                completed.push(match admission {
+                    Admission::Accepted(id) => {
+                        store.upload(owner.clone(), *id).await.is_ok_and(|it| it.status == Status::Completed)
+                    }
+                    _ => true,
+                });
+            }
+            let third = self.submit(world, &owner, names.clone(), false).await;
+            self.end(world).await;
+            for ((name, completed), admission) in names.iter().zip(completed).zip(third) {
+                let Admission::Done(done) = admission else {
+                    assert!(!completed, "{name} was completed and is done again");
+                    continue;
+                };
+                let stands = store.upload(owner.clone(), done.id).await.expect("it stands for the file");
+                assert_eq!(stands.status, Status::Completed);
+                let at = stands.place().expect("in place");
+                let bytes = |path: &Path| std::fs::read(path).expect("there");
+                assert_eq!(bytes(at), bytes(&world.path(name)), "what stands for {name} has its bytes");
+            }
+        }
     }
 
     /// Holds what is there at the end against what was acknowledged and what the log says.
@@ -231,7 +350,7 @@ impl Known {
             }
         }
         assert!(completed.values().all(|times| *times == 1), "done once");
-        for (owner, id, _) in &self.uploads {
+        for (owner, id) in &self.uploads {
             let deleted = events[owner]
                 .iter()
                 .any(|it| it.upload_id == Some(*id) && matches!(it.what, What::UploadDeleted { .. }));
@@ -274,6 +393,8 @@ async fn history(deeds: Vec<Deed>) {
         .live(async |world: &World| {
             known.end(world).await;
             fits(world, "the end").await;
+            known.walk_twice(world).await;
+            fits(world, "two more runs").await;
             known.settle(world).await;
         })
         .await;
