@@ -6,6 +6,7 @@
 //! cargo bench -p mediamill-actors --bench engine -- size             2,000 uploads in stores of 1,000 and of 100,000, interleaved
 //! cargo bench -p mediamill-actors --bench engine -- busy             how busy a provider of 200 ms with one permit is, with 12 MP pictures
 //! cargo bench -p mediamill-actors --bench engine -- ready            time to start with 100,000 unfinished uploads
+//! cargo bench -p mediamill-actors --bench engine -- memory           resident memory over one batch of 10,000
 //! ```
 
 use std::{
@@ -43,6 +44,9 @@ fn main() {
     }
     if wants("ready") {
         system.block_on(ready());
+    }
+    if wants("memory") {
+        system.block_on(memory());
     }
 }
 
@@ -246,5 +250,31 @@ async fn ready() {
     let started = Instant::now();
     let pipeline = world.start().await;
     println!("ready: {:.2} s with {:?}", started.elapsed().as_secs_f64(), pipeline.recovered);
+    pipeline.stop(Duration::ZERO).await;
+}
+
+async fn memory() {
+    let mut world = World::new(Duration::ZERO, (32, 24), 16);
+    let pipeline = world.start().await;
+    println!("memory: {} MiB before anything", usage().1 >> 20);
+    for batch in ["first", "second"] {
+        let files = world.files(10_000).into_iter().map(Source::InPlace).collect();
+        let submit = SubmitBatch { owner: Owner::local(), files, anew: true };
+        pipeline.supervisor.send(submit).await.expect("alive").expect("taken");
+        let mut changes = pipeline.store().watch();
+        let mut standing = Vec::new();
+        while standing.len() <= 10 {
+            let (waiting, active) = pipeline.store().load();
+            if waiting + active <= 10_000 - 1000 * standing.len() {
+                standing.push((usage().1 >> 20).to_string());
+                continue;
+            }
+            changes.changed().await.expect("open");
+        }
+        println!(
+            "memory: MiB over the {batch} batch of 10,000, submitted at once, each 1,000: {}",
+            standing.join(" ")
+        );
+    }
     pipeline.stop(Duration::ZERO).await;
 }

@@ -168,6 +168,9 @@ pub struct Batch {
     /// Files that became uploads, also those that were deleted since.
     #[serde(default)]
     pub accepted: u32,
+    /// More of its uploads are still being written; until they are, none is begun.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arriving: bool,
     /// How many uploads stand where.
     pub counts: Counts,
     /// What the time left is reckoned from.
@@ -175,8 +178,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch without uploads yet.
-    pub fn new(id: BatchId, number: u64, owner: Owner, accepted: u32, refused: u32, now: Timestamp) -> Self {
+    /// A batch whose uploads are still to be written.
+    pub fn new(id: BatchId, number: u64, owner: Owner, refused: u32, now: Timestamp) -> Self {
         Self {
             v: 1,
             id,
@@ -190,7 +193,8 @@ impl Batch {
             run: 1,
             ended_run: 0,
             refused,
-            accepted,
+            accepted: 0,
+            arriving: true,
             counts: Counts::default(),
             pace: None,
         }
@@ -199,7 +203,7 @@ impl Batch {
     /// Where it stands.
     pub fn status(&self) -> Status {
         let counts = &self.counts;
-        if counts.unfinished() > 0 {
+        if counts.unfinished() > 0 || self.arriving {
             let begun = self.started_at.is_some() || counts.processed() > 0;
             return if begun { Status::Processing } else { Status::Pending };
         }
@@ -217,7 +221,7 @@ impl Batch {
 
     /// Whether its uploads may be begun.
     pub fn is_open(&self) -> bool {
-        self.paused_at.is_none() && self.cancelled_at.is_none()
+        self.paused_at.is_none() && self.cancelled_at.is_none() && !self.arriving
     }
 
     /// Seconds until the last upload ends, once three uploads ended at the present pace; `None` while it cannot be told.

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that were handed over are durable; files in
-/// place are only referenced.
+/// place are only referenced. Without an answer (the process died) a batch may be there or not, and of one of more than 1,000 files a part.
 ///
 /// # Errors
 /// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`]: nothing of it was taken then. A file that cannot be

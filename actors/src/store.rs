@@ -63,6 +63,7 @@ struct Inner {
     db_file: File,
     highwater: Mutex<(opening::Highwater, Option<Instant>)>,
     inbox: Mutex<committer::Inbox>,
+    writer: committer::Writer,
     state: Mutex<State>,
     /// Held for writing from the transaction until it is on disk.
     reading: RwLock<()>,
@@ -365,12 +366,15 @@ impl Store {
             clock,
             ..State::default()
         };
+        let writer = committer::Writer::start()
+            .map_err(|error| OpenError::folder(data_dir, "start a thread to write", &error))?;
         let inner = Inner {
             trees: opened.trees,
             db: opened.db,
             db_file: opened.db_file,
             highwater: Mutex::new((opened.highwater, None)),
             inbox: Mutex::default(),
+            writer,
             state: Mutex::new(state),
             reading: RwLock::new(()),
             newest: watch::Sender::new(0),

@@ -1,13 +1,16 @@
 //! The store from outside: what is acknowledged is there, attempts are counted, and a dump tells it all.
 
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, join_all},
+};
 use mediamill_actors::{
     analysis::Identity,
     error::Error,
     event::What,
     id::{Owner, UploadId},
     media::Format,
-    store::{AfterAttempt, Begun, Clock, NewBatch, NewUpload, OpenError, Scope, Store, WriteError},
+    store::{Accepted, AfterAttempt, Begun, Clock, NewBatch, NewUpload, OpenError, Scope, Store, WriteError},
     upload::{Description, Failure, FailureKind, FileRef, PlacePath, Stage, Status},
 };
 
@@ -32,7 +35,7 @@ fn files(count: usize) -> Vec<NewUpload> {
         .collect()
 }
 
-async fn submit(store: &Store, owner: &Owner, count: usize) -> mediamill_actors::store::Accepted {
+async fn submit(store: &Store, owner: &Owner, count: usize) -> Accepted {
     let new = NewBatch { owner: owner.clone(), refused: 0, uploads: files(count) };
     store.submit(new, 1000).await.expect("the batch is written")
 }
@@ -228,6 +231,95 @@ async fn what_was_in_flight_outside_the_scope_rests_and_holds_nobody_up() {
         assert_eq!(begun, [*upload], "what was in flight goes first, alone");
         store.delete(owner.clone(), *upload).await.expect("deleted");
     }
+}
+
+/// The batch of an owner that has one.
+async fn only_batch(store: &Store, owner: &Owner) -> mediamill_actors::batch::Batch {
+    let batches = store.batches(owner.clone(), 0, 9).await.expect("the batches");
+    assert_eq!(batches.len(), 1);
+    batches.into_iter().next().expect("a batch")
+}
+
+/// Begins to write a batch of 2,500 uploads, and lets go when the first thousand are written.
+async fn begin_to_submit(store: &Store, owner: &Owner) -> BoxFuture<'static, Result<Accepted, WriteError>> {
+    let (store, owner) = (store.clone(), owner.clone());
+    let mut changes = store.watch();
+    let mut submitting = Box::pin(async move {
+        let new = NewBatch { owner, refused: 0, uploads: files(2500) };
+        store.submit(new, 3000).await
+    });
+    assert!((&mut submitting).now_or_never().is_none());
+    changes.changed().await.expect("open");
+    submitting
+}
+
+#[actix_rt::test]
+async fn a_huge_batch_is_begun_when_all_of_it_is_written() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let submitting = begin_to_submit(&store, &owner).await;
+    assert_eq!(store.begin_next(9).await.expect("asked").len(), 0, "it is not whole");
+    let batch = only_batch(&store, &owner).await;
+    assert_eq!((batch.counts.total, batch.status().as_str()), (1000, "pending"));
+    let other = NewBatch { owner: Owner::new("ann").expect("valid"), refused: 0, uploads: files(501) };
+    assert_eq!(
+        store.submit(other, 3000).await.err(),
+        Some(WriteError::Full { limit: 3000 }),
+        "the rest has its room"
+    );
+    // What is deleted meanwhile does not end it.
+    let page = store.uploads(owner.clone(), batch.id, 0, 1000).await.expect("its uploads");
+    for upload in page {
+        store.delete(owner.clone(), upload.id).await.expect("deleted");
+    }
+    assert_eq!(only_batch(&store, &owner).await.status().as_str(), "pending");
+
+    let accepted = submitting.await.expect("written");
+    assert_eq!(accepted.uploads.len(), 2500);
+    let begun = store.begin_next(2).await.expect("begun");
+    let begun: Vec<UploadId> = begun.iter().map(|it| it.token.upload).collect();
+    assert_eq!(begun, accepted.uploads[1000..1002], "in order");
+    let page = store.events_from(owner.clone(), 1, 100_000).await.expect("the log");
+    let submitted = page.changes.iter().filter(|it| matches!(it.event.what, What::BatchSubmitted));
+    assert_eq!(
+        submitted.map(|it| it.event.batch.expect("of a batch").counts.total).collect::<Vec<_>>(),
+        [1500]
+    );
+    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
+}
+
+#[actix_rt::test]
+async fn a_huge_batch_whose_writing_is_cut_short_goes_on_with_what_was_written() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    drop(begin_to_submit(&store, &owner).await);
+    store.close().await;
+
+    let store = open(&folder);
+    let recovered = store.recover(Scope::All, 3).await.expect("recovered");
+    assert_eq!((recovered.waiting, recovered.interrupted), (1000, 0));
+    let batch = only_batch(&store, &owner).await;
+    assert_eq!((batch.counts.total, batch.accepted), (1000, 1000));
+    assert_eq!(store.begin_next(9).await.expect("begun").len(), 9);
+    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
+}
+
+#[actix_rt::test]
+async fn a_huge_batch_that_is_cancelled_while_it_is_written_is_cancelled_whole() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = open(&folder);
+    let submitting = begin_to_submit(&store, &owner).await;
+    let batch = only_batch(&store, &owner).await.id;
+    store.cancel(owner.clone(), batch).await.expect("cancelled");
+    submitting.await.expect("written");
+
+    let batch = only_batch(&store, &owner).await;
+    assert_eq!((batch.counts.cancelled, batch.status().as_str()), (2500, "cancelled"));
+    assert_eq!(store.begin_next(9).await.expect("asked").len(), 0);
+    let page = store.events_from(owner.clone(), 1, 100_000).await.expect("the log");
+    let ends = page.changes.iter().filter(|it| it.event.batch.is_some_and(|batch| batch.ends_run.is_some()));
+    assert_eq!(ends.count(), 1);
+    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
 }
 
 #[actix_rt::test]

@@ -1,7 +1,7 @@
 //! What happens to batches, each change a command of the committer.
 
 use super::{
-    Accepted, NewBatch, Store, WriteError,
+    Accepted, NewBatch, NewUpload, Store, WriteError,
     draft::Draft,
     keys::{self, Tree},
     places::{Replaces, occupy, release},
@@ -14,16 +14,56 @@ use crate::{
     upload::{Stage, Status, Step, Thumbnail, Upload},
 };
 
-/// Uploads that one command cancels or retries, so that a huge batch does not hold everything up.
+/// Uploads that one command writes, cancels or retries: a huge batch must not hold everything up, and sled keeps what a transaction replaces,
+/// some 20 KiB for each upload, until its end.
 const GROUP: usize = 1000;
 
 impl Store {
-    /// Writes a batch and its uploads.
+    /// Writes a batch and its uploads, those of a large one in groups. A process that dies between two leaves a batch of those that were
+    /// written, which nobody was told of.
     ///
     /// # Errors
     /// [`WriteError::Full`] if more uploads would wait than `max_queued`.
     pub async fn submit(&self, new: NewBatch, max_queued: u64) -> Result<Accepted, WriteError> {
-        self.inner.write(move |draft| submit(draft, new, max_queued)).await
+        let NewBatch { owner, refused, uploads } = new;
+        let total = uploads.len() as u64;
+        let mut uploads = uploads.into_iter();
+        let mut group = || uploads.by_ref().take(GROUP).collect::<Vec<_>>();
+        let first = group();
+        let mut written = first.len();
+        let whole = written as u64 == total;
+        let of = owner.clone();
+        let mut accepted = self
+            .inner
+            .write(move |draft| {
+                let id = create(draft, &of, refused, total, max_queued)?;
+                let mut accepted = Accepted { batch_id: id, uploads: Vec::new(), ended: Ended::default() };
+                add(draft, &mut accepted, first)?;
+                if whole {
+                    complete(draft, id)?;
+                }
+                Ok(accepted)
+            })
+            .await?;
+        if whole {
+            return Ok(accepted);
+        }
+        while (written as u64) < total {
+            let more = group();
+            written += more.len();
+            let add = move |draft: &mut Draft<'_>| add(draft, &mut accepted, more).map(|()| accepted);
+            accepted = self.inner.write(add).await?;
+        }
+        let ended = self.set_complete(owner, accepted.batch_id).await?;
+        accepted.ended.extend(ended);
+        Ok(accepted)
+    }
+
+    /// Lets the uploads of a batch be begun, which are all written now, or as many of them as there will be. Whoever cancelled it meanwhile
+    /// meant all.
+    pub(super) async fn set_complete(&self, owner: Owner, batch: BatchId) -> Result<Ended, WriteError> {
+        let cancelled = self.inner.write(move |draft| complete(draft, batch)).await?;
+        if cancelled { self.cancel(owner, batch).await } else { Ok(Ended::default()) }
     }
 
     /// Cancels the unfinished uploads of a batch; of one that has none, nothing changes.
@@ -84,33 +124,48 @@ pub(super) fn unfinished_batches(draft: &Draft<'_>) -> Vec<BatchId> {
     draft.state.batches.iter().filter(|(_, it)| it.counts.unfinished() > 0).map(|(id, _)| *id).collect()
 }
 
-fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accepted, WriteError> {
-    let waiting = draft.state.queue.len() as u64 + draft.state.active.len() as u64;
-    if waiting + new.uploads.len() as u64 > max_queued {
+/// Makes a batch that uploads can be added to.
+fn create(
+    draft: &mut Draft<'_>,
+    owner: &Owner,
+    refused: u32,
+    uploads: u64,
+    max_queued: u64,
+) -> Result<BatchId, WriteError> {
+    let state = &mut *draft.state;
+    let waiting = state.queue.len() as u64 + state.active.len() as u64 + state.arriving;
+    if waiting + uploads > max_queued {
         return Err(WriteError::Full { limit: max_queued });
     }
-    let (now, number) = (draft.now, draft.state.next_batch);
-    draft.state.next_batch += 1;
+    state.arriving += uploads;
+    let number = state.next_batch;
+    state.next_batch += 1;
     draft.put(Tree::Meta, keys::NEXT_BATCH, draft.state.next_batch.to_string().into_bytes());
     let id = BatchId::generate();
-    let accepted = new.uploads.len() as u32;
-    let batch = Batch::new(id, number, new.owner.clone(), accepted, new.refused, now);
-    draft.put(Tree::OwnerBatches, &keys::owner_batch(&new.owner, number), format!("\"{id}\"").into_bytes());
-    draft.state.batches.insert(id, batch);
+    draft.put(Tree::OwnerBatches, &keys::owner_batch(owner, number), format!("\"{id}\"").into_bytes());
+    draft.state.batches.insert(id, Batch::new(id, number, owner.clone(), refused, draft.now));
+    Ok(id)
+}
 
-    let mut accepted = Accepted { batch_id: id, uploads: Vec::new(), ended: Ended::default() };
-    for (position, new_upload) in new.uploads.into_iter().enumerate() {
-        let position = position as u32;
+/// Adds the next uploads of a batch.
+fn add(draft: &mut Draft<'_>, accepted: &mut Accepted, uploads: Vec<NewUpload>) -> Result<(), WriteError> {
+    let (now, id) = (draft.now, accepted.batch_id);
+    draft.state.arriving = draft.state.arriving.saturating_sub(uploads.len() as u64);
+    let batch = draft.batch(id)?.ok_or(WriteError::NotFound("batch"))?;
+    let (owner, number) = (batch.owner.clone(), batch.number);
+    let from = batch.accepted;
+    batch.accepted += uploads.len() as u32;
+    for (position, new_upload) in (from..).zip(uploads) {
         let mut replaces = None;
         if let Some(Replaces { upload: older, at }) = new_upload.replaces
             && let Some(record) = draft.upload(older)?
-            && record.owner == new.owner
+            && record.owner == owner
             && record.place() == Some(at.as_path())
         {
             if record.status == Status::Completed {
                 replaces = Some(older);
-                release(draft, &new.owner, &at, older)?;
-            } else if let Some((record, was_active)) = delete(draft, &new.owner, older)? {
+                release(draft, &owner, &at, older)?;
+            } else if let Some((record, was_active)) = delete(draft, &owner, older)? {
                 // What never completed goes at once; what it was to replace is now this one's to replace.
                 replaces = record.replaces;
                 accepted.ended.removed.push(older);
@@ -118,7 +173,7 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
             }
         }
         let kept = match new_upload.described_as {
-            Some(older) => draft.upload(older)?.filter(|it| it.owner == new.owner),
+            Some(older) => draft.upload(older)?.filter(|it| it.owner == owner),
             None => None,
         };
         let (facts, objects, description) =
@@ -127,7 +182,7 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
             v: 1,
             id: new_upload.id,
             batch_id: id,
-            owner: new.owner.clone(),
+            owner: owner.clone(),
             position,
             file: new_upload.file,
             also_at: Vec::new(),
@@ -159,17 +214,26 @@ fn submit(draft: &mut Draft<'_>, new: NewBatch, max_queued: u64) -> Result<Accep
         let key = keys::upload(id, position);
         draft.put_upload(&upload)?;
         draft.put(Tree::UploadIds, upload.id.as_bytes(), key.to_vec());
-        draft.enqueue(&upload, number, true)?;
+        draft.enqueue(&upload, number, false)?;
         if let Some(place) = new_upload.place {
-            occupy(draft, &new.owner, &place, upload.id)?;
+            occupy(draft, &owner, &place, upload.id)?;
         }
         if let Some(batch) = draft.batch(id)? {
             batch.counts.add(&upload);
         }
         accepted.uploads.push(upload.id);
     }
+    Ok(())
+}
+
+/// No more uploads of a batch will be written, so that they may be begun. Says whether it was cancelled meanwhile.
+fn complete(draft: &mut Draft<'_>, id: BatchId) -> Result<bool, WriteError> {
+    let batch = draft.batch(id)?.ok_or(WriteError::NotFound("batch"))?;
+    batch.arriving = false;
+    let (number, open, cancelled) = (batch.number, batch.is_open(), batch.cancelled_at.is_some());
+    draft.state.queue.set_open(number, open);
     draft.emit(id, None, What::BatchSubmitted)?;
-    Ok(accepted)
+    Ok(cancelled)
 }
 
 /// The batch, if it is this owner's.
@@ -185,7 +249,7 @@ fn owned_batch<'d>(
 fn cancel(draft: &mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<(bool, Vec<UploadId>), WriteError> {
     let now = draft.now;
     let batch = owned_batch(draft, owner, id)?;
-    if batch.counts.unfinished() == 0 {
+    if batch.status().is_terminal() {
         return Ok((false, Vec::new()));
     }
     let number = batch.number;

@@ -1,9 +1,19 @@
-//! The one writer: a queue of commands that a blocking job drains in groups, one transaction and one wait for the disk for each.
+//! The one writer: a queue of commands that is drained in groups, one transaction and one wait for the disk for each.
+//!
+//! The draining is done by one thread, since the system's allocator keeps memory for each thread that ever allocated: what sled uses up in a
+//! transaction would be kept once for each thread of the runtime's pool. A blocking job waits for it, as a paused clock would not wait for a
+//! thread alone.
 
 use std::{
     collections::VecDeque,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{self, SendError},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,6 +39,36 @@ pub(super) struct Inbox {
     commands: VecDeque<Command>,
     /// A job drains the queue, so that a new command need not start one.
     draining: bool,
+}
+
+/// The thread that writes. It ends with the store.
+pub(super) struct Writer(mpsc::Sender<(Arc<Inner>, mpsc::Sender<()>)>);
+
+impl Writer {
+    pub(super) fn start() -> io::Result<Self> {
+        let (sender, stores) = mpsc::channel::<(Arc<Inner>, _)>();
+        thread::Builder::new().name("mediamill-store".into()).spawn(move || {
+            for (inner, done) in stores {
+                inner.drain();
+                // The store may close with this, and whoever waits for the drain waits for that too.
+                drop(inner);
+                drop(done);
+            }
+        })?;
+        Ok(Self(sender))
+    }
+
+    /// Lets the thread drain a store, and waits until it has.
+    fn wait_for(inner: Arc<Inner>) {
+        let (done, ended) = mpsc::channel();
+        match inner.writer.0.clone().send((inner, done)) {
+            Ok(()) => {
+                // Nothing is sent: this ends when the sender is dropped.
+                let _ = ended.recv();
+            }
+            Err(SendError((inner, _))) => inner.drain(),
+        }
+    }
 }
 
 impl Inner {
@@ -64,7 +104,7 @@ impl Inner {
         inbox.commands.push_back(command);
         if !std::mem::replace(&mut inbox.draining, true) {
             let inner = Arc::clone(self);
-            tokio::task::spawn_blocking(move || inner.drain());
+            tokio::task::spawn_blocking(move || Writer::wait_for(inner));
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) seqs: HashMap<Owner, (u64, u64)>,
     pub(super) newest_change: u64,
     pub(super) next_batch: u64,
+    /// Uploads of batches that are being written, as far as they are not written yet.
+    pub(super) arriving: u64,
     /// Events kept for each owner.
     pub(super) keep_events: u64,
     /// Names this opening of the store in tokens.
@@ -349,7 +351,7 @@ impl<'a> Draft<'a> {
             return Err(WriteError::Unknown(format!("batch {batch_id} is missing")));
         };
         let mut ends_run = None;
-        if batch.counts.unfinished() == 0 && batch.ended_run < batch.run {
+        if batch.status().is_terminal() && batch.ended_run < batch.run {
             batch.ended_run = batch.run;
             batch.completed_at = Some(now);
             ends_run = Some(batch.run);

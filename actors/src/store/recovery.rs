@@ -49,6 +49,17 @@ pub struct Recovered {
     pub resting: usize,
 }
 
+/// What an earlier process left, as far as it is not simply to go on.
+#[derive(Default)]
+struct Left {
+    /// Uploads outside the scope.
+    resting: usize,
+    /// Batches that were cancelled and have uploads that are not.
+    cancelled: Vec<(Owner, BatchId)>,
+    /// Batches of which not all uploads were written.
+    arriving: Vec<(Owner, BatchId)>,
+}
+
 impl Store {
     /// Takes up what is unfinished: what waits waits again, and what was in flight is ended as interrupted.
     ///
@@ -63,12 +74,15 @@ impl Store {
             inner.note_load(&state);
             loaded
         };
-        let (mut resting, cancelled) = tokio::task::spawn_blocking(load)
+        let Left { mut resting, cancelled, arriving } = tokio::task::spawn_blocking(load)
             .await
             .map_err(WriteError::unknown)?
             .map_err(WriteError::unknown)?;
         let (interrupted, outside) = self.end_interrupted(max_interruptions, scope).await?;
         resting += outside;
+        for (owner, batch) in arriving {
+            self.set_complete(owner, batch).await?;
+        }
         for (owner, batch) in cancelled {
             self.cancel(owner, batch).await?;
         }
@@ -112,20 +126,23 @@ impl Store {
 }
 
 impl Inner {
-    /// Builds the state anew from the trees. Answers with how many uploads rest, and cancelled batches that are not done.
-    fn load(&self, state: &mut State, scope: &Scope) -> Result<(usize, Vec<(Owner, BatchId)>), String> {
+    /// Builds the state anew from the trees.
+    fn load(&self, state: &mut State, scope: &Scope) -> Result<Left, String> {
         let text = |error: sled::Error| error.to_string();
         let json = |error: serde_json::Error| error.to_string();
         if let Some(next) = self.trees[Tree::Meta as usize].get(keys::NEXT_BATCH).map_err(text)? {
             state.next_batch = String::from_utf8_lossy(&next).parse().unwrap_or(1);
         }
-        let mut cancelled = Vec::new();
+        let mut left = Left::default();
         for entry in self.trees[Tree::Batches as usize].iter() {
             let batch: Batch = serde_json::from_slice(&entry.map_err(text)?.1).map_err(json)?;
             state.next_batch = state.next_batch.max(batch.number + 1);
-            if batch.counts.unfinished() > 0 {
-                if batch.cancelled_at.is_some() {
-                    cancelled.push((batch.owner.clone(), batch.id));
+            if !batch.status().is_terminal() {
+                let name = (batch.owner.clone(), batch.id);
+                if batch.arriving {
+                    left.arriving.push(name);
+                } else if batch.cancelled_at.is_some() {
+                    left.cancelled.push(name);
                 }
                 state.batches.insert(batch.id, batch);
             }
@@ -137,7 +154,6 @@ impl Inner {
                 state.active.insert(upload.id, draft::InFlight { upload, entry });
             }
         }
-        let mut resting = 0;
         for entry in self.trees[Tree::Work as usize].iter() {
             let (key, work) = entry.map_err(text)?;
             let work: Work = serde_json::from_slice(&work).map_err(json)?;
@@ -148,7 +164,7 @@ impl Inner {
             if *scope != Scope::All {
                 let upload = record(&keys::upload(work.batch_id, position))?;
                 if !upload.is_some_and(|upload| scope.includes(&upload)) {
-                    resting += 1;
+                    left.resting += 1;
                     continue;
                 }
             }
@@ -167,6 +183,6 @@ impl Inner {
             let kept = kept_events(&self.trees[Tree::Events as usize], &owner).map_err(text)?;
             state.seqs.insert(owner, kept);
         }
-        Ok((resting, cancelled))
+        Ok(left)
     }
 }

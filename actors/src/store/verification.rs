@@ -120,7 +120,7 @@ impl Inner {
                     format!("batch {} says {:?}, but its uploads say {counted:?}", batch.id, batch.counts)
                 });
             }
-            let ended = batch.counts.unfinished() == 0;
+            let ended = batch.status().is_terminal();
             if ended != (batch.ended_run == batch.run) {
                 found.fault(|| {
                     format!("batch {} ended without its end being told, or the other way", batch.id)
