@@ -42,6 +42,8 @@ impl Search {
             .nearest(Owner::local(), provider.identity(), query, self.limit.into())
             .await
             .map_err(|error| error.to_string())?;
+        let builtin = config.provider.kind == ProviderKind::Builtin;
+        let nearest = found.first().map(|(_, score)| *score);
         let mut out = io::stdout().lock();
         if !self.json && found.is_empty() {
             eprintln!("mediamill: nothing is found that this provider embedded; process some pictures first");
@@ -60,7 +62,10 @@ impl Search {
                 return Ok(());
             }
         }
-        if !self.json && config.provider.kind == ProviderKind::Builtin {
+        if !self.json && builtin && nearest.is_some_and(|score| score < builtin::UNRELATED) {
+            eprintln!("mediamill: nothing comes near these words; what is listed has hardly anything to do with them");
+        }
+        if !self.json && builtin {
             eprintln!("mediamill: {}", builtin::NOTICE);
         }
         Ok(())

@@ -19,7 +19,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{Inner, WriteError, draft::Draft};
 
@@ -42,31 +42,41 @@ pub(super) struct Inbox {
 }
 
 /// The thread that writes. It ends with the store.
-pub(super) struct Writer(mpsc::Sender<(Arc<Inner>, mpsc::Sender<()>)>);
+pub(super) struct Writer(mpsc::Sender<Drain>);
+
+/// A store whose queue is to be drained.
+struct Drain {
+    inner: Arc<Inner>,
+    /// What time it is, is asked of the runtime.
+    runtime: Handle,
+    /// Dropped when it is done.
+    done: mpsc::Sender<()>,
+}
 
 impl Writer {
     pub(super) fn start() -> io::Result<Self> {
-        let (sender, stores) = mpsc::channel::<(Arc<Inner>, _)>();
+        let (sender, drains) = mpsc::channel::<Drain>();
         thread::Builder::new().name("mediamill-store".into()).spawn(move || {
-            for (inner, done) in stores {
+            for Drain { inner, runtime, done } in drains {
+                let entered = runtime.enter();
                 inner.drain();
                 // The store may close with this, and whoever waits for the drain waits for that too.
-                drop(inner);
-                drop(done);
+                drop((inner, entered, done));
             }
         })?;
         Ok(Self(sender))
     }
 
-    /// Lets the thread drain a store, and waits until it has.
+    /// Lets the thread drain a store, and waits until it has. To be called in a blocking job.
     fn wait_for(inner: Arc<Inner>) {
         let (done, ended) = mpsc::channel();
-        match inner.writer.0.clone().send((inner, done)) {
+        let writer = inner.writer.0.clone();
+        match writer.send(Drain { inner, runtime: Handle::current(), done }) {
             Ok(()) => {
                 // Nothing is sent: this ends when the sender is dropped.
                 let _ = ended.recv();
             }
-            Err(SendError((inner, _))) => inner.drain(),
+            Err(SendError(Drain { inner, .. })) => inner.drain(),
         }
     }
 }
@@ -153,10 +163,10 @@ impl Inner {
             });
             match transacted {
                 Ok(()) | Err(TransactionError::Abort(())) => {}
-                Err(TransactionError::Storage(error)) => return Err(error.to_string()),
+                Err(TransactionError::Storage(error)) => return Err(sentence(error)),
             }
             let flushing = Instant::now();
-            self.db.flush().map_err(|error| error.to_string())?;
+            self.db.flush().map_err(sentence)?;
             self.db_file.sync_data().map_err(|error| error.to_string())?;
             self.flushes.fetch_add(1, Ordering::Relaxed);
             self.flush_us.fetch_add(flushing.elapsed().as_micros() as u64, Ordering::Relaxed);
@@ -176,7 +186,6 @@ impl Inner {
                 self.newest.send_modify(|generation| *generation += 1);
             }
             Err(text) => {
-                log::error!("the store cannot be written and takes no more changes: {text}");
                 let text = self.broken.get_or_init(|| text);
                 for reply in replies {
                     reply(Err(text));
@@ -192,6 +201,14 @@ impl Inner {
             highwater.0.write(change);
             highwater.1 = Some(Instant::now());
         }
+    }
+}
+
+/// What the system says by itself; sled adds how it names the error inside.
+fn sentence(error: sled::Error) -> String {
+    match error {
+        sled::Error::Io(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 
