@@ -22,7 +22,8 @@ fn described() -> (tempfile::TempDir, std::path::PathBuf) {
     for (seed, name) in [(1, "gardasee.png"), (9, "gerlitzen.png")] {
         fs::write(photos.join(name), picture(seed)).expect("written");
     }
-    let process = command().args(["process", "--data-dir"]).arg(&data).arg(&photos).output().expect("it runs");
+    let process =
+        command().args(["process", "--data-dir"]).arg(&data).arg(&photos).output().expect("it runs");
     assert!(process.status.success(), "{}", text(&process.stderr));
     (folder, data)
 }

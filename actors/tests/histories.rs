@@ -181,7 +181,7 @@ impl Known {
             match admission {
                 Admission::Accepted(id) => self.uploads.push((owner.clone(), *id)),
                 Admission::Done(_) | Admission::Unfinished(_) if !anew => {}
-                other => panic!("{other:?}"),
+                other => unreachable!("{other:?}"),
             }
         }
         submitted.files

@@ -63,7 +63,9 @@ impl Search {
             }
         }
         if !self.json && builtin && nearest.is_some_and(|score| score < builtin::UNRELATED) {
-            eprintln!("mediamill: nothing comes near these words; what is listed has hardly anything to do with them");
+            eprintln!(
+                "mediamill: nothing comes near these words; what is listed has hardly anything to do with them"
+            );
         }
         if !self.json && builtin {
             eprintln!("mediamill: {}", builtin::NOTICE);
