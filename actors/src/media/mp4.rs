@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::boxes::{self, Fields, boxes};
 use super::exif::Orientation;
+use super::index::{Container, Index, Sample};
 use super::source::Source;
 use super::track::{Tags, Track};
 
@@ -17,31 +18,6 @@ const MAX_INDEX_BYTES: u64 = 32 << 20;
 const MAX_SAMPLES: usize = 1 << 20;
 /// Most boxes at the top of a file.
 const MAX_BOXES: usize = 10_000;
-
-/// What the index says.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Index {
-    pub(super) track: Track,
-    /// The box `stsd`, which says how the frames are coded.
-    pub(super) description: Vec<u8>,
-    /// Ticks a second.
-    pub(super) timescale: u32,
-    /// The part that is shown, in ticks.
-    pub(super) shown: Range<i64>,
-    /// The frames that lie in the file, in the order in which they are decoded.
-    pub(super) samples: Vec<Sample>,
-}
-
-/// A coded frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sample {
-    pub(super) offset: u64,
-    pub(super) size: u32,
-    /// It can be decoded without any other.
-    pub(super) key: bool,
-    /// When it is shown, in ticks.
-    pub(super) at: i64,
-}
 
 /// What came of looking for an index.
 #[derive(Debug, Clone, PartialEq)]
@@ -152,7 +128,8 @@ impl<'a> Table<'a> {
         let mut description = ((self.description.len() + 8) as u32).to_be_bytes().to_vec();
         description.extend(b"stsd");
         description.extend(self.description);
-        Some(Index { track, description, timescale: self.timescale, shown, samples })
+        let container = Container::Mp4(description);
+        Some(Index { track, container, timescale: self.timescale, shown, samples })
     }
 
     fn track(&self, trak: &[u8]) -> Option<Track> {
