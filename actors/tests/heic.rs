@@ -247,6 +247,20 @@ fn a_crop_takes_the_part_that_it_names_before_the_turn() {
 }
 
 #[test]
+fn what_lies_beyond_the_edge_does_not_shade_the_last_pixels() {
+    // The parts of the last column and row are shown up to where the next quarter would begin.
+    let prepared = good(&File::grid(3, 2, (320, 144)).bytes());
+    for (x, y) in [(319, 20), (319, 120), (20, 143), (300, 143), (319, 143)] {
+        assert_eq!(colour(&prepared, x, y), RED, "{x}, {y}");
+    }
+    let clap = [64, 1, 48, 1, -32, 1, -24, 1].map(i32::to_be_bytes).concat();
+    let prepared = good(&File::coded().with(b"clap", &clap).bytes());
+    for (x, y) in [(0, 0), (63, 0), (0, 47), (63, 47)] {
+        assert_eq!(colour(&prepared, x, y), RED, "{x}, {y}");
+    }
+}
+
+#[test]
 fn transparency_is_white() {
     assert_eq!(quarters(&good(HALF)), [WHITE, GREEN, WHITE, YELLOW]);
 }
