@@ -5,7 +5,7 @@
 //! ```text
 //! bytes -> format -> header (the door: `inspect`) -> decode -> pixels -> render -> thumbnail, picture   (`prepare`)
 //!                                                      `-> exif, facts (colour, sharpness)
-//! a video -> index or probe -> ffmpeg -> frames -> thumbnail, pictures                         (`prepare_video`)
+//! a video -> index, excerpt (or probe) -> ffmpeg -> frames -> thumbnail, pictures              (`prepare_video`)
 //! ```
 
 use std::time::Duration;
@@ -13,11 +13,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 mod animation;
+mod blocks;
 mod boxes;
 mod bytes;
 mod capability;
 mod colour;
 mod decode;
+mod ebml;
 mod excerpt;
 mod exif;
 mod facts;
@@ -28,10 +30,13 @@ mod header;
 mod heic;
 mod heif;
 mod hevc;
+mod index;
 mod items;
 mod jpeg;
 mod layout;
+mod matroska;
 mod mp4;
+mod mux;
 mod pixels;
 mod prepare;
 mod probe;

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use mediamill_actors::media::{self, Error, ErrorKind, Inspected, Limits, Prepared, VisionSpec};
+use mediamill_actors::media::{self, Error, ErrorKind, Inspected, Limits, Picture, Prepared, VisionSpec};
 use proptest::prelude::*;
 
 const LIMITS: Limits = Limits::DEFAULT;
@@ -247,8 +247,51 @@ fn a_crop_takes_the_part_that_it_names_before_the_turn() {
 }
 
 #[test]
+fn what_lies_beyond_the_edge_does_not_shade_the_last_pixels() {
+    // The parts of the last column and row are shown up to where the next quarter would begin.
+    let prepared = good(&File::grid(3, 2, (320, 144)).bytes());
+    for (x, y) in [(319, 20), (319, 120), (20, 143), (300, 143), (319, 143)] {
+        assert_eq!(colour(&prepared, x, y), RED, "{x}, {y}");
+    }
+    let clap = [64, 1, 48, 1, -32, 1, -24, 1].map(i32::to_be_bytes).concat();
+    let prepared = good(&File::coded().with(b"clap", &clap).bytes());
+    for (x, y) in [(0, 0), (63, 0), (0, 47), (63, 47)] {
+        assert_eq!(colour(&prepared, x, y), RED, "{x}, {y}");
+    }
+}
+
+#[test]
 fn transparency_is_white() {
     assert_eq!(quarters(&good(HALF)), [WHITE, GREEN, WHITE, YELLOW]);
+}
+
+#[test]
+fn colours_come_out_as_they_went_in_however_they_are_coded() {
+    let colours = [RED, GREEN, BLUE, YELLOW];
+    let greys = [[80; 3], [126; 3], [43; 3], [191; 3]];
+    let pale = [[237, 137, 137], GREEN, [137, 137, 237], YELLOW];
+    for (name, bytes, expected) in [
+        ("the range of television", &include_bytes!("fixtures/heic/limited_709.heic")[..], colours),
+        ("the same, 4:2:2, BT.2020", include_bytes!("fixtures/heic/limited_2020.heic"), colours),
+        ("green, blue, red", include_bytes!("fixtures/heic/gbr.heic"), colours),
+        ("10 bits", include_bytes!("fixtures/heic/bits10.heic"), colours),
+        ("12 bits, 4:4:4", include_bytes!("fixtures/heic/bits12.heic"), colours),
+        ("brightness alone", include_bytes!("fixtures/heic/grey.heic"), greys),
+        ("multiplied by alpha", include_bytes!("fixtures/heic/premultiplied.heic"), pale),
+    ] {
+        let Picture { content, rgb, width, .. } = good(bytes).picture;
+        // Odd sides: the last column and row are half of what their colour was coded for.
+        assert_eq!(content, (67, 49), "{name}");
+        for (n, expected) in expected.into_iter().enumerate() {
+            let (x, y) = ([0, 16, 50, 66], [0, 12, 37, 48]);
+            let (right, lower) = (n % 2 * 2, n / 2 * 2);
+            for (x, y) in [(x[right], y[lower]), (x[right + 1], y[lower + 1])] {
+                let at = (y * width + x) as usize * 3;
+                let near = expected.iter().zip(&rgb[at..at + 3]).all(|(a, b)| a.abs_diff(*b) <= 4);
+                assert!(near, "{name}, at {x}, {y}: {:?} and not {expected:?}", &rgb[at..at + 3]);
+            }
+        }
+    }
 }
 
 #[test]

@@ -140,6 +140,33 @@ async fn a_long_video_is_not_decoded_from_end_to_end() {
 }
 
 #[actix_rt::test]
+async fn what_an_edit_list_cuts_away_is_not_shown() {
+    for how in ["-g 10", "-g 250"] {
+        let bytes = std::fs::read(made("uncut.mp4", LIGHTER, 10.0, &format!("{H264} {how}"))).expect("read");
+        let at = bytes.windows(4).position(|it| it == b"elst").expect("a list");
+        // One entry, of twelve bytes, becomes two: the first two seconds, and the four from the sixth on.
+        let start = u32::from_be_bytes(bytes[at + 16..at + 20].try_into().expect("four"));
+        let parts = [(2000, start), (4000, start + 6 * 12_800)];
+        let parts =
+            parts.map(|(length, from)| [length, from, 0x1_0000].map(u32::to_be_bytes).concat()).concat();
+        let mut cut = bytes.clone();
+        cut.splice(at + 12..at + 24, parts);
+        cut[at + 11] = 2;
+        // All boxes around it grow; the frames lie before them.
+        for kind in [b"elst", b"edts", b"trak", b"moov"] {
+            let at = cut.windows(4).position(|it| it == kind).expect("there") - 4;
+            let size = u32::from_be_bytes(cut[at..at + 4].try_into().expect("four")) + 12;
+            cut[at..at + 4].copy_from_slice(&size.to_be_bytes());
+        }
+        let clip = good(&written("cut.mp4", &cut)).await;
+        let shown: Vec<u32> = clip.pictures.iter().map(shows).collect();
+        assert_eq!(shown, [0, 1, 6, 7, 8, 9], "{how}: {:?}", clip.seconds);
+        let seconds: Vec<u32> = clip.seconds.iter().map(|it| *it as u32).collect();
+        assert_eq!(seconds, [0, 1, 2, 3, 4, 5], "{how}: {:?}", clip.seconds);
+    }
+}
+
+#[actix_rt::test]
 async fn a_video_without_a_named_length_is_measured() {
     // Written into a pipe, a container has no place to put its length.
     let whole = made("piped_whole.webm", LIGHTER, 12.0, "-c:v libvpx -deadline realtime");

@@ -5,22 +5,24 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Seek};
+use std::ops::Range;
 
-use super::mp4::{Index, Sample};
+use super::index::{Container, Index, Sample};
+use super::mux;
 use super::source::Source;
 
 /// Most frames that are decoded for the sake of those that are wanted: two minutes at 25 a second.
-const MAX_SAMPLES: usize = 3000;
+pub(super) const MAX_SAMPLES: usize = 3000;
 /// Most bytes of an excerpt.
 pub(super) const MAX_BYTES: u64 = 48 << 20;
 /// Frames after a wanted one that go along, should the decoder leave that one out.
-const SPARE: usize = 4;
+pub(super) const SPARE: usize = 4;
 
 /// Which frames of a video go into an excerpt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Excerpt {
     /// All frames that go along, by their place in the index, in the order in which they are decoded.
-    samples: Vec<usize>,
+    pub(super) samples: Vec<usize>,
     /// The spans from which one frame each is wanted, as ranks among the frames that go along when sorted by their time,
     /// the end included.
     pub(super) wanted: Vec<(i64, i64)>,
@@ -47,7 +49,7 @@ impl Excerpt {
     }
 
     fn of_spans(index: &Index, count: usize) -> Self {
-        let spans = spans(index, count);
+        let spans = spans(&index.shown, index.timescale, count);
         let mut chosen = BTreeSet::new();
         let mut wanted = Vec::new();
         let mut dear = Vec::new();
@@ -91,12 +93,26 @@ impl Excerpt {
         let mut wanted: Vec<(i64, i64)> =
             wanted.into_iter().map(|(start, end)| (rank(start), rank(end + 1) - 1)).collect();
         wanted.sort_unstable();
-        let delay = ranks(index, &samples).iter().zip(0..).map(|(rank, i)| i - rank).max().unwrap_or(0);
-        Self { samples, wanted, times, keys_only, delay }
+        let mut excerpt = Self { samples, wanted, times, keys_only, delay: 0 };
+        // In an MP4 file no frame is shown before it is decoded.
+        if let Container::Mp4(_) = index.container {
+            let late = excerpt.ranks(index).iter().zip(0..).map(|(rank, i)| i - rank).max();
+            excerpt.delay = late.unwrap_or(0);
+        }
+        excerpt
+    }
+
+    /// The place of each frame among all when they are sorted by their time; those of the same time follow each other.
+    pub(super) fn ranks(&self, index: &Index) -> Vec<i64> {
+        let mut by_time: Vec<usize> = (0..self.samples.len()).collect();
+        by_time.sort_by_key(|&i| (index.samples[self.samples[i]].at, i));
+        let mut ranks = vec![0; self.samples.len()];
+        by_time.into_iter().zip(0..).for_each(|(i, rank)| ranks[i] = rank);
+        ranks
     }
 
     /// Bytes of the frames that go along.
-    fn bytes(&self, index: &Index) -> u64 {
+    pub(super) fn bytes(&self, index: &Index) -> u64 {
         self.samples.iter().map(|&place| u64::from(index.samples[place].size)).sum()
     }
 
@@ -107,13 +123,15 @@ impl Excerpt {
         index: &Index,
         source: &mut Source<'_, R>,
     ) -> io::Result<Vec<u8>> {
-        let mut file = boxed(b"ftyp", &[b"isom\0\0\0\0isom"]);
-        let length = moov(self, index, 0).len();
-        file.extend(moov(self, index, (file.len() + length + 8) as u32));
-        file.extend((self.bytes(index) as u32 + 8).to_be_bytes());
-        file.extend(b"mdat");
-        for &place in &self.samples {
-            let Sample { offset, size, .. } = index.samples[place];
+        let (mut file, track) = match &index.container {
+            Container::Mp4(description) => (mux::mp4(self, index, description), None),
+            Container::Matroska { entry, number } => (mux::matroska(entry), Some(*number)),
+        };
+        for (&place, rank) in self.samples.iter().zip(self.ranks(index)) {
+            let Sample { offset, size, key, .. } = index.samples[place];
+            if let Some(number) = track {
+                file.extend(mux::cluster(number, rank, key, size));
+            }
             let before = file.len();
             source.append(offset, size as usize, &mut file)?;
             if file.len() - before != size as usize {
@@ -124,79 +142,12 @@ impl Excerpt {
     }
 }
 
-/// The place of each frame among all when they are sorted by their time; those of the same time follow each other.
-fn ranks(index: &Index, samples: &[usize]) -> Vec<i64> {
-    let mut by_time: Vec<usize> = (0..samples.len()).collect();
-    by_time.sort_by_key(|&i| (index.samples[samples[i]].at, i));
-    let mut ranks = vec![0; samples.len()];
-    by_time.into_iter().zip(0..).for_each(|(i, rank)| ranks[i] = rank);
-    ranks
-}
-
 /// The spans of time from which one frame each is wanted: a second each, or longer if so many seconds are fewer than there are.
-fn spans(index: &Index, count: usize) -> Vec<(i64, i64)> {
-    let (start, end) = (i128::from(index.shown.start), i128::from(index.shown.end));
-    let (second, count) = (i128::from(index.timescale), count as i128);
+pub(super) fn spans(shown: &Range<i64>, timescale: u32, count: usize) -> Vec<(i64, i64)> {
+    let (start, end) = (i128::from(shown.start), i128::from(shown.end));
+    let (second, count) = (i128::from(timescale), count as i128);
     let edge = |n: i128| (start + (second * n).max((end - start) * n / count)).min(end) as i64;
     (0..count).map(|n| (edge(n), edge(n + 1))).collect()
-}
-
-fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
-    let length = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
-    let head = [&(length as u32).to_be_bytes()[..], kind].concat();
-    parts.iter().fold(head, |mut all, part| {
-        all.extend_from_slice(part);
-        all
-    })
-}
-
-/// The index of an excerpt whose frames begin at an offset.
-fn moov(excerpt: &Excerpt, index: &Index, offset: u32) -> Vec<u8> {
-    /// Any number: the ticks are counted, not timed.
-    const TIMESCALE: u32 = 25;
-    let count = excerpt.samples.len() as u32;
-    let be = |numbers: &[u32]| numbers.iter().flat_map(|it| it.to_be_bytes()).collect::<Vec<u8>>();
-    let samples = || excerpt.samples.iter().map(|&place| index.samples[place]);
-    let ranks = ranks(index, &excerpt.samples);
-    let offsets: Vec<u32> = ranks
-        .iter()
-        .enumerate()
-        .flat_map(|(i, rank)| [1, (rank + excerpt.delay - i as i64) as u32])
-        .collect();
-    let keys: Vec<u32> =
-        samples().zip(1..).filter(|(sample, _)| sample.key).map(|(_, number)| number).collect();
-    let sizes: Vec<u32> = samples().map(|sample| sample.size).collect();
-    let matrix = be(&[0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000]);
-    let (width, height) = index.track.coded;
-    // One chunk holds all.
-    let table = boxed(
-        b"stbl",
-        &[
-            &index.description,
-            &boxed(b"stts", &[&be(&[0, 1, count, 1])]),
-            &boxed(b"ctts", &[&be(&[0, count]), &be(&offsets)]),
-            &boxed(b"stss", &[&be(&[0, keys.len() as u32]), &be(&keys)]),
-            &boxed(b"stsc", &[&be(&[0, 1, 1, count, 1])]),
-            &boxed(b"stsz", &[&be(&[0, 0, count]), &be(&sizes)]),
-            &boxed(b"stco", &[&be(&[0, 1, offset])]),
-        ],
-    );
-    let reference = boxed(b"dref", &[&be(&[0, 1]), &boxed(b"url ", &[&be(&[1])])]);
-    let media = boxed(
-        b"mdia",
-        &[
-            &boxed(b"mdhd", &[&be(&[0, 0, 0, TIMESCALE, count, 0x55c4_0000])]),
-            &boxed(b"hdlr", &[&be(&[0, 0]), b"vide", &[0; 13]]),
-            &boxed(b"minf", &[&boxed(b"vmhd", &[&be(&[1, 0, 0])]), &boxed(b"dinf", &[&reference]), &table]),
-        ],
-    );
-    let header = be(&[1, 0, 0, 1, 0, count, 0, 0, 0, 0]);
-    let track = boxed(b"tkhd", &[&header, &matrix, &be(&[width << 16, height << 16])]);
-    let movie = be(&[0, 0, 0, TIMESCALE, count, 0x1_0000, 0x0100_0000, 0, 0]);
-    boxed(
-        b"moov",
-        &[&boxed(b"mvhd", &[&movie, &matrix, &[0; 24], &be(&[2])]), &boxed(b"trak", &[&track, &media])],
-    )
 }
 
 #[cfg(test)]
@@ -214,7 +165,7 @@ mod tests {
         });
         Index {
             track: Track::new("h264".into(), (64, 48), (1, 1)).expect("a size"),
-            description: b"\0\0\0\x08stsd".to_vec(),
+            container: Container::Mp4(b"\0\0\0\x08stsd".to_vec()),
             timescale: 10,
             shown: 0..frames as i64,
             samples: samples.collect(),

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, Seek};
 use image::ImageDecoder;
 
 use super::bytes::{be32, le16, le32};
+use super::index::Index;
 use super::jpeg::{self, Trouble};
 use super::source::Source;
 use super::{Error, ErrorKind, Format, Inspected, Kind, Limits, SNIFF_BYTES, VisionSpec};
@@ -30,7 +31,7 @@ pub(super) enum Detail {
     Jpeg(jpeg::Frame),
     Webp(webp::Layout),
     Heic(Box<heif::Layout>),
-    Mp4(Box<mp4::Index>),
+    Mp4(Box<Index>),
     Other,
 }
 

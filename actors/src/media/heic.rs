@@ -70,8 +70,8 @@ fn whole(bytes: &[u8], layout: &Layout) -> Result<Pixels, Error> {
         }
     }
     let (left, top, width, height) = layout.crop;
-    if (width, height) != layout.canvas {
-        let stride = layout.canvas.0 as usize * 3;
+    if (left, top) != (0, 0) {
+        let stride = (left + width) as usize * 3;
         let row = width as usize * 3;
         for y in 0..height as usize {
             let from = (y + top as usize) * stride + left as usize * 3;
@@ -87,44 +87,51 @@ fn fills(mosaic: &Mosaic, layout: &Layout) -> bool {
     mosaic.tiles.len() == 1 && mosaic.coding.shown == layout.canvas
 }
 
-/// Decodes coded pictures one by one and lays them side by side.
+/// Decodes coded pictures one by one and lays them side by side, up to the right and lower edge of what is shown. Beyond
+/// lies what an encoder filled its last parts with.
 fn assembled<const N: usize>(bytes: &[u8], layout: &Layout, mosaic: &Mosaic) -> Result<Vec<u8>, Error> {
+    let (left, top, width, height) = layout.crop;
+    let (right, bottom) = ((left + width) as usize, (top + height) as usize);
     if fills(mosaic, layout) {
-        return decoded::<N>(bytes, layout, mosaic, &mosaic.tiles[0]);
+        return decoded::<N>(bytes, layout, mosaic, &mosaic.tiles[0], (right, bottom));
     }
-    let (width, height) = (layout.canvas.0 as usize, layout.canvas.1 as usize);
     let (tile_width, tile_height) = (mosaic.coding.shown.0 as usize, mosaic.coding.shown.1 as usize);
     let columns = mosaic.columns as usize;
-    let mut data = vec![0; width * height * N];
+    let mut data = vec![0; right * bottom * N];
     for (i, tile) in mosaic.tiles.iter().enumerate() {
         let (left, top) = (i % columns * tile_width, i / columns * tile_height);
-        let row = tile_width.min(width - left) * N;
-        let pixels = decoded::<N>(bytes, layout, mosaic, tile)?;
-        for (y, from) in pixels.chunks_exact(tile_width * N).take(height - top).enumerate() {
-            let to = ((top + y) * width + left) * N;
-            data[to..to + row].copy_from_slice(&from[..row]);
+        if left >= right || top >= bottom {
+            continue;
+        }
+        let part = (tile_width.min(right - left), tile_height.min(bottom - top));
+        let pixels = decoded::<N>(bytes, layout, mosaic, tile, part)?;
+        for (y, row) in pixels.chunks_exact(part.0 * N).enumerate() {
+            let to = ((top + y) * right + left) * N;
+            data[to..to + row.len()].copy_from_slice(row);
         }
     }
     Ok(data)
 }
 
-/// One coded picture as red, green, blue, or as one channel.
+/// The upper left part of one coded picture as red, green, blue, or as one channel.
 fn decoded<const N: usize>(
     bytes: &[u8],
     layout: &Layout,
     mosaic: &Mosaic,
     tile: &Tile,
+    part: (usize, usize),
 ) -> Result<Vec<u8>, Error> {
     let parts = tile.data.iter().map(|range| slice(bytes, range)).collect::<Option<Vec<_>>>();
     let parts = parts.ok_or_else(|| broken("it ends early"))?;
     let configuration = &mosaic.configurations[tile.configuration];
     let alone =
         alone(configuration, layout.meaning.as_deref(), &parts).ok_or_else(|| broken("it is too large"))?;
-    let decoded = heic_decoder::decode(&alone).map_err(undecodable)?;
+    let mut decoded = heic_decoder::decode(&alone).map_err(undecodable)?;
     let (width, height) = mosaic.coding.shown;
     if (decoded.width, decoded.height) != (width as usize, height as usize) {
         return Err(broken("a part has another size than its header says"));
     }
+    cut(&mut decoded, part);
     if N == 3 {
         // Where nothing names the matrix it is the one of JPEG, as cameras mean it; the decoder would take television's.
         let named = decoded.color_info.filter(|colour| colour.matrix_coefficients != UNSPECIFIED);
@@ -136,6 +143,28 @@ fn decoded<const N: usize>(
     }
     let most = (1_i64 << decoded.bit_depth_luma.min(16)) - 1;
     Ok(decoded.y.iter().map(|&y| ((i64::from(y).clamp(0, most) * 255 + most / 2) / most) as u8).collect())
+}
+
+/// Cuts off what is right of and below a part, before its colours are spread over the pixels beside them.
+fn cut(picture: &mut heic_decoder::DecodedImage, (width, height): (usize, usize)) {
+    let plane = |samples: &mut Vec<i32>, stride: &mut usize, width: usize, height: usize| {
+        if *stride > width {
+            (0..height).for_each(|y| samples.copy_within(y * *stride..y * *stride + width, y * width));
+            *stride = width;
+        }
+        samples.truncate(width * height);
+    };
+    plane(&mut picture.y, &mut picture.width, width, height);
+    picture.height = height;
+    if picture.chroma_format_idc != 0 {
+        let sampling = picture.chroma_sampling;
+        let (width, height) =
+            (width.div_ceil(sampling.sub_x as usize), height.div_ceil(sampling.sub_y as usize));
+        let mut stride = picture.cb_width;
+        plane(&mut picture.cb, &mut stride, width, height);
+        plane(&mut picture.cr, &mut picture.cb_width, width, height);
+        picture.cb_height = height;
+    }
 }
 
 fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Option<&'a [u8]> {

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::boxes::{self, Fields, boxes};
 use super::exif::Orientation;
+use super::index::{Container, Index, Sample};
 use super::source::Source;
 use super::track::{Tags, Track};
 
@@ -18,37 +19,12 @@ const MAX_SAMPLES: usize = 1 << 20;
 /// Most boxes at the top of a file.
 const MAX_BOXES: usize = 10_000;
 
-/// What the index says.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Index {
-    pub(super) track: Track,
-    /// The box `stsd`, which says how the frames are coded.
-    pub(super) description: Vec<u8>,
-    /// Ticks a second.
-    pub(super) timescale: u32,
-    /// The part that is shown, in ticks.
-    pub(super) shown: Range<i64>,
-    /// The frames that lie in the file, in the order in which they are decoded.
-    pub(super) samples: Vec<Sample>,
-}
-
-/// A coded frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sample {
-    pub(super) offset: u64,
-    pub(super) size: u32,
-    /// It can be decoded without any other.
-    pub(super) key: bool,
-    /// When it is shown, in ticks.
-    pub(super) at: i64,
-}
-
 /// What came of looking for an index.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Reading {
     /// There is one.
     Index(Box<Index>),
-    /// It is laid out in a way that is not read here, such as in fragments.
+    /// It is laid out in a way that is not read here, such as in fragments, or cut from several parts.
     Other,
     /// It ends before its index, or never got one.
     Unfinished,
@@ -143,7 +119,7 @@ impl<'a> Table<'a> {
         let (first, last) = (samples.iter().map(|it| it.at).min()?, samples.iter().map(|it| it.at).max()?);
         // The last frame is shown as long as the others on average.
         let end = last.checked_add(((last - first) / (samples.len() as i64 - 1).max(1)).max(1))?;
-        let shown = self.edited(moov, trak, first..end).unwrap_or(first..end);
+        let shown = self.edited(moov, trak, first..end)?;
         let seconds = (shown.end - shown.start) as f64 / f64::from(self.timescale);
         let mut track = self.track(trak)?;
         track.duration_ms = Some((seconds * 1000.0).round() as u64);
@@ -152,7 +128,8 @@ impl<'a> Table<'a> {
         let mut description = ((self.description.len() + 8) as u32).to_be_bytes().to_vec();
         description.extend(b"stsd");
         description.extend(self.description);
-        Some(Index { track, description, timescale: self.timescale, shown, samples })
+        let container = Container::Mp4(description);
+        Some(Index { track, container, timescale: self.timescale, shown, samples })
     }
 
     fn track(&self, trak: &[u8]) -> Option<Track> {
@@ -265,33 +242,43 @@ impl<'a> Table<'a> {
         rest.next().is_none().then_some(())
     }
 
-    /// The part that the edit list shows, if it is one part.
+    /// The part that the edit list shows; all, where there is no list. `None` if it shows more than one, which a demuxer has to put
+    /// together.
     fn edited(&self, moov: &[u8], trak: &[u8], all: Range<i64>) -> Option<Range<i64>> {
-        let mut mvhd = Fields::new(inside(moov, &[b"mvhd"])?);
-        let long = mvhd.version()?.0 == 1;
-        mvhd.take(if long { 16 } else { 8 })?;
-        let scale = mvhd.u32().filter(|&it| it > 0)?;
-        let mut fields = Fields::new(inside(trak, &[b"edts", b"elst"])?);
-        let wide = fields.version()?.0 == 1;
-        let mut shown = None;
-        for _ in 0..fields.u32()? {
-            let (duration, start) = if wide {
-                (fields.uint(8)?, fields.uint(8)? as i64)
-            } else {
-                (fields.u32()?.into(), i64::from(fields.u32()? as i32))
-            };
-            fields.u32()?;
-            // What is empty only delays.
-            if start >= 0 && shown.replace((start, duration)).is_some() {
-                return None;
-            }
-        }
-        let (start, duration) = shown?;
+        let Some((scale, parts)) = edits(moov, trak) else { return Some(all) };
+        let &[(start, duration)] = &parts[..] else { return parts.is_empty().then_some(all) };
         let ticks = u128::from(duration) * u128::from(self.timescale) / u128::from(scale);
-        let length = if ticks == 0 { i64::MAX } else { i64::try_from(ticks).ok()? };
+        let length = if ticks == 0 { i64::MAX } else { i64::try_from(ticks).unwrap_or(i64::MAX) };
         let part = start.max(all.start)..start.saturating_add(length).min(all.end);
-        (part.start < part.end).then_some(part)
+        Some(if part.start < part.end { part } else { all })
     }
+}
+
+/// The first two parts of a track that an edit list shows: when each begins, and for how long it is shown in units of so many a second.
+fn edits(moov: &[u8], trak: &[u8]) -> Option<(u32, Vec<(i64, u64)>)> {
+    let mut mvhd = Fields::new(inside(moov, &[b"mvhd"])?);
+    let long = mvhd.version()?.0 == 1;
+    mvhd.take(if long { 16 } else { 8 })?;
+    let scale = mvhd.u32().filter(|&it| it > 0)?;
+    let mut fields = Fields::new(inside(trak, &[b"edts", b"elst"])?);
+    let wide = fields.version()?.0 == 1;
+    let mut parts = Vec::new();
+    for _ in 0..fields.u32()? {
+        let (duration, start) = if wide {
+            (fields.uint(8)?, fields.uint(8)? as i64)
+        } else {
+            (fields.u32()?.into(), i64::from(fields.u32()? as i32))
+        };
+        fields.u32()?;
+        // What is empty only delays.
+        if start >= 0 {
+            parts.push((start, duration));
+        }
+        if parts.len() > 1 {
+            break;
+        }
+    }
+    Some((scale, parts))
 }
 
 /// The name of a coding as `ffmpeg` says it.

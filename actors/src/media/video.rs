@@ -1,7 +1,7 @@
 //! From a video to pictures of it, by `ffmpeg`.
 //!
-//! Of MP4 and QuickTime files it gets an excerpt: the index is read here, and a few frames are taken out. Other files it opens
-//! itself, after `ffprobe` was asked about them.
+//! Of MP4, QuickTime, Matroska and WebM files it gets an excerpt: it is read here where the frames lie, and a few are taken out.
+//! Other files it opens itself, after `ffprobe` was asked about them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -13,7 +13,8 @@ use super::excerpt::Excerpt;
 use super::ffmpeg::{self, Allowance, Answer, Programs};
 use super::frames::{self, Frame, Size};
 use super::header::{Detail, admit, header};
-use super::mp4::Index;
+use super::index::{Container, Index};
+use super::matroska;
 use super::probe::{self, Packets, Probe};
 use super::source::Source;
 use super::track::Track;
@@ -22,11 +23,11 @@ use super::{Clip, Error, ErrorKind, Format, Kind, Limits, VisionSpec, capability
 /// Most frames of a video that a provider sees.
 pub(super) const MAX_FRAMES: usize = 10;
 /// Up to this many seconds all key frames are looked at; of a longer video only some.
-const SHORT_S: f64 = 60.0;
+pub(super) const SHORT_S: f64 = 60.0;
 /// Frames in a row that no other needs and a decoder may skip: no coding has more.
 const MOST_SKIPPED: usize = 16;
 /// Fewer bytes a second than any video has: the length that the file names is not its own.
-const LEAST_BYTES_PER_S: f64 = 400.0;
+pub(super) const LEAST_BYTES_PER_S: f64 = 400.0;
 /// Bytes of `ffprobe`'s answers.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
 const MAX_PACKETS_BYTES: usize = 32 << 20;
@@ -108,7 +109,15 @@ fn open(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<(Opened, u6
     if header.format.kind() != Kind::Video {
         return Err(Error::new(ErrorKind::NotMedia, "the file is no video"));
     }
-    let Detail::Mp4(index) = header.detail else { return Ok((Opened::Whole(header.format), memory)) };
+    let index = match (header.detail, header.format) {
+        (Detail::Mp4(index), _) => Some(index),
+        (_, Format::Mkv | Format::Webm) => {
+            matroska::read(&mut Source::new(&mut reader, len)).map_err(unreadable)?.map(Box::new)
+        }
+        _ => None,
+    };
+    let Some(index) = index else { return Ok((Opened::Whole(header.format), memory)) };
+    super::header::fits(index.track.coded, limits)?;
     let seconds = index.track.duration_ms.unwrap_or(0) as f64 / 1000.0;
     let excerpt =
         Excerpt::choose(&index, wanted(seconds)).ok_or_else(|| undecodable("a frame of it is too large"))?;
@@ -117,7 +126,7 @@ fn open(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<(Opened, u6
 }
 
 /// How many frames of a video of so many seconds are wanted.
-fn wanted(seconds: f64) -> usize {
+pub(super) fn wanted(seconds: f64) -> usize {
     (seconds.ceil() as usize).clamp(1, MAX_FRAMES)
 }
 
@@ -141,11 +150,15 @@ impl Job {
         bytes: Vec<u8>,
     ) -> Result<(Track, Size, Vec<Frame>), Error> {
         let size = Size::of(&index.track, &self.vision);
-        let mut before = words(&["-protocol_whitelist", "pipe", "-format_whitelist", MOV, "-threads", "1"]);
+        let (name, names) = match index.container {
+            Container::Mp4(_) => ("mov", MOV),
+            Container::Matroska { .. } => ("matroska", MATROSKA),
+        };
+        let mut before = words(&["-protocol_whitelist", "pipe", "-format_whitelist", names, "-threads", "1"]);
         if !excerpt.keys_only && index.samples.len() > MOST_SKIPPED * excerpt.wanted.len() {
             before.extend(words(&["-skip_frame", "noref"]));
         }
-        before.extend(words(&["-noautorotate", "-copyts", "-f", "mov", "-i", "pipe:0", "-map", "0:v:0"]));
+        before.extend(words(&["-noautorotate", "-copyts", "-f", name, "-i", "pipe:0", "-map", "0:v:0"]));
         // One frame from each span: the first that comes.
         let spans = excerpt.wanted.iter().map(|(start, end)| {
             let (start, end) = (start + excerpt.delay, end + excerpt.delay);
@@ -163,6 +176,10 @@ impl Job {
             .into_iter()
             .filter_map(|(stamp, rgb)| Some(Frame { seconds: seconds(stamp.ticks)?, rgb }))
             .collect();
+        // What was found by looking through a file may not be all that a demuxer finds.
+        if frames.len() < count && matches!(index.container, Container::Matroska { .. }) {
+            return Err(undecodable(self.reason(&answer)));
+        }
         let mut track = index.track;
         track.damaged |= frames.len() < count;
         self.some(track, size, frames, &answer)
@@ -359,7 +376,7 @@ impl Job {
     /// How a file is opened: by one demuxer, or a few, and by no other, as some follow links to other files and hosts.
     fn opening(&self, format: Format) -> Vec<OsString> {
         let (only, names): (Option<&str>, &str) = match format {
-            Format::Mkv | Format::Webm => (Some("matroska"), "matroska,webm"),
+            Format::Mkv | Format::Webm => (Some("matroska"), MATROSKA),
             Format::Avi => (Some("avi"), "avi"),
             Format::Flv => (Some("flv"), "flv"),
             Format::Mpeg => (None, "mpeg,mpegvideo,mpegts"),
@@ -388,6 +405,7 @@ impl Job {
 
 /// The demuxer's name for MP4 and its relations.
 const MOV: &str = "mov,mp4,m4a,3gp,3g2,mj2";
+const MATROSKA: &str = "matroska,webm";
 
 /// A video that `ffmpeg` opens itself.
 struct Video {
