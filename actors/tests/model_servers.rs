@@ -223,6 +223,14 @@ async fn a_text_that_the_limit_cut_loses_its_unfinished_sentence_and_says_so() {
 }
 
 #[actix_rt::test]
+async fn a_text_that_has_too_many_tokens_says_which_key_makes_it_shorter() {
+    let script = Script { embed: Some(Fault::LongText { above_chars: 5 }), ..Script::default() };
+    let server = ModelServer::start(script).await;
+    let (sort, sentence) = told(embed(&connect(ProviderKind::OpenAi, &server)).await);
+    assert!(sort == "server fault" && sentence.contains("provider.embedding_max_chars"), "{sentence}");
+}
+
+#[actix_rt::test]
 async fn an_answer_in_one_piece_or_in_drops_is_an_answer_too() {
     for fault in [Fault::Whole, Fault::Drip { every_ms: 1 }] {
         for kind in KINDS {
