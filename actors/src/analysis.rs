@@ -212,6 +212,11 @@ pub enum ProviderError {
         /// What the server asked to wait. It is away by its own word then, and no probe is needed to know it.
         retry_after: Option<Duration>,
     },
+    /// One of several calls took longer than it may: a frame of a video. The provider may be away; a probe tells.
+    TimedOut {
+        /// What took too long, in one sentence.
+        message: String,
+    },
     /// Wrong key, missing model, not a vision model, quota gone: nothing will work until somebody acts.
     Misconfigured {
         /// What to do, in one sentence.
@@ -234,6 +239,7 @@ impl ProviderError {
     pub fn message(&self) -> &str {
         match self {
             Self::Unreachable { message, .. }
+            | Self::TimedOut { message }
             | Self::Misconfigured { message }
             | Self::BadAnswer { message }
             | Self::ServerFault { message } => message,

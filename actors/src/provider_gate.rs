@@ -236,6 +236,7 @@ impl ProviderGate {
                 self.lose(ProviderError::Unreachable { message, retry_after: None }, Some(wait));
                 return Err(CallError::NotReady);
             }
+            Ok(Err(ProviderError::TimedOut { message })) => (FailureKind::TimedOut, message),
             Ok(Err(ProviderError::Unreachable { message, retry_after: None })) => {
                 (FailureKind::ProviderAway, message)
             }
@@ -408,6 +409,7 @@ impl ProviderGate {
         self.set(match error {
             ProviderError::Misconfigured { message } => ProviderState::Misconfigured { since, message },
             ProviderError::Unreachable { message, .. }
+            | ProviderError::TimedOut { message }
             | ProviderError::BadAnswer { message }
             | ProviderError::ServerFault { message } => ProviderState::Away { since, message },
         });

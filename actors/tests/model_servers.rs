@@ -45,6 +45,7 @@ fn told<T: std::fmt::Debug>(answer: Result<T, ProviderError>) -> (&'static str, 
         ProviderError::Misconfigured { .. } => "misconfigured",
         ProviderError::BadAnswer { .. } => "bad answer",
         ProviderError::ServerFault { .. } => "server fault",
+        ProviderError::TimedOut { .. } => "timed out",
     };
     (sort, error.message().to_owned())
 }
@@ -209,6 +210,20 @@ async fn a_video_is_described_frame_by_frame_and_then_as_a_whole() {
         assert!(
             !sent[3].contains("/9j/") && sent[3].contains("[0:02] A red disc") && sent[3].contains("2048")
         );
+    }
+}
+
+#[actix_rt::test]
+async fn a_frame_that_is_not_answered_in_time_is_timed_out() {
+    for kind in KINDS {
+        let server = ModelServer::start(Script { chat: Some(Fault::Hang), ..Script::default() }).await;
+        let mut config = config(kind, server.url());
+        config.provider.request_timeout = Duration::from_millis(100);
+        config.provider.first_request_timeout = Duration::from_millis(100);
+        let provider = analysis::connect(&config).expect("a sound configuration");
+        let request = DescribeRequest { frame_seconds: vec![0.0], ..analysis::trial() };
+        let (sort, sentence) = told(provider.describe(Arc::new(request)).await);
+        assert!(sort == "timed out" && sentence.contains("within 0.1 s"), "{sort}: {sentence}");
     }
 }
 
