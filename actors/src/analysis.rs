@@ -303,4 +303,14 @@ impl ProviderState {
             Self::Misconfigured { message, .. } => Some(format!("the provider is not set up: {message}")),
         }
     }
+
+    /// That the provider is not waited for any more, in one sentence; `None` if it is.
+    pub fn gave_up(&self) -> Option<String> {
+        match self {
+            Self::GaveUp { since, message } => {
+                Some(format!("the provider is away since {since} and is not waited for any more: {message}"))
+            }
+            Self::Starting | Self::Ready | Self::Away { .. } | Self::Misconfigured { .. } => None,
+        }
+    }
 }

@@ -284,9 +284,10 @@ impl Run {
                     }
                 }
                 Ok(()) = provider.changed() => {
-                    self.waiting = provider.borrow_and_update().waiting();
-                    match &self.waiting {
-                        Some(waiting) => self.report.say(waiting),
+                    let state = provider.borrow_and_update().clone();
+                    self.waiting = state.waiting();
+                    match self.waiting.clone().or_else(|| state.gave_up()) {
+                        Some(sentence) => self.report.say(&sentence),
                         None => self.report.say("the provider answers"),
                     }
                 }
