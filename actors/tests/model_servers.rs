@@ -132,7 +132,7 @@ async fn what_goes_wrong_with_an_embedding_is_told_with_what_to_do() {
         (Fault::Cut, "unreachable", "broke off after"),
         (status(500, "input is too large to process"), "server fault", "too large"),
         (status(501, "This server does not support embeddings"), "misconfigured", "embeddings"),
-        (status(401, "who?"), "misconfigured", "provider.api_key_env"),
+        (status(401, "who?"), "misconfigured", "nobody in without a key (401: who?); name"),
     ] {
         for kind in KINDS {
             let server = ModelServer::start(Script { embed: Some(fault.clone()), ..Script::default() }).await;
@@ -271,7 +271,7 @@ async fn a_key_is_sent_and_never_shown() {
         describe(&provider, 0).await.expect("the key is right");
         server.follow(|script| script.key = Some("another".into()));
         let (sort, sentence) = told(describe(&provider, 0).await);
-        assert!(sort == "misconfigured" && sentence.contains("provider.api_key_env"), "{sentence}");
+        assert!(sort == "misconfigured" && sentence.contains("does not let this key in"), "{sentence}");
         assert!(
             !sentence.contains(&key) && !format!("{:?}", provider.identity()).contains(&key),
             "{sentence}"
