@@ -159,6 +159,9 @@ async fn embeddings_come_from_the_server_that_is_named_for_them() {
     let embedded = embedding.sent_to("/v1/embeddings").iter().filter(|it| it["input"] == "words").count();
     assert_eq!((seeing.sent_to("/v1/embeddings").len(), embedded), (0, 1));
     assert_eq!(provider.report().await.servers.len(), 2);
+    let _nobody = seeing.stop().await;
+    let told: Vec<_> = provider.report().await.models.iter().map(|it| it.role).collect();
+    assert_eq!(told, [Role::Embedding], "nothing is known of the other one's model");
 }
 
 #[actix_rt::test]

@@ -396,24 +396,24 @@ impl Provider for OpenAi {
         async move {
             let (mut servers, mut models) = (Vec::new(), Vec::new());
             for server in self.servers() {
-                let (list, problem) = match List::of(server).await {
-                    Ok(list) => {
-                        let problem = list.loaded(server).await.err().map(ProviderError::into_message);
-                        (list, problem)
+                let address = server.address().to_owned();
+                let list = match List::of(server).await {
+                    Ok(list) => list,
+                    // Nothing is known of its models then.
+                    Err(error) => {
+                        let problem = Some(error.into_message());
+                        servers.push(ServerReport { address, reachable: false, version: None, problem });
+                        continue;
                     }
-                    Err(error) => (List::default(), Some(error.into_message())),
                 };
+                let problem = list.loaded(server).await.err().map(ProviderError::into_message);
                 for seat in
                     [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
                 {
                     models.push(list.look(seat, self.dimensions).await);
                 }
-                servers.push(ServerReport {
-                    address: server.address().to_owned(),
-                    reachable: problem.is_none(),
-                    version: list.software,
-                    problem,
-                });
+                let reachable = problem.is_none();
+                servers.push(ServerReport { address, reachable, version: list.software, problem });
             }
             Report { provider: "openai".to_owned(), servers, models }
         }
