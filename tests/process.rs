@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use program::{command, photo, picture};
+use program::{busy_server, command, photo, picture};
 use serde_json::Value;
 
 /// A folder with pictures, and a data folder beside it.
@@ -225,6 +225,23 @@ fn a_provider_that_is_given_up_fails_the_files_and_is_not_said_to_answer() {
     let told = told(&output);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("is not waited for any more") && !told.contains("the provider answers"), "{told}");
+}
+
+#[test]
+fn a_provider_that_answers_probes_alone_is_not_said_to_answer() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let output = album
+        .process(&["--provider", "ollama"])
+        .arg(album.photos())
+        .env("MEDIAMILL__PROVIDER__BASE_URL", busy_server())
+        .env("MEDIAMILL__PROVIDER__GIVE_UP_AFTER_MS", "4000")
+        .output()
+        .expect("it runs");
+    let told = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let waits = told.lines().filter(|it| it.contains("is away since") && !it.contains("not waited for"));
+    assert!(waits.count() == 1 && !told.contains("the provider answers"), "{told}");
 }
 
 #[test]
