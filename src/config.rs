@@ -109,7 +109,7 @@ fn merge(
             let name = name.to_uppercase();
             return Err(format!("{PREFIX}{name} names no key; write {PREFIX}SECTION__KEY"));
         }
-        set(&mut table, section, key, scalar(value))?;
+        set(&mut table, section, key, value_of(section, key, value))?;
     }
     if let Some(data_dir) = &overrides.data_dir {
         // A path that is no text cannot stand in the table; it is put in below.
@@ -124,11 +124,7 @@ fn merge(
     if let Some(listen) = &overrides.listen {
         set(&mut table, "server", "listen", Value::String(listen.clone()))?;
     }
-    let mut config = Config {
-        server: section(&mut table, "server")?,
-        auth: section(&mut table, "auth")?,
-        engine: read(table, "")?,
-    };
+    let mut config = settle(table)?;
     if let Some(data_dir) = &overrides.data_dir {
         config.engine.store.data_dir.clone_from(data_dir);
     }
@@ -162,18 +158,28 @@ fn set(table: &mut Table, section: &str, key: &str, value: Value) -> Result<(), 
     }
 }
 
-/// A variable's text as a number or a truth value if it is one.
-fn scalar(text: String) -> Value {
-    if let Ok(number) = text.parse() {
-        Value::Integer(number)
-    } else if let Ok(truth) = text.parse() {
-        Value::Boolean(truth)
-    } else {
-        match text.parse::<f64>() {
-            Ok(number) if number.is_finite() => Value::Float(number),
-            _ => Value::String(text),
-        }
+/// What a variable's text stands for: what it would be in the file (`5`, `false`, `["a", "b"]`), or, where it is not that or the key
+/// wants text, itself.
+fn value_of(section: &str, key: &str, text: String) -> Value {
+    let fits = |value: &Value| {
+        let alone = Table::from_iter([(key.to_owned(), value.clone())]);
+        let whole = Table::from_iter([(section.to_owned(), Value::Table(alone))]);
+        settle(whole).is_ok()
+    };
+    // Of a text that is a value but no sound one, the value's own fault is told.
+    match (text.parse::<Value>(), Value::String(text)) {
+        (Ok(value), text) if fits(&value) || !fits(&text) => value,
+        (_, text) => text,
     }
+}
+
+/// What a whole table says.
+fn settle(mut table: Table) -> Result<Config, String> {
+    Ok(Config {
+        server: section(&mut table, "server")?,
+        auth: section(&mut table, "auth")?,
+        engine: read(table, "")?,
+    })
 }
 
 fn default_data_dir() -> Result<PathBuf, String> {
@@ -251,6 +257,31 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_holds_what_stands_in_the_file_and_text_needs_no_quotes() {
+        let config = merged(
+            "",
+            &[
+                ("MEDIAMILL__PROVIDER__VISION_MODEL", "7"),
+                ("MEDIAMILL__PROVIDER__EMBEDDING_MODEL", "true"),
+                ("MEDIAMILL__PROVIDER__LANGUAGE", "\"German\""),
+                ("MEDIAMILL__PROVIDER__TEMPERATURE", "1"),
+                ("MEDIAMILL__STORE__DATA_DIR", "/data # here"),
+                ("MEDIAMILL__SERVER__ALLOWED_HOSTS", "[\"photos.example\", \"photos\"]"),
+                ("MEDIAMILL__SERVER__LISTEN", "127.0.0.1:1"),
+                ("MEDIAMILL__AUTH__KEYS", "[{ owner = \"ann\", sha256 = \"12\" }]"),
+            ],
+        )
+        .expect("valid");
+        let provider = &config.engine.provider;
+        let models = [&provider.vision_model, &provider.embedding_model].map(Option::as_deref);
+        assert_eq!(models, [Some("7"), Some("true")]);
+        assert_eq!((provider.language.as_str(), provider.temperature), ("German", 1.0));
+        assert_eq!(config.engine.store.data_dir, Path::new("/data # here"));
+        assert_eq!(config.server.allowed_hosts, ["photos.example", "photos"]);
+        assert_eq!((config.server.listen.port(), config.auth.keys.len()), (1, 1));
+    }
+
+    #[test]
     fn an_unknown_key_and_a_wrong_value_are_named() {
         for (text, variables, named) in [
             ("[limits]\nmax_pixel = 5", [].as_slice(), "max_pixel"),
@@ -258,6 +289,8 @@ mod tests {
             ("[limit]\nmax_pixels = 5", &[], "limit"),
             ("limits = 5", &[("MEDIAMILL__LIMITS__MAX_PIXELS", "5")], "limits"),
             ("", &[("MEDIAMILL__LIMITS__MAX_PIXELS", "many")], "limits.max_pixels"),
+            ("", &[("MEDIAMILL__LIMITS__MAX_PIXELS", "-1")], "-1"),
+            ("", &[("MEDIAMILL__SERVER__ALLOWED_HOSTS", "photos")], "server.allowed_hosts"),
             ("", &[("MEDIAMILL__LIMITS", "5")], "MEDIAMILL__LIMITS"),
             ("[provider]\nkind = \"magic\"", &[], "provider.kind"),
             ("[server]\nlisten = \"everywhere\"", &[], "server.listen"),

@@ -6,12 +6,13 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use program::{command, photo, picture};
+use program::{busy_server, command, photo, picture};
 use serde_json::Value;
 
 /// A folder with pictures, and a data folder beside it.
@@ -207,6 +208,40 @@ fn what_cannot_be_meant_ends_with_2_and_names_it() {
     refused(album.process(&[]).env(value, "few").arg(album.photos()), "workers.concurrency");
     fs::create_dir_all(album.data()).expect("made");
     refused(album.process(&[]).arg(album.data()), "data folder");
+}
+
+#[test]
+fn a_provider_that_is_given_up_fails_the_files_and_is_not_said_to_answer() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+    let output = album
+        .process(&["--provider", "ollama"])
+        .arg(album.photos())
+        .env("MEDIAMILL__PROVIDER__BASE_URL", format!("http://{nobody}"))
+        .env("MEDIAMILL__PROVIDER__GIVE_UP_AFTER_MS", "1")
+        .output()
+        .expect("it runs");
+    let told = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("is not waited for any more") && !told.contains("the provider answers"), "{told}");
+}
+
+#[test]
+fn a_provider_that_answers_probes_alone_is_not_said_to_answer() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let output = album
+        .process(&["--provider", "ollama"])
+        .arg(album.photos())
+        .env("MEDIAMILL__PROVIDER__BASE_URL", busy_server())
+        .env("MEDIAMILL__PROVIDER__GIVE_UP_AFTER_MS", "4000")
+        .output()
+        .expect("it runs");
+    let told = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    let waits = told.lines().filter(|it| it.contains("is away since") && !it.contains("not waited for"));
+    assert!(waits.count() == 1 && !told.contains("the provider answers"), "{told}");
 }
 
 #[test]

@@ -212,6 +212,11 @@ pub enum ProviderError {
         /// What the server asked to wait. It is away by its own word then, and no probe is needed to know it.
         retry_after: Option<Duration>,
     },
+    /// One of several calls took longer than it may: a frame of a video. The provider may be away; a probe tells.
+    TimedOut {
+        /// What took too long, in one sentence.
+        message: String,
+    },
     /// Wrong key, missing model, not a vision model, quota gone: nothing will work until somebody acts.
     Misconfigured {
         /// What to do, in one sentence.
@@ -234,6 +239,7 @@ impl ProviderError {
     pub fn message(&self) -> &str {
         match self {
             Self::Unreachable { message, .. }
+            | Self::TimedOut { message }
             | Self::Misconfigured { message }
             | Self::BadAnswer { message }
             | Self::ServerFault { message } => message,
@@ -295,6 +301,16 @@ impl ProviderState {
             Self::Starting | Self::Ready | Self::GaveUp { .. } => None,
             Self::Away { since, message } => Some(format!("the provider is away since {since}: {message}")),
             Self::Misconfigured { message, .. } => Some(format!("the provider is not set up: {message}")),
+        }
+    }
+
+    /// That the provider is not waited for any more, in one sentence; `None` if it is.
+    pub fn gave_up(&self) -> Option<String> {
+        match self {
+            Self::GaveUp { since, message } => {
+                Some(format!("the provider is away since {since} and is not waited for any more: {message}"))
+            }
+            Self::Starting | Self::Ready | Self::Away { .. } | Self::Misconfigured { .. } => None,
         }
     }
 }

@@ -61,6 +61,14 @@ pub enum CallError {
     },
 }
 
+/// A time in which no call is answered.
+struct Lost {
+    since: jiff::Timestamp,
+    began: Instant,
+    /// When a probe was answered last, if calls are let through since then.
+    back: Option<Instant>,
+}
+
 /// Guards one provider; shared by all workers of a pipeline. Needs a local task set, as actix gives it.
 pub struct ProviderGate {
     provider: Arc<dyn Provider>,
@@ -75,6 +83,8 @@ pub struct ProviderGate {
     probing: AtomicBool,
     /// How often in a row the provider itself asked to be called later.
     turned_away: AtomicU32,
+    /// Since when no call is answered: a provider may answer every probe and no call.
+    lost: Mutex<Option<Lost>>,
     /// The sort of call that found the provider misconfigured, which a probe does not see: only a trial tells whether it still is.
     distrusted: Mutex<Option<Work>>,
     clock: Clock,
@@ -95,6 +105,7 @@ impl ProviderGate {
             state: watch::Sender::new(ProviderState::Starting),
             probing: AtomicBool::new(false),
             turned_away: AtomicU32::new(0),
+            lost: Mutex::new(None),
             distrusted: Mutex::new(None),
             clock,
         })
@@ -218,6 +229,7 @@ impl ProviderGate {
         if let Ok(Ok(_) | Err(ProviderError::BadAnswer { .. })) = answer {
             lane.warm();
             self.turned_away.store(0, Ordering::Relaxed);
+            *self.lost.lock() = None;
         } else {
             lane.cool();
         }
@@ -234,8 +246,10 @@ impl ProviderGate {
             Ok(Err(ProviderError::Unreachable { message, retry_after: Some(wait) })) => {
                 let wait = wait.max(self.patience()).min(MAX_RETRY_AFTER);
                 self.lose(ProviderError::Unreachable { message, retry_after: None }, Some(wait));
-                return Err(CallError::NotReady);
+                // It may be given up by now.
+                return Err(self.admit().err().unwrap_or(CallError::NotReady));
             }
+            Ok(Err(ProviderError::TimedOut { message })) => (FailureKind::TimedOut, message),
             Ok(Err(ProviderError::Unreachable { message, retry_after: None })) => {
                 (FailureKind::ProviderAway, message)
             }
@@ -270,17 +284,11 @@ impl ProviderGate {
     }
 
     fn admit(&self) -> Result<(), CallError> {
-        match &*self.state.borrow() {
-            ProviderState::Ready => Ok(()),
-            ProviderState::Starting | ProviderState::Away { .. } | ProviderState::Misconfigured { .. } => {
-                Err(CallError::NotReady)
-            }
-            ProviderState::GaveUp { since, message } => Err(CallError::Failed {
-                kind: FailureKind::ProviderAway,
-                message: format!(
-                    "the provider is away since {since} and is not waited for any more: {message}"
-                ),
-            }),
+        let state = self.state.borrow();
+        match (&*state, state.gave_up()) {
+            (ProviderState::Ready, _) => Ok(()),
+            (_, Some(message)) => Err(CallError::Failed { kind: FailureKind::ProviderAway, message }),
+            (_, None) => Err(CallError::NotReady),
         }
     }
 
@@ -349,16 +357,17 @@ impl ProviderGate {
             || misconfigured(&error)
         {
             self.note(error);
+            self.give_up_if_due();
         }
         if !self.probing.swap(true, Ordering::AcqRel) {
             let gate = Arc::downgrade(self);
             actix_rt::spawn(async move {
-                let (lost, mut pause) = (Instant::now(), PAUSES.0);
+                let mut pause = PAUSES.0;
                 sleep(wait.unwrap_or_else(|| jitter(pause))).await;
                 loop {
                     // The pipeline may be gone meanwhile, and the probing ends with it.
                     let Some(gate) = gate.upgrade() else { return };
-                    let Err(wait) = gate.ask_again(lost).await else { return };
+                    let Err(wait) = gate.ask_again().await else { return };
                     drop(gate);
                     pause = (pause * 2).min(PAUSES.1);
                     sleep(jitter(pause).max(wait.unwrap_or_default())).await;
@@ -368,7 +377,7 @@ impl ProviderGate {
     }
 
     /// Whether the provider answers again; if not, how long it asked to wait.
-    async fn ask_again(&self, lost: Instant) -> Result<(), Option<Duration>> {
+    async fn ask_again(&self) -> Result<(), Option<Duration>> {
         let mut answer = self.probe().await;
         let distrusted = *self.distrusted.lock();
         if let (Ok(()), Some(work)) = (&answer, distrusted) {
@@ -378,6 +387,9 @@ impl ProviderGate {
         match answer {
             Ok(()) => {
                 *self.distrusted.lock() = None;
+                if let Some(lost) = self.lost.lock().as_mut() {
+                    lost.back = Some(Instant::now());
+                }
                 self.probing.store(false, Ordering::Release);
                 self.set(ProviderState::Ready);
                 return Ok(());
@@ -389,25 +401,42 @@ impl ProviderGate {
                 }
             }
         }
-        let state = self.state.borrow().clone();
-        if let ProviderState::Away { since, message } = state
-            && !self.give_up_after.is_zero()
-            && lost.elapsed() >= self.give_up_after
-        {
-            self.set(ProviderState::GaveUp { since, message });
-        }
+        self.give_up_if_due();
         Err(wait)
     }
 
+    /// Ends the wait for a provider that is away for so long already.
+    fn give_up_if_due(&self) {
+        let due = self.lost.lock().as_ref().is_some_and(|it| it.began.elapsed() >= self.give_up_after);
+        let state = self.state.borrow().clone();
+        if let ProviderState::Away { since, message } = state
+            && !self.give_up_after.is_zero()
+            && due
+        {
+            self.set(ProviderState::GaveUp { since, message });
+        }
+    }
+
+    /// Since when no call is answered. It goes on if the provider is lost again soon after a probe was answered.
+    fn lost_since(&self) -> jiff::Timestamp {
+        let mut lost = self.lost.lock();
+        let goes_on = lost.take().filter(|it| it.back.is_none_or(|back| back.elapsed() <= MAX_RETRY_AFTER));
+        let (since, began) =
+            goes_on.map_or_else(|| (self.clock.now(), Instant::now()), |it| (it.since, it.began));
+        *lost = Some(Lost { since, began, back: None });
+        since
+    }
+
     fn note(&self, error: ProviderError) {
-        let now = self.clock.now();
         let since = match &*self.state.borrow() {
             ProviderState::Away { since, .. } | ProviderState::Misconfigured { since, .. } => *since,
-            ProviderState::Starting | ProviderState::Ready | ProviderState::GaveUp { .. } => now,
+            ProviderState::GaveUp { since, .. } => *since,
+            ProviderState::Starting | ProviderState::Ready => self.lost_since(),
         };
         self.set(match error {
             ProviderError::Misconfigured { message } => ProviderState::Misconfigured { since, message },
             ProviderError::Unreachable { message, .. }
+            | ProviderError::TimedOut { message }
             | ProviderError::BadAnswer { message }
             | ProviderError::ServerFault { message } => ProviderState::Away { since, message },
         });

@@ -110,6 +110,42 @@ async fn a_llama_cpp_that_does_not_say_that_it_sees_is_asked_to() {
 }
 
 #[actix_rt::test]
+async fn a_llama_cpp_that_says_what_it_cannot_do_is_believed_before_it_is_asked_to() {
+    let script = || Script { llama_cpp: true, ..Script::default() };
+    let mut embedding = script();
+    embedding.models.remove(0);
+    let (seeing, embedding) = (ModelServer::start(script()).await, ModelServer::start(embedding).await);
+    let mut config = config(ProviderKind::OpenAi, &seeing);
+    config.provider.embedding_base_url = Some(embedding.url());
+    let provider = connect(&config);
+    for tells in [None, Some(true)] {
+        seeing.follow(|script| script.tells_vision = tells);
+        assert_eq!(provider.probe().await, Ok(()), "what is not told is not known: {tells:?}");
+    }
+    let refuses =
+        |status, message: &str| Some(Fault::Status { status, message: message.into(), headers: Vec::new() });
+    for (vision, refusal, sentence) in [
+        (false, None, "start it with its --mmproj"),
+        (true, refuses(501, "This server does not support embeddings."), "start one with --embeddings"),
+        (true, refuses(400, "Pooling type 'none' is not OAI compatible."), "start it with the --pooling"),
+    ] {
+        seeing.follow(|script| script.tells_vision = Some(vision));
+        embedding.follow(|script| script.embed = refusal);
+        let error = provider.probe().await.expect_err(sentence);
+        assert!(
+            matches!(&error, ProviderError::Misconfigured { message } if message.contains(sentence)),
+            "{error:?}"
+        );
+        let report = provider.report().await;
+        assert!(report.problems().any(|it| it.contains(sentence)), "{report:?}");
+    }
+    assert!(
+        seeing.sent_to("/v1/chat/completions").is_empty()
+            && embedding.sent_to("/v1/embeddings").iter().all(|it| *it == json!({}))
+    );
+}
+
+#[actix_rt::test]
 async fn embeddings_come_from_the_server_that_is_named_for_them() {
     let (seeing, mut embedding) =
         (Script { llama_cpp: true, ..Script::default() }, Script { llama_cpp: true, ..Script::default() });
@@ -120,8 +156,12 @@ async fn embeddings_come_from_the_server_that_is_named_for_them() {
     let provider = connect(&config);
     assert_eq!(provider.probe().await, Ok(()));
     assert_eq!(provider.embed("words".into()).await.map(|it| it.len()), Ok(1024));
-    assert_eq!((seeing.sent_to("/v1/embeddings").len(), embedding.sent_to("/v1/embeddings").len()), (0, 1));
+    let embedded = embedding.sent_to("/v1/embeddings").iter().filter(|it| it["input"] == "words").count();
+    assert_eq!((seeing.sent_to("/v1/embeddings").len(), embedded), (0, 1));
     assert_eq!(provider.report().await.servers.len(), 2);
+    let _nobody = seeing.stop().await;
+    let told: Vec<_> = provider.report().await.models.iter().map(|it| it.role).collect();
+    assert_eq!(told, [Role::Embedding], "nothing is known of the other one's model");
 }
 
 #[actix_rt::test]

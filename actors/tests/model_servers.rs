@@ -45,6 +45,7 @@ fn told<T: std::fmt::Debug>(answer: Result<T, ProviderError>) -> (&'static str, 
         ProviderError::Misconfigured { .. } => "misconfigured",
         ProviderError::BadAnswer { .. } => "bad answer",
         ProviderError::ServerFault { .. } => "server fault",
+        ProviderError::TimedOut { .. } => "timed out",
     };
     (sort, error.message().to_owned())
 }
@@ -131,7 +132,7 @@ async fn what_goes_wrong_with_an_embedding_is_told_with_what_to_do() {
         (Fault::Cut, "unreachable", "broke off after"),
         (status(500, "input is too large to process"), "server fault", "too large"),
         (status(501, "This server does not support embeddings"), "misconfigured", "embeddings"),
-        (status(401, "who?"), "misconfigured", "provider.api_key_env"),
+        (status(401, "who?"), "misconfigured", "nobody in without a key (401: who?); name"),
     ] {
         for kind in KINDS {
             let server = ModelServer::start(Script { embed: Some(fault.clone()), ..Script::default() }).await;
@@ -213,6 +214,20 @@ async fn a_video_is_described_frame_by_frame_and_then_as_a_whole() {
 }
 
 #[actix_rt::test]
+async fn a_frame_that_is_not_answered_in_time_is_timed_out() {
+    for kind in KINDS {
+        let server = ModelServer::start(Script { chat: Some(Fault::Hang), ..Script::default() }).await;
+        let mut config = config(kind, server.url());
+        config.provider.request_timeout = Duration::from_millis(100);
+        config.provider.first_request_timeout = Duration::from_millis(100);
+        let provider = analysis::connect(&config).expect("a sound configuration");
+        let request = DescribeRequest { frame_seconds: vec![0.0], ..analysis::trial() };
+        let (sort, sentence) = told(provider.describe(Arc::new(request)).await);
+        assert!(sort == "timed out" && sentence.contains("within 0.1 s"), "{sort}: {sentence}");
+    }
+}
+
+#[actix_rt::test]
 async fn a_text_that_the_limit_cut_loses_its_unfinished_sentence_and_says_so() {
     for kind in KINDS {
         let server = ModelServer::start(Script { chat: Some(Fault::Length), ..Script::default() }).await;
@@ -220,6 +235,14 @@ async fn a_text_that_the_limit_cut_loses_its_unfinished_sentence_and_says_so() {
         assert_eq!(described.text, TEXT);
         assert!(described.changed.is_some_and(|it| it.contains("token limit")));
     }
+}
+
+#[actix_rt::test]
+async fn a_text_that_has_too_many_tokens_says_which_key_makes_it_shorter() {
+    let script = Script { embed: Some(Fault::LongText { above_chars: 5 }), ..Script::default() };
+    let server = ModelServer::start(script).await;
+    let (sort, sentence) = told(embed(&connect(ProviderKind::OpenAi, &server)).await);
+    assert!(sort == "server fault" && sentence.contains("provider.embedding_max_chars"), "{sentence}");
 }
 
 #[actix_rt::test]
@@ -248,7 +271,7 @@ async fn a_key_is_sent_and_never_shown() {
         describe(&provider, 0).await.expect("the key is right");
         server.follow(|script| script.key = Some("another".into()));
         let (sort, sentence) = told(describe(&provider, 0).await);
-        assert!(sort == "misconfigured" && sentence.contains("provider.api_key_env"), "{sentence}");
+        assert!(sort == "misconfigured" && sentence.contains("does not let this key in"), "{sentence}");
         assert!(
             !sentence.contains(&key) && !format!("{:?}", provider.identity()).contains(&key),
             "{sentence}"

@@ -169,6 +169,60 @@ async fn nobody_waits_longer_than_told_to() {
 }
 
 #[actix_rt::test]
+async fn a_provider_that_answers_probes_and_no_call_is_given_up_too() {
+    let mut config = Config::default();
+    config.provider.give_up_after = Duration::from_secs(3600);
+    let (provider, gate) = ready(config).await;
+    let busy = || ProviderError::Unreachable {
+        message: "429: slow down".into(),
+        retry_after: Some(Duration::from_secs(60)),
+    };
+    // Calls as workers make them: whenever they are let through, until one is told to fail.
+    let fails_after = async |answer: &dyn Fn() -> Result<Vec<f32>, ProviderError>| {
+        let began = tokio::time::Instant::now();
+        let mut state = gate.state();
+        loop {
+            state.wait_for(|state| *state == ProviderState::Ready).await.expect("the gate is there");
+            match embed(&provider, &gate, answer()).await {
+                Err(CallError::Failed { kind: FailureKind::ProviderAway, message }) => {
+                    assert!(message.contains("not waited for any more") && message.contains("slow down"));
+                    return began.elapsed().as_secs();
+                }
+                other => assert_eq!(other, Err(CallError::NotReady)),
+            }
+        }
+    };
+    let first = fails_after(&|| Err(busy())).await;
+    assert!((3600..3660).contains(&first), "{first} s");
+    let since = |gate: &ProviderGate| match &*gate.state().borrow() {
+        ProviderState::GaveUp { since, .. } => *since,
+        other => unreachable!("{other:?}"),
+    };
+    let began = since(&gate);
+    // Others fail at once, and so does the next one that is let through.
+    assert!(matches!(gate.embed("words".into()).await, Err(CallError::Failed { .. })));
+    assert_eq!(fails_after(&|| Err(busy())).await, 60);
+    assert_eq!(since(&gate), began, "it is still the same loss");
+    // A loss after quiet hours is another one.
+    gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
+    assert!(embed(&provider, &gate, Ok(vec![0.5, 1.0])).await.is_ok());
+    assert_eq!(embed(&provider, &gate, Err(busy())).await, Err(CallError::NotReady));
+    tokio::time::sleep(Duration::from_secs(7200)).await;
+    let after = fails_after(&|| Err(busy())).await;
+    assert!((3600..3660).contains(&after), "{after} s");
+}
+
+#[actix_rt::test]
+async fn a_call_of_several_that_timed_out_says_so() {
+    let (provider, gate) = ready(Config::default()).await;
+    let late = ProviderError::TimedOut { message: "no answer about a frame within 300 s".into() };
+    let answer = embed(&provider, &gate, Err(late.clone())).await;
+    assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::TimedOut, .. })), "{answer:?}");
+    provider.there.store(false, Ordering::Relaxed);
+    assert!(matches!(embed(&provider, &gate, Err(late)).await, Err(CallError::WentAway { .. })));
+}
+
+#[actix_rt::test]
 async fn a_misconfigured_provider_turns_calls_back_with_the_sentence_that_helps() {
     let (provider, gate) = ready(Config::default()).await;
     let missing = ProviderError::Misconfigured { message: "run `ollama pull bge-m3`".into() };

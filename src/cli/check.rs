@@ -141,8 +141,12 @@ async fn provider(config: &Config, findings: &mut Findings) {
             format!("{kind} did not answer within {} s; look whether its server hangs", PATIENCE.as_secs());
         return findings.line("provider", Err(sentence));
     };
-    let note = if config.provider.kind == ProviderKind::Builtin { builtin::NOTICE } else { "" };
-    findings.line("provider", Ok(format!("{kind} is configured. {note}").trim_end().into()));
+    let note = if config.provider.kind == ProviderKind::Builtin {
+        format!(". {}", builtin::NOTICE)
+    } else {
+        String::new()
+    };
+    findings.line("provider", Ok(format!("{kind} is configured{note}")));
     for server in &report.servers {
         let version = server.version.as_deref().unwrap_or("version unknown");
         let found = format!("{} answers ({version})", server.address);

@@ -11,7 +11,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -46,6 +46,8 @@ use self::{
 const BATCH_FILES: (usize, usize) = (32, 512);
 /// How often bars move.
 const FRAME: Duration = Duration::from_millis(200);
+/// How long a provider must be back before that is said.
+const STEADY: Duration = Duration::from_secs(2);
 /// How long a reader of the results that stands still is waited for after Ctrl-C.
 const LAST_LINES: Duration = Duration::from_millis(300);
 
@@ -184,6 +186,10 @@ struct Run {
     /// Why no more files are submitted.
     left: Option<String>,
     waiting: Option<String>,
+    /// What was said last of a provider that does not answer.
+    told: Option<String>,
+    /// When it was back, if that was not said yet.
+    back: Option<Instant>,
 }
 
 impl Run {
@@ -212,6 +218,8 @@ impl Run {
             full: None,
             left: None,
             waiting: None,
+            told: None,
+            back: None,
         })
     }
 
@@ -235,9 +243,7 @@ impl Run {
         self.untold().await;
         let mut provider = self.pipeline.provider();
         self.waiting = provider.borrow_and_update().waiting();
-        if let Some(waiting) = &self.waiting {
-            self.report.say(waiting);
-        }
+        self.tell(self.waiting.clone());
         let mut stopped = std::pin::pin!(self.pipeline.stopped());
         let mut frames = tokio::time::interval(FRAME);
         let mut changes = self.pipeline.store().watch();
@@ -284,14 +290,33 @@ impl Run {
                     }
                 }
                 Ok(()) = provider.changed() => {
-                    self.waiting = provider.borrow_and_update().waiting();
-                    match &self.waiting {
-                        Some(waiting) => self.report.say(waiting),
-                        None => self.report.say("the provider answers"),
-                    }
+                    let state = provider.borrow_and_update().clone();
+                    self.waiting = state.waiting();
+                    self.tell(self.waiting.clone().or_else(|| state.gave_up()));
                 }
-                _ = frames.tick() => self.report.tick(self.waiting.as_deref(), self.left_to_do()),
+                _ = frames.tick() => {
+                    self.report.tick(self.waiting.as_deref(), self.left_to_do());
+                    self.tell_back(STEADY);
+                }
             }
+        }
+    }
+
+    /// Says what stands in the way, once: a provider that asks to be called later is back for a moment, again and again.
+    fn tell(&mut self, trouble: Option<String>) {
+        self.back = (trouble.is_none() && self.told.is_some()).then(Instant::now);
+        if let Some(sentence) = trouble
+            && self.told.as_ref() != Some(&sentence)
+        {
+            self.report.say(&sentence);
+            self.told = Some(sentence);
+        }
+    }
+
+    fn tell_back(&mut self, since: Duration) {
+        if self.back.is_some_and(|it| it.elapsed() >= since) {
+            (self.told, self.back) = (None, None);
+            self.report.say("the provider answers");
         }
     }
 
@@ -408,6 +433,7 @@ impl Run {
         let at = known.as_ref().and_then(Option::as_deref);
         let outcome = Outcome::of(&upload, &self.pipeline.files, at, false);
         if known.is_some() {
+            self.tell_back(Duration::ZERO);
             self.reported.insert(id, outcome.path.clone());
             self.report.ended(Some(id), &outcome);
         } else if !self.reported.contains_key(&id) {

@@ -49,21 +49,26 @@ pub(super) struct Refusal {
     pub(super) json: bool,
     /// Its `code` and `type`, as OpenAI's interface has them.
     pub(super) marks: String,
+    /// A key was sent.
+    keyed: bool,
     retry_after: Option<Duration>,
 }
 
 impl Refusal {
     /// What the status means, whatever was asked.
     pub(super) fn into_error(self, place: &str) -> ProviderError {
-        let Self { status, words, marks, retry_after, .. } = &self;
+        let Self { status, words, marks, keyed, retry_after, .. } = &self;
         let said = if words.is_empty() { status.to_string() } else { format!("{status}: {words}") };
         let quota = [marks, words].iter().any(|it| it.contains("insufficient_quota"));
         match *status {
             300..=399 => ProviderError::misconfigured(format!(
                 "{place} is elsewhere ({said}); put that address into provider.base_url"
             )),
+            401 | 403 if *keyed => ProviderError::misconfigured(format!(
+                "{place} does not let this key in ({said}); put the right one into the environment variable that provider.api_key_env names"
+            )),
             401 | 403 => ProviderError::misconfigured(format!(
-                "{place} lets nobody in without the right key ({said}); name the environment variable that holds it with provider.api_key_env"
+                "{place} lets nobody in without a key ({said}); name the environment variable that holds it with provider.api_key_env"
             )),
             402 => ProviderError::misconfigured(format!("{place} wants to be paid first ({said})")),
             429 if quota => ProviderError::misconfigured(format!(
@@ -245,6 +250,7 @@ impl<'a> Answer<'a> {
             words: clean(&words, self.key),
             json,
             marks,
+            keyed: self.key.is_some(),
             retry_after,
         })
     }

@@ -113,7 +113,7 @@ impl Manner {
             let prompt = prompts::frame(&self.language, request.variation, at + 1, frames, second);
             let question = self.about(prompt, picture.jpeg.as_deref(), request)?;
             let limit = if at == 0 { self.first_limit } else { self.limit };
-            match within(limit, model.ask(question)).await {
+            match within(limit, "about one frame", model.ask(question)).await {
                 Ok(sound) => seen.push((second, sound.text)),
                 Err(error @ ProviderError::BadAnswer { .. }) => trouble = Some(error),
                 Err(error) => return Err(error),
@@ -136,7 +136,7 @@ impl Manner {
             max_tokens: (self.video_tokens, "provider.max_video_tokens"),
             variation: request.variation,
         };
-        match within(self.limit, model.ask(question)).await {
+        match within(self.limit, "with one text for all frames", model.ask(question)).await {
             Err(ProviderError::BadAnswer { message }) => {
                 // All frames would have to be described again for one bad answer.
                 notes.push(format!(
@@ -153,12 +153,11 @@ impl Manner {
 /// One of several calls that the gate sees as one.
 async fn within<T>(
     limit: Duration,
+    what: &str,
     call: impl Future<Output = Result<T, ProviderError>>,
 ) -> Result<T, ProviderError> {
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-        Err(ProviderError::unreachable(format!(
-            "the provider did not answer within {} s",
-            limit.as_secs_f32()
-        )))
+        let message = format!("the provider did not answer {what} within {} s", limit.as_secs_f32());
+        Err(ProviderError::TimedOut { message })
     })
 }

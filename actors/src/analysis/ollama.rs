@@ -321,7 +321,7 @@ impl Provider for Ollama {
 
     fn report(&self) -> BoxFuture<'_, Report> {
         async move {
-            let mut servers = Vec::new();
+            let (mut servers, mut models) = (Vec::new(), Vec::new());
             for server in self.servers() {
                 let (version, problem) = match ask::<Version>(server, "/api/version").await {
                     Ok(Version { version }) => (Some(format!("Ollama {version}")), None),
@@ -334,13 +334,18 @@ impl Provider for Ollama {
                     version,
                     problem,
                 });
-            }
-            let mut models = Vec::new();
-            for seat in [&self.vision, &self.embedding] {
-                models.push(self.look(seat).await.unwrap_or_else(|error| ModelReport {
-                    problem: Some(error.into_message()),
-                    ..ModelReport::new(seat.role, &seat.model)
-                }));
+                if !reachable {
+                    // Nothing is known of its models then.
+                    continue;
+                }
+                for seat in
+                    [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
+                {
+                    models.push(self.look(seat).await.unwrap_or_else(|error| ModelReport {
+                        problem: Some(error.into_message()),
+                        ..ModelReport::new(seat.role, &seat.model)
+                    }));
+                }
             }
             Report { provider: "ollama".to_owned(), servers, models }
         }

@@ -47,6 +47,9 @@ const BLIND: [&str; 6] = [
     "image_url is only supported by certain models",
 ];
 
+/// How servers say that a text has more tokens than they take.
+const LONG: [&str; 3] = ["too large to process", "context length", "context size"];
+
 /// A server of OpenAI's interface; embeddings may come from a second one.
 #[derive(Debug)]
 pub(super) struct OpenAi {
@@ -278,6 +281,15 @@ impl Refusal {
 }
 
 impl Seat {
+    fn blind(&self, words: &str) -> ProviderError {
+        ProviderError::misconfigured(format!(
+            "`{}` at {} cannot see pictures ({words}); choose a vision model with provider.vision_model (--model; llama.cpp: start it with its \
+             --mmproj)",
+            self.model,
+            self.server.place()
+        ))
+    }
+
     /// What a refusal of a call to the model means.
     fn refused(&self, refusal: Refusal) -> ProviderError {
         let Self { server, model, role } = self;
@@ -288,13 +300,24 @@ impl Seat {
         };
         match (refusal.status, role) {
             (400 | 404 | 415 | 422 | 500, Role::Vision) if BLIND.iter().any(|it| words.contains(it)) => {
-                ProviderError::misconfigured(format!(
-                    "`{model}` at {place} cannot see pictures ({words}); choose a vision model with {key} (--model; llama.cpp: start it with its --mmproj)"
-                ))
+                self.blind(words)
             }
             (404, _) if refusal.json => ProviderError::misconfigured(format!(
                 "{place} does not have the model `{model}` ({words}); load it there, or choose another {key}"
             )),
+            (400 | 500, Role::Embedding) if LONG.iter().any(|it| words.contains(it)) => {
+                ProviderError::ServerFault {
+                    message: format!(
+                        "{place} takes no text of this length ({words}); lower provider.embedding_max_chars, or have it take more \
+                         (llama.cpp: --ubatch-size)"
+                    ),
+                }
+            }
+            (400, Role::Embedding) if words.contains("Pooling type") => {
+                ProviderError::misconfigured(format!(
+                    "{place} makes no vector of a whole text ({words}); start it with the --pooling that its model is made for"
+                ))
+            }
             (501, Role::Embedding) => ProviderError::misconfigured(format!(
                 "{place} was started without embeddings ({words}); start one with --embeddings, and name it with provider.embedding_base_url"
             )),
@@ -359,7 +382,7 @@ impl Provider for OpenAi {
                 for seat in
                     [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
                 {
-                    if let Some(message) = list.look(seat, self.dimensions).problem {
+                    if let Some(message) = list.look(seat, self.dimensions).await.problem {
                         return Err(ProviderError::Misconfigured { message });
                     }
                 }
@@ -373,24 +396,24 @@ impl Provider for OpenAi {
         async move {
             let (mut servers, mut models) = (Vec::new(), Vec::new());
             for server in self.servers() {
-                let (list, problem) = match List::of(server).await {
-                    Ok(list) => {
-                        let problem = list.loaded(server).await.err().map(ProviderError::into_message);
-                        (list, problem)
+                let address = server.address().to_owned();
+                let list = match List::of(server).await {
+                    Ok(list) => list,
+                    // Nothing is known of its models then.
+                    Err(error) => {
+                        let problem = Some(error.into_message());
+                        servers.push(ServerReport { address, reachable: false, version: None, problem });
+                        continue;
                     }
-                    Err(error) => (List::default(), Some(error.into_message())),
                 };
+                let problem = list.loaded(server).await.err().map(ProviderError::into_message);
                 for seat in
                     [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
                 {
-                    models.push(list.look(seat, self.dimensions));
+                    models.push(list.look(seat, self.dimensions).await);
                 }
-                servers.push(ServerReport {
-                    address: server.address().to_owned(),
-                    reachable: problem.is_none(),
-                    version: list.software,
-                    problem,
-                });
+                let reachable = problem.is_none();
+                servers.push(ServerReport { address, reachable, version: list.software, problem });
             }
             Report { provider: "openai".to_owned(), servers, models }
         }

@@ -1,7 +1,7 @@
 //! What a server of OpenAI's interface lists of its models.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Seat;
 use crate::analysis::{
@@ -42,6 +42,17 @@ struct Capable {
     capabilities: Option<Vec<String>>,
 }
 
+/// What llama.cpp tells of itself; older versions tell less.
+#[derive(Deserialize)]
+struct Props {
+    modalities: Option<Modalities>,
+}
+
+#[derive(Deserialize)]
+struct Modalities {
+    vision: Option<bool>,
+}
+
 impl List {
     /// Asks a server. Some list nothing, which is no fault.
     pub(super) async fn of(server: &Server) -> Result<Self, ProviderError> {
@@ -71,9 +82,7 @@ impl List {
 
     /// Asks a server that is llama.cpp whether its model is loaded: some versions list it before they answer anything else.
     pub(super) async fn loaded(&self, server: &Server) -> Result<(), ProviderError> {
-        let named = self.software.as_deref().is_some_and(|it| it.contains("llama.cpp"));
-        let owned = self.data.iter().flatten().any(|it| it.owned_by.as_deref() == Some(LLAMA_CPP));
-        if !named && !owned {
+        if !self.is_llama_cpp() {
             return Ok(());
         }
         match server.get_beside("/health").await {
@@ -83,9 +92,13 @@ impl List {
         }
     }
 
+    fn is_llama_cpp(&self) -> bool {
+        let named = self.software.as_deref().is_some_and(|it| it.contains("llama.cpp"));
+        named || self.data.iter().flatten().any(|it| it.owned_by.as_deref() == Some(LLAMA_CPP))
+    }
+
     /// What it says of one of the models, with the problem that stands in the way.
-    pub(super) fn look(&self, seat: &Seat, dimensions: u32) -> ModelReport {
-        let place = seat.server.place();
+    pub(super) async fn look(&self, seat: &Seat, dimensions: u32) -> ModelReport {
         let mut report = ModelReport::new(seat.role, &seat.model);
         let data = self.data.as_deref().unwrap_or_default();
         // Ollama lists the tag that it takes for granted.
@@ -96,17 +109,42 @@ impl List {
         report.there = (!data.is_empty()).then_some(listed.or(alone).is_some());
         let Some(model) = alone else { return report };
         report.capabilities = self.models.first().and_then(|it| it.capabilities.clone());
-        // Some versions list `completion` alone for models that see, so that only a call tells of one that does not.
-        if seat.role == Role::Embedding {
-            report.dimensions = model.meta.as_ref().and_then(|it| it.n_embd);
-            report.problem = report.dimensions.filter(|it| *it != dimensions).map(|found| {
-                format!(
-                    "{place} runs `{}`, whose vectors have {found} numbers, but provider.embedding_dimensions is {dimensions}; set it to \
-                     {found}, or name the server of the embedding model with provider.embedding_base_url",
-                    model.id
-                )
-            });
-        }
+        report.problem = match seat.role {
+            Role::Vision => blind(seat).await,
+            Role::Embedding => {
+                report.dimensions = model.meta.as_ref().and_then(|it| it.n_embd);
+                let length = || wrong_length(seat, &model.id, report.dimensions?, dimensions);
+                unable_to_embed(seat).await.or_else(length)
+            }
+        };
         report
     }
+}
+
+/// Why llama.cpp cannot describe: it says so itself. Its list does not, as some versions name `completion` alone for models that see.
+async fn blind(seat: &Seat) -> Option<String> {
+    // What it does not tell is not known.
+    let props: Props = seat.server.get_beside("/props").await.ok()?.json().await.ok()?;
+    (!props.modalities?.vision?).then(|| seat.blind("its modalities lack vision").into_message())
+}
+
+/// Why llama.cpp cannot embed. It says so before it looks at the request, so an empty one tells without running the model.
+async fn unable_to_embed(seat: &Seat) -> Option<String> {
+    match seat.server.post("/embeddings", &json!({})).await {
+        Err(Trouble::Refused(refusal)) => match seat.refused(refusal) {
+            ProviderError::Misconfigured { message } => Some(message),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn wrong_length(seat: &Seat, model: &str, found: u32, wanted: u32) -> Option<String> {
+    (found != wanted).then(|| {
+        format!(
+            "{} runs `{model}`, whose vectors have {found} numbers, but provider.embedding_dimensions is {wanted}; set it to {found}, or name \
+             the server of the embedding model with provider.embedding_base_url",
+            seat.server.place()
+        )
+    })
 }

@@ -136,6 +136,9 @@ async fn answer(request: &Request, script: &Script) -> Reply {
     if script.llama_cpp && request.path == "/health" {
         return Reply::json(200, json!({ "status": "ok" }));
     }
+    if script.llama_cpp && request.path == "/props" {
+        return openai::props(script);
+    }
     let fault = script.fault(&request.path);
     if let Some(fault) = fault
         && let Some(reply) = broken(fault, request, speaks_openai).await

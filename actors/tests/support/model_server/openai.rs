@@ -29,6 +29,15 @@ pub(super) fn wrong_key(request: &Request) -> Reply {
     )
 }
 
+/// What llama.cpp tells of itself; older versions tell nothing of what they see.
+pub(super) fn props(script: &Script) -> Reply {
+    let mut props = json!({ "total_slots": 1, "model_path": "model.gguf", "build_info": "b11549" });
+    if let Some(vision) = script.tells_vision {
+        props["modalities"] = json!({ "vision": vision, "video": vision, "audio": false });
+    }
+    Reply::json(200, props)
+}
+
 fn list(script: &Script) -> Reply {
     if script.llama_cpp {
         // One model a process, in two forms.
@@ -193,7 +202,7 @@ fn embed(body: &Value, script: &Script, fault: Option<&Fault>) -> Reply {
         Some(Fault::LongText { above_chars })
             if inputs.iter().any(|it| it.chars().count() > *above_chars) =>
         {
-            let message = "input is too large to process. increase the physical batch size";
+            let message = "input (1442 tokens) is too large to process. increase the physical batch size (current batch size: 512)";
             return refuse(500, message, "server_error", &json!(500));
         }
         Some(Fault::Dimensions(dimensions)) => *dimensions,

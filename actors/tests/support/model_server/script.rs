@@ -24,6 +24,8 @@ pub(crate) struct Script {
     pub(crate) old: bool,
     /// It names itself as llama.cpp does, and ignores the names of models.
     pub(crate) llama_cpp: bool,
+    /// What llama.cpp tells of whether it sees. `None`: it is so old that it does not tell.
+    pub(crate) tells_vision: Option<bool>,
 }
 
 /// A model that the server has.
@@ -57,6 +59,7 @@ impl Default for Script {
             loading: false,
             old: false,
             llama_cpp: false,
+            tells_vision: None,
         }
     }
 }
