@@ -15,10 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Inner, error::Problem, shares::Share};
 
-/// A subscription that ends when this is dropped.
+/// A connection's subscription and what comes of it.
 pub(super) struct Feed {
-    pub(super) subscriber: SubscriberId,
-    publisher: Addr<Publisher>,
+    subscription: Subscription,
     publications: mpsc::Receiver<Delivery>,
     /// Keeps the actor alive.
     _ear: Addr<Ear>,
@@ -58,8 +57,8 @@ impl Feed {
         let ear = Ear { to }.start();
         let publisher = inner.publisher.clone();
         let subscribe = Subscribe { owner, to: ear.clone().recipient(), uploads, after_seq };
-        let subscriber = subscribed(publisher.clone(), subscribe).await?;
-        Ok(Self { subscriber, publisher, publications, _ear: ear, _counted: counted })
+        let subscription = subscribed(publisher, subscribe).await?;
+        Ok(Self { subscription, publications, _ear: ear, _counted: counted })
     }
 
     /// The next publication; `None` once the publisher has stopped.
@@ -68,26 +67,35 @@ impl Feed {
     }
 
     pub(super) fn publisher(&self) -> &Addr<Publisher> {
-        &self.publisher
+        &self.subscription.publisher
+    }
+
+    pub(super) fn subscriber(&self) -> SubscriberId {
+        self.subscription.id
     }
 }
 
-/// Subscribes. A connection that ends meanwhile, and so drops this, leaves no subscriber behind.
-async fn subscribed(publisher: Addr<Publisher>, subscribe: Subscribe) -> Result<SubscriberId, Problem> {
+/// A subscription that ends when this is dropped.
+struct Subscription {
+    id: SubscriberId,
+    publisher: Addr<Publisher>,
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.publisher.do_send(Unsubscribe(self.id));
+    }
+}
+
+/// Subscribes. A connection that ends meanwhile, and so drops this, leaves no subscriber behind: also not if the answer was given and not
+/// taken yet.
+async fn subscribed(publisher: Addr<Publisher>, subscribe: Subscribe) -> Result<Subscription, Problem> {
     let (tell, told) = oneshot::channel();
     actix_rt::spawn(async move {
         let answer = publisher.send(subscribe).await;
-        if let Err(Ok(Ok(unheard))) = tell.send(answer) {
-            publisher.do_send(Unsubscribe(unheard));
-        }
+        let _ = tell.send(answer.map(|subscribed| subscribed.map(|id| Subscription { id, publisher })));
     });
     Ok(told.await.map_err(|_| Error::Stopping)???)
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.publisher.do_send(Unsubscribe(self.subscriber));
-    }
 }
 
 /// Stands for a connection before the publisher.

@@ -280,7 +280,7 @@ impl Connection {
             return Ok(());
         }
         let Ok(request) = serde_json::from_str::<Request>(text) else { return Ok(()) };
-        let (publisher, subscriber) = (feed.publisher(), feed.subscriber);
+        let (publisher, subscriber) = (feed.publisher(), feed.subscriber());
         match (request.action.as_str(), request.upload_id, request.after_seq) {
             ("subscribe_upload", Some(upload), _) => {
                 if let Ok(Ok(present)) = publisher.send(WatchUpload { subscriber, upload }).await {
