@@ -11,14 +11,14 @@ use std::{
 };
 
 use actix::prelude::*;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use crate::{
     analysis::ProviderState,
     error::Error,
     id::{BatchId, Owner, UploadId},
-    intake::{Admission, Intake, Look, Source},
+    intake::{Admission, Intake, Source},
     lifeline::Lifeline,
+    look::Look,
     receiving::Received,
     store::{AfterAttempt, Begun, Ended, NewBatch, Store, WriteError},
     upload::{Failure, FailureKind, Stage},
@@ -125,9 +125,6 @@ pub struct DeleteUpload {
 #[rtype(result = "Result<usize, Error>")]
 pub struct Drain(pub Duration);
 
-/// Files of one submission that are looked at together: enough that a disk has something to do.
-const LOOKS_AT_ONCE: usize = 8;
-
 /// There may be something to begin.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -227,13 +224,7 @@ impl Handler<SubmitBatch> for BatchSupervisor {
             if !files.is_empty() && (waiting + active) as u64 >= max_queued {
                 return Err(Error::QueueFull { limit: max_queued });
             }
-            let look = async |source| {
-                // To look at many large files takes minutes.
-                goes_on()?;
-                intake.look(&owner, source, anew).await
-            };
-            let looks: Vec<Look> =
-                stream::iter(files).map(look).buffered(LOOKS_AT_ONCE).try_collect().await?;
+            let looks = intake.looker(owner.clone(), anew).look(files, goes_on).await?;
             let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
             let mut displaced = Vec::new();
             for look in looks {

@@ -20,6 +20,7 @@ pub mod files;
 pub mod id;
 pub mod intake;
 pub mod lifeline;
+mod look;
 pub mod media;
 pub mod pipeline;
 pub mod progress;

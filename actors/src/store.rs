@@ -16,6 +16,7 @@ mod queue;
 mod reads;
 mod recovery;
 mod removal;
+mod retention;
 mod vectors;
 mod verification;
 

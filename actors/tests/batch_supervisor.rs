@@ -126,12 +126,12 @@ async fn what_was_unfinished_goes_on_with_the_next_start() {
 #[actix_rt::test]
 async fn a_panic_while_a_file_is_looked_at_refuses_that_file_alone() {
     let world = World::scripted().await;
-    let names = ["a.png", "b.png", "c.png"];
-    for name in names {
-        std::fs::write(world.path(name), support::picture(name)).expect("written");
-    }
+    let (known, _) = world.submit(&["a.png", "b.png"]).await;
+    world.ended(known).await;
+    std::fs::write(world.path("c.png"), support::picture("c.png")).expect("written");
+    // It is asked for one of the files that are known, to see whether another would describe them.
     world.provider.identity_panics_once();
-    let files = names.map(|name| Source::InPlace(world.path(name))).into();
+    let files = ["a.png", "b.png", "c.png"].map(|name| Source::InPlace(world.path(name))).into();
     let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
     let submitted = world.tell(submit).await.expect("taken");
     let refused: Vec<_> = submitted
@@ -143,8 +143,10 @@ async fn a_panic_while_a_file_is_looked_at_refuses_that_file_alone() {
         })
         .collect();
     assert_eq!(refused, [FailureKind::Panicked]);
+    assert!(matches!(submitted.files[..], [_, _, Admission::Accepted(_)]), "{:?}", submitted.files);
+    assert_eq!(submitted.files.iter().filter(|it| matches!(it, Admission::Done(_))).count(), 1);
     let record = world.ended(submitted.batch_id.expect("a batch")).await;
-    assert_eq!((record.refused, record.counts.completed), (1, 2));
+    assert_eq!((record.refused, record.counts.completed), (1, 1));
 }
 
 #[actix_rt::test]

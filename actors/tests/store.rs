@@ -435,3 +435,33 @@ async fn nothing_is_begun_after_everything_was_handed_back() {
     store.close().await;
     assert_eq!(open(&folder).recover(Scope::All, 3).await.expect("recovered").interrupted, 0);
 }
+
+/// How many events of an owner are kept.
+async fn kept(store: &Store, owner: &Owner) -> u64 {
+    let log = store.events_from(owner.clone(), 0, 1).await.expect("the log");
+    log.newest + 1 - log.oldest
+}
+
+#[actix_rt::test]
+async fn old_events_are_forgotten_once_there_is_time_for_it() {
+    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
+    let store = Store::open(folder.path(), 8, 100, Clock::System).expect("the store opens");
+    submit(&store, &owner, 60).await;
+    let mut kept_at_work = Vec::new();
+    let begun = store.begin_next(1).await.expect("begun");
+    let mut last = begun.into_iter().next().expect("one");
+    for _ in 1..60 {
+        let next = store.begin_next(1).await.expect("begun").into_iter().next().expect("one");
+        complete(&store, &last).await.expect("written");
+        kept_at_work.push(kept(&store, &owner).await);
+        last = next;
+    }
+    assert_eq!(kept_at_work.iter().max(), Some(&110), "a tenth more while there is work: {kept_at_work:?}");
+    let mut changes = store.watch();
+    complete(&store, &last).await.expect("written");
+    while kept(&store, &owner).await > 100 {
+        changes.changed().await.expect("open");
+    }
+    assert_eq!(kept(&store, &owner).await, 100);
+    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
+}

@@ -123,14 +123,22 @@ impl Inner {
             let group: Vec<Command> = {
                 let mut inbox = self.inbox.lock();
                 let length = inbox.commands.len().min(GROUP);
-                if length == 0 {
+                if length == 0 && !self.is_to_forget() {
                     inbox.draining = false;
                     return;
                 }
                 inbox.commands.drain(..length).collect()
             };
-            self.commit(group);
+            match group.is_empty() {
+                true => self.commit(vec![forget()]),
+                false => self.commit(group),
+            }
         }
+    }
+
+    /// Whether old events are to be forgotten, as nobody waits for anything.
+    fn is_to_forget(&self) -> bool {
+        self.broken.get().is_none() && self.state.lock().is_to_forget()
     }
 
     fn commit(&self, group: Vec<Command>) {
@@ -210,6 +218,16 @@ fn sentence(error: sled::Error) -> String {
         sled::Error::Io(error) => error.to_string(),
         error => error.to_string(),
     }
+}
+
+/// Forgets old events, and tells nobody.
+fn forget() -> Command {
+    Box::new(|draft| {
+        if let Err(error) = draft.forget_some() {
+            draft.poison(&error.to_string());
+        }
+        Box::new(|_| {})
+    })
 }
 
 fn drop_with(group: Vec<Command>, text: &str) {

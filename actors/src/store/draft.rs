@@ -1,6 +1,6 @@
 //! The changes of one group before they are written: an overlay over the trees, with records decoded once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) arriving: u64,
     /// Events kept for each owner.
     pub(super) keep_events: u64,
+    /// Owners with more events than that.
+    pub(super) overfull: HashSet<Owner>,
     /// Names this opening of the store in tokens.
     pub(super) run: u64,
     /// Where time comes from.
@@ -396,26 +398,10 @@ impl<'a> Draft<'a> {
         };
         self.put_json(Tree::Events, &keys::event(&owner, seq), &event)?;
         self.put_json(Tree::Changes, &keys::number(change), &Change { owner: owner.clone(), seq })?;
-        let first = self.forget_events(&owner, first, seq)?;
+        let first = self.make_room(&owner, first, seq)?;
         self.state.newest_change = change;
         self.state.seqs.insert(owner, (first, seq));
         Ok(())
-    }
-
-    /// Removes events beyond those that are kept: at most two for each new one, so that a lowered limit costs no pause.
-    fn forget_events(&mut self, owner: &Owner, mut first: u64, last: u64) -> Result<u64, WriteError> {
-        for _ in 0..2 {
-            if last - first < self.state.keep_events {
-                break;
-            }
-            let key = keys::event(owner, first);
-            if let Some(old) = self.get_json::<Event>(Tree::Events, &key)? {
-                self.remove(Tree::Changes, &keys::number(old.change));
-                self.remove(Tree::Events, &key);
-            }
-            first += 1;
-        }
-        Ok(first)
     }
 }
 

@@ -29,7 +29,7 @@ impl Store {
         let inner = Arc::clone(&self.inner);
         let job = move || inner.read_now(read);
         match tokio::task::spawn_blocking(job).await {
-            Ok(result) => result.map_err(Error::Store),
+            Ok(result) => result,
             Err(_) => Err(Error::Store("a page of the store does not make sense".into())),
         }
     }
@@ -132,33 +132,47 @@ impl Store {
         }
     }
 
-    /// Which upload a path stands for, and whether size and time are as they were then. Blocks: to be called in a blocking job.
+    /// Which uploads paths stand for, and whether size and time are as they were then. Blocks: to be called in a blocking job.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn at_place(&self, owner: &Owner, place: &Place) -> Result<Option<(Upload, bool)>, Error> {
-        let find = |inner: &Inner| {
-            let Some(value) = inner.get(Tree::Places, &keys::digest(owner, &place.key()))? else {
-                return Ok(None);
+    pub fn at_places<'a>(
+        &self,
+        owner: &Owner,
+        places: impl IntoIterator<Item = &'a Place>,
+    ) -> Result<Vec<Option<(Upload, bool)>>, Error> {
+        self.inner.read_now(|inner| {
+            let find = |place: &Place| {
+                let Some(value) = inner.get(Tree::Places, &keys::digest(owner, &place.key()))? else {
+                    return Ok(None);
+                };
+                let entry: PlaceEntry = decode(&value)?;
+                let same = entry.size == place.size && entry.modified_ns == place.modified_ns.to_string();
+                Ok(inner.upload(entry.upload_id)?.map(|upload| (upload, same)))
             };
-            let entry: PlaceEntry = decode(&value)?;
-            let same = entry.size == place.size && entry.modified_ns == place.modified_ns.to_string();
-            Ok(inner.upload(entry.upload_id)?.map(|upload| (upload, same)))
-        };
-        self.inner.read_now(find).map_err(Error::Store)
+            places.into_iter().map(find).collect()
+        })
     }
 
-    /// A completed upload with these bytes. Blocks: to be called in a blocking job.
+    /// Completed uploads with bytes of these hashes. Blocks: to be called in a blocking job.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub fn with_content(&self, owner: &Owner, content_hash: &str) -> Result<Option<Upload>, Error> {
-        let find = |inner: &Inner| {
-            let Some(hash) = keys::unhex(content_hash) else { return Ok(None) };
-            let Some(value) = inner.get(Tree::Hashes, &keys::digest(owner, &hash))? else { return Ok(None) };
-            inner.upload(decode::<Hashed>(&value)?.upload_id)
-        };
-        self.inner.read_now(find).map_err(Error::Store)
+    pub fn with_contents<'a>(
+        &self,
+        owner: &Owner,
+        content_hashes: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<Option<Upload>>, Error> {
+        self.inner.read_now(|inner| {
+            let find = |hash| {
+                let Some(hash) = keys::unhex(hash) else { return Ok(None) };
+                let Some(value) = inner.get(Tree::Hashes, &keys::digest(owner, &hash))? else {
+                    return Ok(None);
+                };
+                inner.upload(decode::<Hashed>(&value)?.upload_id)
+            };
+            content_hashes.into_iter().map(find).collect()
+        })
     }
 
     /// Uploads of an owner whose vectors lie nearest to `query`, among those that `by` embedded.
@@ -243,9 +257,9 @@ impl Store {
 
 impl Inner {
     /// Reads what is on disk.
-    fn read_now<T>(&self, read: impl FnOnce(&Self) -> Read<T>) -> Read<T> {
+    fn read_now<T>(&self, read: impl FnOnce(&Self) -> Read<T>) -> Result<T, Error> {
         let _on_disk = self.reading.read();
-        read(self)
+        read(self).map_err(Error::Store)
     }
 
     pub(super) fn tree(&self, tree: Tree) -> &sled::Tree {

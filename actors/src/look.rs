@@ -1,0 +1,377 @@
+//! The look at files before they become uploads: what the store knows of their paths, what their bytes are, and what it knows of those.
+
+use std::{
+    convert::Infallible,
+    fs::{self, File},
+    io::{self, BufReader, Read as _},
+    path::{self, Path},
+    sync::Arc,
+    time::UNIX_EPOCH,
+};
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    analysis::audit,
+    error::Error,
+    files::{self, Files},
+    id::{Owner, UploadId},
+    intake::{Admission, Source, failure_kind, not_accepted},
+    media::{self, ErrorKind, VisionSpec},
+    provider_gate::ProviderGate,
+    receiving::Received,
+    store::{NewUpload, Place, Replaces, Store},
+    upload::{FailureKind, FileRef, PlacePath, Status, Thumbnail, Upload},
+};
+
+/// Files that are looked up in the store together: who reads it waits until what is being written is on disk, and would do so for each file.
+const LOOKED_UP_TOGETHER: usize = 64;
+/// Files that are read at once: enough that a disk has something to do.
+const READ_AT_ONCE: usize = 8;
+
+/// What became of the look at a file.
+pub(crate) enum Look {
+    /// It becomes an upload.
+    New(Box<NewUpload>, Option<Received>),
+    /// It does not.
+    Decided(Admission),
+    /// Nor does this: its bytes are known from another path, and stand now where another upload stood.
+    Known(Box<Upload>, Option<UploadId>),
+}
+
+/// Looks at the files of one submission.
+#[derive(Clone)]
+pub(crate) struct Looker(pub(crate) Arc<Terms>);
+
+/// What a look goes by.
+pub(crate) struct Terms {
+    pub(crate) store: Store,
+    pub(crate) files: Files,
+    pub(crate) limits: media::Limits,
+    pub(crate) vision: VisionSpec,
+    /// Whose files.
+    pub(crate) owner: Owner,
+    /// What was done before is done again.
+    pub(crate) anew: bool,
+    /// Knows by whom they would be described.
+    pub(crate) gate: Arc<ProviderGate>,
+}
+
+/// A file that is still looked at, with what the step before gave, or what became of it.
+type Step<T> = Result<(Place, T), Box<Outcome>>;
+
+/// What became of a file, before the store has noted it.
+enum Outcome {
+    Clear(Look),
+    /// The bytes are known from another path, where they may no longer be.
+    Elsewhere {
+        upload: Box<Upload>,
+        place: Place,
+        moved: bool,
+        /// The upload that stood at this path.
+        displaced: Option<UploadId>,
+    },
+}
+
+impl From<Admission> for Box<Outcome> {
+    fn from(admission: Admission) -> Self {
+        Self::new(Outcome::Clear(Look::Decided(admission)))
+    }
+}
+
+/// A file that is there.
+struct Located {
+    /// Failures since then stay.
+    began: Option<Timestamp>,
+    /// The upload that its path stands for, and whether size and time are as they were then.
+    known: Option<(Upload, bool)>,
+}
+
+/// A file that was read.
+struct Read {
+    replaces: Option<Replaces>,
+    inspected: media::Inspected,
+    content_hash: String,
+    file_size: u64,
+}
+
+impl Looker {
+    /// Looks at files, and answers in their order. `goes_on` is asked before each is read, as to read many large ones takes minutes.
+    pub(crate) async fn look(
+        &self,
+        sources: Vec<Source>,
+        goes_on: impl Fn() -> Result<(), Error>,
+    ) -> Result<Vec<Look>, Error> {
+        let mut looks = Vec::with_capacity(sources.len());
+        let mut sources = sources.into_iter();
+        loop {
+            let together: Vec<Source> = sources.by_ref().take(LOOKED_UP_TOGETHER).collect();
+            if together.is_empty() {
+                return Ok(looks);
+            }
+            let steps = self.together(move |terms| terms.locate(together)).await?;
+            let steps = self.each(steps, &goes_on, Terms::by_place).await?;
+            let steps = self.together(move |terms| terms.look_up(steps)).await?;
+            let steps = self.each(steps, &goes_on, Terms::by_content).await?;
+            let note = |step: Step<Infallible>| {
+                let Err(outcome) = step;
+                self.note(*outcome)
+            };
+            looks.extend(stream::iter(steps).map(note).buffered(READ_AT_ONCE).collect::<Vec<_>>().await);
+        }
+    }
+
+    /// Does something for all files in one blocking job.
+    async fn together<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Terms) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let terms = Arc::clone(&self.0);
+        let done = tokio::task::spawn_blocking(move || job(&terms)).await;
+        done.unwrap_or_else(|_| {
+            Err(Error::Store("the code that looks files up panicked; the log tells where".into()))
+        })
+    }
+
+    /// Takes a step for each file in a blocking job of its own.
+    async fn each<T: Send + 'static, U: Send + 'static>(
+        &self,
+        steps: Vec<Step<T>>,
+        goes_on: impl Fn() -> Result<(), Error>,
+        job: fn(&Terms, Place, T) -> Result<Step<U>, Error>,
+    ) -> Result<Vec<Step<U>>, Error> {
+        let take = async |step: Step<T>| {
+            let (place, from) = match step {
+                Ok(it) => it,
+                Err(outcome) => return Ok(Err(outcome)),
+            };
+            goes_on()?;
+            let (terms, path) = (Arc::clone(&self.0), place.path.clone());
+            // A parser that panics is about this file, and no reason to refuse the others.
+            tokio::task::spawn_blocking(move || job(&terms, place, from)).await.unwrap_or_else(|_| {
+                let path = path.as_path().display();
+                let message = format!("the code that looks at {path} panicked; the log tells where");
+                Ok(Err(refused(FailureKind::Panicked, message).into()))
+            })
+        };
+        stream::iter(steps).map(take).buffered(READ_AT_ONCE).try_collect().await
+    }
+
+    async fn note(&self, outcome: Outcome) -> Look {
+        match outcome {
+            Outcome::Clear(look) => look,
+            Outcome::Elsewhere { upload, place, moved, displaced } => {
+                if let Err(error) = self.0.store.note_place(upload.id, place, moved).await {
+                    log::warn!("upload {}: cannot note that it is also at another path: {error}", upload.id);
+                }
+                Look::Known(upload, displaced)
+            }
+        }
+    }
+}
+
+/// What blocks.
+impl Terms {
+    /// Finds out what the paths stand for.
+    fn locate(&self, sources: Vec<Source>) -> Result<Vec<Step<Located>>, Error> {
+        let located = |source| match source {
+            Source::Received(received) => {
+                Err(Box::new(Outcome::Clear(Look::New(Box::new(received.upload()), Some(received)))))
+            }
+            Source::Refused(failure) => Err(Admission::Refused(failure).into()),
+            Source::InPlace(path) => Ok((place_of(&path)?, None)),
+            Source::InRun { path, began } => Ok((place_of(&path)?, Some(began))),
+        };
+        let files: Vec<_> = sources.into_iter().map(located).collect();
+        let places = files.iter().flatten().map(|(place, _)| place);
+        let mut known = self.store.at_places(&self.owner, places)?.into_iter();
+        let step = |file: Result<_, _>| {
+            file.map(|(place, began)| (place, Located { began, known: known.next().flatten() }))
+        };
+        Ok(files.into_iter().map(step).collect())
+    }
+
+    /// Decides by what the path stands for, or else reads the file.
+    fn by_place(&self, place: Place, file: Located) -> Result<Step<Read>, Error> {
+        let path = place.path.as_path();
+        let mut replaces = None;
+        if let Some((upload, same)) = file.known {
+            let in_this_run = |upload: &Upload| file.began.is_some_and(|began| upload.updated_at >= began);
+            if same && upload.status == Status::Failed && in_this_run(&upload) {
+                return Ok(Err(Admission::Failed(Box::new(upload)).into()));
+            }
+            if same && !self.anew {
+                if self.is_done(&upload) {
+                    let upload = Box::new(upload);
+                    return Ok(Err(match self.has_left(&upload, path)? {
+                        true => Outcome::Elsewhere { upload, place, moved: true, displaced: None }.into(),
+                        false => Admission::Done(upload).into(),
+                    }));
+                }
+                if !upload.status.is_terminal() {
+                    return Ok(Err(Admission::Unfinished(upload.id).into()));
+                }
+            }
+            // A file that took the place of one that moved away is another upload.
+            if upload.place() == Some(path) {
+                replaces = Some(Replaces { upload: upload.id, at: place.path.clone() });
+            }
+        }
+        Ok(match inspect(path, &self.limits, &self.vision) {
+            Ok((inspected, content_hash, file_size)) => {
+                Ok((place, Read { replaces, inspected, content_hash, file_size }))
+            }
+            Err(refused) => Err(refused.into()),
+        })
+    }
+
+    /// Finds out what is known of the bytes; of which nothing is, is a new upload.
+    fn look_up(&self, steps: Vec<Step<Read>>) -> Result<Vec<Step<(Read, Upload)>>, Error> {
+        let hashes = steps.iter().flatten().map(|(_, read)| read.content_hash.as_str());
+        let mut known = match self.anew {
+            true => Vec::new(),
+            false => self.store.with_contents(&self.owner, hashes)?,
+        }
+        .into_iter();
+        let step = |step: Step<Read>| {
+            let (place, read) = step?;
+            match known.next().flatten() {
+                Some(upload) => Ok((place, (read, upload))),
+                None => Err(Box::new(Outcome::Clear(read.into_new(place, None)))),
+            }
+        };
+        Ok(steps.into_iter().map(step).collect())
+    }
+
+    /// Decides by what is known of the bytes.
+    fn by_content(
+        &self,
+        place: Place,
+        (mut read, upload): (Read, Upload),
+    ) -> Result<Step<Infallible>, Error> {
+        let path = place.path.as_path();
+        let moved = self.has_left(&upload, path)?;
+        if self.is_done(&upload) {
+            let displaced = read.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
+            return Ok(Err(Outcome::Elsewhere { upload: Box::new(upload), place, moved, displaced }.into()));
+        }
+        // The same bytes, at this path or at one that they have left: the new upload stands in for the older one.
+        if read.replaces.is_none()
+            && let FileRef::InPlace(old) = &upload.file
+            && (moved || old.as_path() == path)
+        {
+            read.replaces = Some(Replaces { upload: upload.id, at: old.clone() });
+        }
+        let keeps = upload.status == Status::Completed
+            && upload.keeps_description(&self.gate.identity(), audit::VERSION);
+        Ok(Err(Outcome::Clear(read.into_new(place, keeps.then_some(upload.id))).into()))
+    }
+
+    /// Whether the bytes of an upload that are found at `path` are no longer where the upload says that they are.
+    fn has_left(&self, upload: &Upload, path: &Path) -> Result<bool, Error> {
+        let Some(old) = upload.place().filter(|old| *old != path) else { return Ok(false) };
+        let Ok(place) = place_of(old) else { return Ok(true) };
+        let known = self.store.at_places(&self.owner, [&place])?.into_iter().next().flatten();
+        let unchanged = known.is_some_and(|(it, same)| same && it.id == upload.id);
+        Ok(!unchanged && self.files.check(upload).is_err())
+    }
+
+    /// Whether nothing would come out differently, and everything is still there.
+    fn is_done(&self, upload: &Upload) -> bool {
+        upload.status == Status::Completed
+            && upload.is_described_by(&self.gate.identity(), audit::VERSION)
+            && match upload.thumbnail {
+                // The disk was full.
+                Thumbnail::Pending => false,
+                Thumbnail::Made => self.files.thumbnail(upload.id).exists(),
+                Thumbnail::Failed(_) => true,
+            }
+    }
+}
+
+impl Read {
+    fn into_new(self, place: Place, described_as: Option<UploadId>) -> Look {
+        let name = place.path.as_path().file_name();
+        let new = NewUpload {
+            id: UploadId::generate(),
+            file: FileRef::InPlace(place.path.clone()),
+            file_name: name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            file_size: self.file_size,
+            content_hash: self.content_hash,
+            format: self.inspected.format,
+            decode_bytes: self.inspected.decode_bytes,
+            place: Some(place),
+            replaces: self.replaces,
+            described_as,
+        };
+        Look::New(Box::new(new), None)
+    }
+}
+
+/// What a path looks like; only files are taken, so that a pipe or a device cannot hold the door up.
+fn place_of(path: &Path) -> Result<Place, Admission> {
+    let path = path::absolute(path).map_err(|error| unreadable(path, &error))?;
+    let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
+    if !metadata.is_file() {
+        let message = format!("{} is not a file", path.display());
+        return Err(refused(FailureKind::Refused, message));
+    }
+    let modified_ns = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
+        Ok(Ok(since)) => since.as_nanos() as i128,
+        Ok(Err(before)) => -(before.duration().as_nanos() as i128),
+        Err(_) => 0,
+    };
+    Ok(Place { path: PlacePath::new(path), size: metadata.len(), modified_ns })
+}
+
+/// Reads the header, then hashes the whole file.
+fn inspect(
+    path: &Path,
+    limits: &media::Limits,
+    vision: &VisionSpec,
+) -> Result<(media::Inspected, String, u64), Admission> {
+    let failed = |error: &io::Error| unreadable(path, error);
+    let file = File::open(path).map_err(|error| failed(&error))?;
+    let length = file.metadata().map_err(|error| failed(&error))?.len();
+    let mut reader = BufReader::new(file);
+    let inspected =
+        media::inspect(&mut reader, length, limits, vision).map_err(|error| match error.kind {
+            ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, error.message)),
+            kind => refused(failure_kind(kind), error.message),
+        })?;
+    let mut file = reader.into_inner();
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; (length as usize + 1).min(1 << 18)];
+    let mut read = 0;
+    io::Seek::rewind(&mut file).map_err(|error| failed(&error))?;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                read += n as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(&error)),
+        }
+        if read > length {
+            break;
+        }
+    }
+    if read != length {
+        let message = format!("{} is being written; try again when it is whole", path.display());
+        return Err(refused(FailureKind::FileChanged, message));
+    }
+    Ok((inspected, files::hexadecimal(&hasher.finalize()), length))
+}
+
+fn refused(kind: FailureKind, message: String) -> Admission {
+    Admission::Refused(not_accepted(kind, message))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Admission {
+    let (kind, message) = files::unreadable(path, error);
+    refused(kind, message)
+}
