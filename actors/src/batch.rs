@@ -76,23 +76,23 @@ impl Counts {
     }
 
     /// Counts an upload in.
-    pub fn add(&mut self, upload: &Upload) {
+    pub fn add(&mut self, upload: impl Into<Counted>) {
+        let upload = upload.into();
         self.total += 1;
-        let (cell, review) = self.cell(upload);
-        if let Some(cell) = cell {
+        if let Some(cell) = self.cell(upload.status) {
             *cell += 1;
         }
-        self.needs_review += u32::from(review);
+        self.needs_review += u32::from(upload.needs_review);
     }
 
     /// Takes an upload out again, as it was counted in.
-    pub fn remove(&mut self, upload: &Upload) {
+    pub fn remove(&mut self, upload: impl Into<Counted>) {
+        let upload = upload.into();
         self.total -= 1;
-        let (cell, review) = self.cell(upload);
-        if let Some(cell) = cell {
+        if let Some(cell) = self.cell(upload.status) {
             *cell -= 1;
         }
-        self.needs_review -= u32::from(review);
+        self.needs_review -= u32::from(upload.needs_review);
     }
 
     /// Adds the counts of another batch.
@@ -106,16 +106,36 @@ impl Counts {
         self.needs_review += needs_review;
     }
 
-    fn cell(&mut self, upload: &Upload) -> (Option<&mut u32>, bool) {
-        match upload.status {
-            UploadStatus::Pending => (None, false),
-            UploadStatus::Analyzing | UploadStatus::Embedding => (Some(&mut self.active), false),
-            UploadStatus::Completed => {
-                (Some(&mut self.completed), upload.description.as_ref().is_some_and(|it| it.needs_review))
-            }
-            UploadStatus::Failed => (Some(&mut self.failed), false),
-            UploadStatus::Cancelled => (Some(&mut self.cancelled), false),
+    fn cell(&mut self, status: UploadStatus) -> Option<&mut u32> {
+        match status {
+            UploadStatus::Pending => None,
+            UploadStatus::Analyzing | UploadStatus::Embedding => Some(&mut self.active),
+            UploadStatus::Completed => Some(&mut self.completed),
+            UploadStatus::Failed => Some(&mut self.failed),
+            UploadStatus::Cancelled => Some(&mut self.cancelled),
         }
+    }
+}
+
+/// What of an upload is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    status: UploadStatus,
+    needs_review: bool,
+}
+
+impl Counted {
+    /// Whether it waits for a worker.
+    pub(crate) fn waits(self) -> bool {
+        self.status == UploadStatus::Pending
+    }
+}
+
+impl From<&Upload> for Counted {
+    fn from(upload: &Upload) -> Self {
+        let completed = upload.status == UploadStatus::Completed;
+        let needs_review = completed && upload.description.as_ref().is_some_and(|it| it.needs_review);
+        Self { status: upload.status, needs_review }
     }
 }
 

@@ -60,8 +60,8 @@ id! {
 }
 
 /// Whose batch it is: an opaque string of 1 to 128 characters without control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Owner(std::sync::Arc<str>);
 
 impl Owner {
@@ -99,17 +99,17 @@ impl fmt::Display for Owner {
     }
 }
 
+impl Serialize for Owner {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 impl TryFrom<String> for Owner {
     type Error = InvalidOwner;
 
     fn try_from(name: String) -> Result<Self, InvalidOwner> {
         Self::new(name)
-    }
-}
-
-impl From<Owner> for String {
-    fn from(owner: Owner) -> Self {
-        owner.0.as_ref().to_owned()
     }
 }
 

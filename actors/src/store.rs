@@ -8,6 +8,7 @@ mod batches;
 mod committer;
 mod draft;
 mod dump;
+mod events;
 mod keys;
 mod news;
 mod opening;
@@ -17,6 +18,7 @@ mod reads;
 mod recovery;
 mod removal;
 mod retention;
+mod steps;
 mod vectors;
 mod verification;
 

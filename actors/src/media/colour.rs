@@ -4,7 +4,10 @@
 //! 0.3 is as strong as a screen can), and hue in degrees (red 29, orange 55, yellow 110, green 142, teal 195, blue 264,
 //! purple 305, pink 0).
 
-use std::sync::LazyLock;
+use std::sync::{
+    LazyLock,
+    atomic::{AtomicU8, Ordering},
+};
 
 use super::Colour;
 use super::render::Rgb;
@@ -33,9 +36,11 @@ pub(super) fn main(picture: &Rgb) -> (Vec<Colour>, u8) {
     let (mut total, mut lightness) = (0_u32, 0.0_f64);
     for y in (0..height).step_by(step) {
         for x in (0..width).step_by(step) {
-            let [r, g, b] = pixels[y * width + x].map(|c| LINEAR[usize::from(c)]);
-            counts[name(Lch::of(r, g, b))] += 1;
-            lightness += f64::from(cie_lightness(0.2126 * r + 0.7152 * g + 0.0722 * b));
+            let pixel = pixels[y * width + x];
+            counts[name_of(pixel)] += 1;
+            let [r, g, b] = pixel.map(|c| LINEAR[usize::from(c)]);
+            let luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b;
+            lightness += f64::from(CIE_LIGHTNESS[(luminance * LUMINANCES as f32) as usize]);
             total += 1;
         }
     }
@@ -52,8 +57,33 @@ pub(super) fn main(picture: &Rgb) -> (Vec<Colour>, u8) {
     (colours, (lightness / f64::from(total)).round() as u8)
 }
 
-fn cie_lightness(luminance: f32) -> f32 {
-    if luminance > 0.008_856 { 116.0 * luminance.cbrt() - 16.0 } else { 903.3 * luminance }
+/// Steps of luminance that are told apart.
+const LUMINANCES: usize = 4096;
+/// CIE L* of each.
+static CIE_LIGHTNESS: LazyLock<Vec<f32>> = LazyLock::new(|| {
+    let lightness = |step| {
+        let luminance = step as f32 / LUMINANCES as f32;
+        if luminance > 0.008_856 { 116.0 * luminance.cbrt() - 16.0 } else { 903.3 * luminance }
+    };
+    (0..=LUMINANCES).map(lightness).collect()
+});
+
+/// Which of [`NAMES`] a pixel has. A name is found once for each colour of six bits a channel, since that takes 50 times as long as the rest.
+fn name_of(pixel: [u8; 3]) -> usize {
+    /// Each a name's number and one, or 0 if it is not known yet.
+    static KNOWN: [AtomicU8; 1 << 18] = [const { AtomicU8::new(0) }; 1 << 18];
+    let [r, g, b] = pixel.map(|c| c >> 2);
+    let known = &KNOWN[usize::from(r) << 12 | usize::from(g) << 6 | usize::from(b)];
+    match known.load(Ordering::Relaxed).checked_sub(1) {
+        Some(name) => usize::from(name),
+        None => {
+            // From black to white.
+            let [r, g, b] = [r, g, b].map(|c| LINEAR[usize::from(c << 2 | c >> 4)]);
+            let found = name(Lch::of(r, g, b));
+            known.store(found as u8 + 1, Ordering::Relaxed);
+            found
+        }
+    }
 }
 
 struct Lch {
@@ -173,8 +203,10 @@ mod tests {
     use super::*;
 
     fn named(hex: u32) -> &'static str {
-        let [_, r, g, b] = hex.to_be_bytes().map(|c| LINEAR[usize::from(c)]);
-        NAMES[name(Lch::of(r, g, b))]
+        let [_, r, g, b] = hex.to_be_bytes();
+        // Once when it is found, once when it is known.
+        assert_eq!(name_of([r, g, b]), name_of([r, g, b]));
+        NAMES[name_of([r, g, b])]
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Pixels in, pictures out: resized, turned, padded and encoded.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
 use super::exif::Orientation;
@@ -50,12 +51,25 @@ pub(super) fn reduced(picture: &Rgb, (width, height): (u32, u32)) -> Result<Rgb,
 }
 
 fn shrunk(data: &[u8], from: (u32, u32), channels: usize, to: (u32, u32)) -> Result<Vec<u8>, Error> {
-    let kind = if channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
-    let source = ImageRef::new(from.0, from.1, data, kind).map_err(trouble)?;
-    let mut target = Image::new(to.0, to.1, kind);
+    match channels {
+        1 => shrunk_as::<U8>(data, from, to, channels),
+        _ => shrunk_as::<U8x3>(data, from, to, channels),
+    }
+}
+
+/// Of a type that is known, since what the library would choose from at run time is half of this crate's machine code.
+fn shrunk_as<P: PixelTrait>(
+    data: &[u8],
+    from: (u32, u32),
+    to: (u32, u32),
+    channels: usize,
+) -> Result<Vec<u8>, Error> {
+    let source = TypedImageRef::<P>::from_buffer(from.0, from.1, data).map_err(trouble)?;
+    let mut pixels = vec![0; to.0 as usize * to.1 as usize * channels];
+    let mut target = TypedImage::<P>::from_buffer(to.0, to.1, &mut pixels).map_err(trouble)?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
-    Resizer::new().resize(&source, &mut target, &options).map_err(trouble)?;
-    Ok(target.into_vec())
+    Resizer::new().resize_typed(&source, &mut target, &options).map_err(trouble)?;
+    Ok(pixels)
 }
 
 /// Turns a stored picture upright.

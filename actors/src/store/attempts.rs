@@ -15,7 +15,7 @@ use crate::{
     event::What,
     id::{Owner, UploadId},
     media::Facts,
-    upload::{Description, Failure, FailureKind, Stage, Status, Step, Thumbnail, Upload},
+    upload::{Description, Failure, FailureKind, Stage, Status, Step, Thumbnail},
 };
 
 /// Entry of the tree `hashes`.
@@ -67,14 +67,17 @@ impl Store {
     /// Keeps what the decode gave. Nobody waits for it, as for [`Store::note_stage`].
     pub fn keep_media(&self, token: Token, thumbnail: Thumbnail, facts: Facts) {
         drop(self.inner.write(move |draft| {
-            change(draft, &token, Step::Prepare { thumbnail, facts })?;
-            Ok(())
+            held(draft, &token)?;
+            draft.advance(token.upload, Step::Prepare { thumbnail, facts })
         }));
     }
 
     /// Goes on with a description that an earlier attempt kept. Nobody waits for it.
     pub fn keep_going(&self, token: Token) {
-        drop(self.inner.write(move |draft| change(draft, &token, Step::Embed).map(drop)));
+        drop(self.inner.write(move |draft| {
+            held(draft, &token)?;
+            draft.advance(token.upload, Step::Embed)
+        }));
     }
 
     /// Keeps a description. Nobody waits for it: it is written at once, while the text is embedded, and before whatever ends the attempt,
@@ -88,10 +91,11 @@ impl Store {
     ) {
         drop(self.inner.write(move |draft| {
             let (audit_score, needs_review) = (description.audit_score, description.needs_review);
-            let upload = change(draft, &token, Step::Describe { description, objects })?;
+            let batch_id = held(draft, &token)?.entry.batch_id;
+            draft.advance(token.upload, Step::Describe { description, objects })?;
             draft.emit(
-                upload.batch_id,
-                Some(upload.id),
+                batch_id,
+                Some(token.upload),
                 What::UploadDescribed { attempt: token.attempt, audit_score, needs_review, took_ms },
             )
         }));
@@ -112,12 +116,13 @@ impl Store {
         self.inner
             .write(move |draft| {
                 let space = vectors::space(&by);
-                let upload = change(draft, &token, Step::Complete { by, changed })?;
+                held(draft, &token)?;
+                let upload = draft.leave(token.upload, Step::Complete { by, changed })?;
                 for (piece, bytes) in vectors::pieces(&vector) {
                     draft.put(
                         Tree::Embeddings,
                         &keys::embedding(&upload.owner, &space, upload.id, piece),
-                        bytes,
+                        &bytes,
                     );
                 }
                 if let Some(hash) = keys::unhex(&upload.content_hash) {
@@ -215,10 +220,9 @@ impl Store {
 }
 
 fn begin(draft: &mut Draft<'_>, id: UploadId, alone: bool) -> Result<Option<Begun>, WriteError> {
-    let Some(mut upload) = draft.upload(id)? else {
+    let Some((mut upload, pieces)) = draft.resting(id)? else {
         return Err(WriteError::Unknown(format!("upload {id} waits but has no record")));
     };
-    // The attempt is entered before the step, which writes it with the record.
     let entry = Active {
         owner: upload.owner.clone(),
         batch_id: upload.batch_id,
@@ -230,8 +234,7 @@ fn begin(draft: &mut Draft<'_>, id: UploadId, alone: bool) -> Result<Option<Begu
         since: draft.now,
     };
     let token = Token::of(id, &entry);
-    draft.state.active.insert(id, InFlight { upload: upload.clone(), entry });
-    draft.step(&mut upload, Step::Begin)?;
+    draft.enter(&mut upload, entry, pieces)?;
     draft.emit(upload.batch_id, Some(id), What::UploadBegun { attempt: upload.attempt })?;
     Ok(Some(Begun { upload, token, alone }))
 }
@@ -246,18 +249,6 @@ fn held<'d>(draft: &'d mut Draft<'_>, token: &Token) -> Result<&'d mut InFlight,
         .ok_or(WriteError::Stale)
 }
 
-/// Takes a step of the upload that `token` holds.
-fn change(draft: &mut Draft<'_>, token: &Token, step: Step) -> Result<Upload, WriteError> {
-    let now = draft.now;
-    let mut upload = held(draft, token)?.upload.clone();
-    draft.step(&mut upload, step)?;
-    if let Ok(in_flight) = held(draft, token) {
-        in_flight.entry.stage = upload.stage;
-        in_flight.entry.since = now;
-    }
-    Ok(upload)
-}
-
 fn fail(draft: &mut Draft<'_>, token: &Token, mut failure: Failure) -> Result<AfterAttempt, WriteError> {
     let entry = &held(draft, token)?.entry;
     let alone = entry.alone;
@@ -266,7 +257,7 @@ fn fail(draft: &mut Draft<'_>, token: &Token, mut failure: Failure) -> Result<Af
         failure.stage = entry.stage;
     }
     let (attempt, stage, kind) = (token.attempt, failure.stage, failure.kind);
-    let upload = change(draft, token, Step::Fail(failure))?;
+    let upload = draft.leave(token.upload, Step::Fail(failure))?;
     let last = upload.status == Status::Failed;
     draft.emit(upload.batch_id, Some(upload.id), What::UploadFailed { attempt, stage, kind, last })?;
     if last {
@@ -281,7 +272,8 @@ fn hand_back(
     token: &Token,
     provider_went_away: bool,
 ) -> Result<AfterAttempt, WriteError> {
-    let upload = change(draft, token, Step::HandBack { provider_went_away })?;
+    held(draft, token)?;
+    let upload = draft.leave(token.upload, Step::HandBack { provider_went_away })?;
     draft.emit(upload.batch_id, Some(upload.id), What::UploadHandedBack { attempt: token.attempt })?;
     Ok(AfterAttempt::Rests)
 }

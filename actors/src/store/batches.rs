@@ -140,9 +140,9 @@ fn create(
     state.arriving += uploads;
     let number = state.next_batch;
     state.next_batch += 1;
-    draft.put(Tree::Meta, keys::NEXT_BATCH, draft.state.next_batch.to_string().into_bytes());
+    draft.put(Tree::Meta, keys::NEXT_BATCH, draft.state.next_batch.to_string().as_bytes());
     let id = BatchId::generate();
-    draft.put(Tree::OwnerBatches, &keys::owner_batch(owner, number), format!("\"{id}\"").into_bytes());
+    draft.put(Tree::OwnerBatches, &keys::owner_batch(owner, number), format!("\"{id}\"").as_bytes());
     draft.state.batches.insert(id, Batch::new(id, number, owner.clone(), refused, draft.now));
     Ok(id)
 }
@@ -212,8 +212,8 @@ fn add(draft: &mut Draft<'_>, accepted: &mut Accepted, uploads: Vec<NewUpload>) 
             history: Vec::new(),
         };
         let key = keys::upload(id, position);
-        draft.put_upload(&upload)?;
-        draft.put(Tree::UploadIds, upload.id.as_bytes(), key.to_vec());
+        draft.put_record(&upload, 0)?;
+        draft.put(Tree::UploadIds, upload.id.as_bytes(), &key);
         draft.enqueue(&upload, number, false)?;
         if let Some(place) = new_upload.place {
             occupy(draft, &owner, &place, upload.id)?;
@@ -275,9 +275,7 @@ fn cancel(draft: &mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<(bool, Ve
         }
     }
     for running in &in_flight {
-        let Some(it) = draft.state.active.get(running) else { continue };
-        let mut upload = it.upload.clone();
-        draft.step(&mut upload, Step::Cancel)?;
+        draft.leave(*running, Step::Cancel)?;
         draft.emit(id, Some(*running), What::UploadCancelled)?;
     }
     for key in keys {

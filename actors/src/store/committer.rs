@@ -157,15 +157,20 @@ impl Inner {
             }
             let writes = draft.finish()?;
             let change = state.newest_change;
-            if writes.is_empty() {
+            let written = self.trees.iter().zip(writes).filter(|(_, writes)| !writes.is_empty());
+            let (trees, writes): (Vec<sled::Tree>, Vec<_>) =
+                written.map(|(tree, writes)| (tree.clone(), writes)).unzip();
+            if trees.is_empty() {
                 return Ok(change);
             }
-            let transacted = self.trees[..].transaction(|trees| {
-                for ((tree, key), value) in &writes {
-                    match value {
-                        Some(value) => trees[*tree as usize].insert(key.as_slice(), value.as_slice())?,
-                        None => trees[*tree as usize].remove(key.as_slice())?,
-                    };
+            let transacted = trees[..].transaction(|trees| {
+                for (tree, writes) in trees.iter().zip(&writes) {
+                    for (key, value) in writes {
+                        match value {
+                            Some(value) => tree.insert(key, value)?,
+                            None => tree.remove(key)?,
+                        };
+                    }
                 }
                 Ok::<_, ConflictableTransactionError<()>>(())
             });

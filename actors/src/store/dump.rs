@@ -117,7 +117,7 @@ impl Inner {
             };
             match tree {
                 Tree::Uploads => {
-                    group.extend(cut(&key, value).into_iter().map(|(key, part)| (tree, key, part)))
+                    group.extend(cut(&key, &value).map(|(key, part)| (tree, key, part.to_vec())))
                 }
                 _ => group.push((tree, key, value)),
             }

@@ -8,7 +8,8 @@ use std::{
 
 use super::{
     Inner, Store,
-    draft::{self, Active, kept_events},
+    draft::Active,
+    events,
     keys::{self, Tree},
     reads::{Read, decode},
 };
@@ -210,7 +211,7 @@ impl Inner {
 
     /// First and last number of an owner's events that are kept; `(1, 0)` if there are none.
     fn kept(&self, owner: &Owner) -> Read<(u64, u64)> {
-        kept_events(self.tree(Tree::Events), owner).map_err(|error| error.to_string())
+        events::kept_events(self.tree(Tree::Events), owner).map_err(|error| error.to_string())
     }
 
     fn changes_after(&self, cursor: Cursor, wanted: &impl Fn(&Owner) -> bool, most: usize) -> Read<News> {
@@ -228,7 +229,7 @@ impl Inner {
         }
         for entry in self.tree(Tree::Changes).range(keys::number(cursor.0 + 1)..=keys::number(newest.0)) {
             let (key, value) = entry.map_err(|error| error.to_string())?;
-            let change: Option<draft::Change> = self.sound(&value);
+            let change: Option<events::Change> = self.sound(&value);
             if let Some(change) = change.filter(|it| wanted(&it.owner)) {
                 if news.changes.len() == most {
                     news.more = true;

@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use super::{
     Inner, Store, WriteError,
     batches::unfinished_batches,
-    draft::{self, Active, State, Work, kept_events},
+    draft::{self, Active, State, Work},
+    events,
     keys::{self, Tree},
     queue::Entry,
     reads,
@@ -99,9 +100,8 @@ impl Store {
                 let left: Vec<UploadId> = draft.state.active.keys().copied().collect();
                 for id in &left {
                     let Some(in_flight) = draft.state.active.get(id) else { continue };
-                    let (mut upload, alone) = (in_flight.upload.clone(), in_flight.entry.alone);
-                    let attempt = upload.attempt;
-                    draft.step(&mut upload, Step::Interrupt { alone, limit })?;
+                    let (attempt, alone) = (in_flight.upload.attempt, in_flight.entry.alone);
+                    let upload = draft.leave(*id, Step::Interrupt { alone, limit })?;
                     let last = upload.status == Status::Failed;
                     draft.emit(upload.batch_id, Some(*id), What::UploadInterrupted { attempt, last })?;
                     // As a suspect it would run before all others, and alone: what is outside must not pay for it.
@@ -147,11 +147,12 @@ impl Inner {
                 state.batches.insert(batch.id, batch);
             }
         }
-        let record = |key: &[u8]| reads::upload_at(&self.trees[Tree::Uploads as usize], key);
+        let record = |key: &[u8]| reads::record_at(&self.trees[Tree::Uploads as usize], key);
         for entry in self.trees[Tree::Active as usize].iter() {
             let entry: Active = serde_json::from_slice(&entry.map_err(text)?.1).map_err(json)?;
-            if let Some(upload) = record(&keys::upload(entry.batch_id, entry.position))? {
-                state.active.insert(upload.id, draft::InFlight { upload, entry });
+            if let Some(record) = record(&keys::upload(entry.batch_id, entry.position))? {
+                let (upload, pieces) = (reads::decode::<Upload>(&record)?, draft::pieces(&record));
+                state.active.insert(upload.id, draft::InFlight { upload, entry, pieces });
             }
         }
         for entry in self.trees[Tree::Work as usize].iter() {
@@ -162,7 +163,8 @@ impl Inner {
             };
             let (number, position) = (u64::from_be_bytes(*number), u32::from_be_bytes(*position));
             if *scope != Scope::All {
-                let upload = record(&keys::upload(work.batch_id, position))?;
+                let record = record(&keys::upload(work.batch_id, position))?;
+                let upload: Option<Upload> = record.map(|record| reads::decode(&record)).transpose()?;
                 if !upload.is_some_and(|upload| scope.includes(&upload)) {
                     left.resting += 1;
                     continue;
@@ -180,7 +182,7 @@ impl Inner {
         }
         let owners: Vec<Owner> = state.batches.values().map(|batch| batch.owner.clone()).collect();
         for owner in owners {
-            let kept = kept_events(&self.trees[Tree::Events as usize], &owner).map_err(text)?;
+            let kept = events::kept_events(&self.trees[Tree::Events as usize], &owner).map_err(text)?;
             state.seqs.insert(owner, kept);
         }
         Ok(left)

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::{
     Inner, Store,
     attempts::Hashed,
-    draft::{Active, Change, Work},
+    draft::{Active, Work},
+    events::Change,
     keys::{self, Tree},
     places::PlaceEntry,
     reads,
