@@ -59,7 +59,7 @@ impl Store {
             let in_flight = held(draft, &token)?;
             in_flight.entry.stage = stage;
             in_flight.entry.since = now;
-            draft.touch(token.upload);
+            draft.touch_entry(token.upload);
             Ok(())
         }));
     }
@@ -230,6 +230,7 @@ fn begin(draft: &mut Draft<'_>, id: UploadId, alone: bool) -> Result<Option<Begu
         run: draft.state.run,
         attempt: upload.attempt + 1,
         alone,
+        began_at: draft.now,
         stage: Stage::ExtractingFrames,
         since: draft.now,
     };

@@ -9,13 +9,14 @@ use sled::IVec;
 
 use super::{
     WriteError,
+    events::Run,
     keys::{self, Tree},
     queue::Queue,
 };
 use crate::{
     batch::Batch,
     id::{BatchId, Owner, UploadId},
-    upload::{Stage, Upload},
+    upload::{Stage, Step, Upload},
 };
 
 /// Longest value that sled keeps in its synced file; longer ones are cut into pieces.
@@ -70,10 +71,24 @@ pub struct Active {
     pub attempt: u32,
     /// Nothing else runs beside it.
     pub alone: bool,
+    /// When the attempt began.
+    #[serde(default)]
+    pub began_at: Timestamp,
     /// The step that it is in.
     pub stage: Stage,
     /// When that step began.
     pub since: Timestamp,
+}
+
+impl Active {
+    /// Brings a record to where the attempt is: its beginning is written here alone, and so are changes of the step.
+    pub(super) fn bring(&self, upload: &mut Upload) {
+        if upload.attempt < self.attempt {
+            // A record that does not wait was written since, and knows.
+            let _ = upload.apply(Step::Begin, self.began_at);
+        }
+        upload.stage = self.stage;
+    }
 }
 
 /// Entry of the tree `work`.
@@ -100,8 +115,10 @@ pub(super) struct Draft<'a> {
     json: Vec<u8>,
     /// Batches whose record is to be written.
     dirty_batches: Vec<BatchId>,
-    /// Uploads in flight whose record or entry is to be written.
-    dirty_active: Vec<UploadId>,
+    /// Uploads in flight whose entry is to be written, and whether the record is, too.
+    dirty_active: HashMap<UploadId, bool>,
+    /// Events that were written, for the tree `changes`.
+    pub(super) runs: Vec<Run>,
     /// A command stopped half-way, so that nothing of the group may be written.
     poison: Option<String>,
 }
@@ -116,7 +133,8 @@ impl<'a> Draft<'a> {
             writes: Default::default(),
             json: Vec::new(),
             dirty_batches: Vec::new(),
-            dirty_active: Vec::new(),
+            dirty_active: HashMap::new(),
+            runs: Vec::new(),
             poison: None,
         }
     }
@@ -136,9 +154,11 @@ impl<'a> Draft<'a> {
     }
 
     fn encode(&mut self) -> Result<(), WriteError> {
-        for id in std::mem::take(&mut self.dirty_active) {
+        for (id, record) in std::mem::take(&mut self.dirty_active) {
             if let Some(mut in_flight) = self.state.active.remove(&id) {
-                in_flight.pieces = self.put_record(&in_flight.upload, in_flight.pieces)?;
+                if record {
+                    in_flight.pieces = self.put_record(&in_flight.upload, in_flight.pieces)?;
+                }
                 self.put_json(Tree::Active, id.as_bytes(), &in_flight.entry)?;
                 self.state.active.insert(id, in_flight);
             }
@@ -151,7 +171,7 @@ impl<'a> Draft<'a> {
                 }
             }
         }
-        Ok(())
+        self.put_runs()
     }
 
     /// Reads a key through the draft.
@@ -290,11 +310,14 @@ impl<'a> Draft<'a> {
         Ok(self.state.batches.get_mut(&id))
     }
 
-    /// Marks an upload in flight as changed.
+    /// Marks the entry of an upload in flight as changed.
+    pub(super) fn touch_entry(&mut self, id: UploadId) {
+        self.dirty_active.entry(id).or_default();
+    }
+
+    /// Marks the record of an upload in flight as changed.
     pub(super) fn touch(&mut self, id: UploadId) {
-        if !self.dirty_active.contains(&id) {
-            self.dirty_active.push(id);
-        }
+        self.dirty_active.insert(id, true);
     }
 }
 

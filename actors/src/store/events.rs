@@ -70,19 +70,60 @@ impl Draft<'_> {
             what,
         };
         self.put_json(Tree::Events, &keys::event(&owner, seq), &event)?;
-        self.put_json(Tree::Changes, &keys::number(change), &Change { owner: owner.clone(), seq })?;
+        match self.runs.last_mut().filter(|run| run.events.owner == owner) {
+            Some(run) => run.events.count += 1,
+            None => self.runs.push(Run { change, events: RunOf { owner: owner.clone(), seq, count: 1 } }),
+        }
         let first = self.make_room(&owner, first, seq)?;
         self.state.newest_change = change;
         self.state.seqs.insert(owner, (first, seq));
         Ok(())
     }
+
+    /// Writes which changes are which events, but for those that are forgotten by now.
+    pub(super) fn put_runs(&mut self) -> Result<(), WriteError> {
+        for Run { change, events } in std::mem::take(&mut self.runs) {
+            let first = self.state.seqs.get(&events.owner).map_or(0, |(first, _)| *first);
+            if events.seq + events.count > first {
+                self.put_json(Tree::Changes, &keys::number(change), &events)?;
+            }
+        }
+        Ok(())
+    }
 }
 
-/// Entry of the tree `changes`: whose event it is.
+/// Events of an owner that were written together, by the number of the first one's change: an entry of the tree `changes`, of which there
+/// would otherwise be one for each event.
+pub(super) struct Run {
+    /// The number of the first change.
+    pub(super) change: u64,
+    pub(super) events: RunOf,
+}
+
+/// What an entry of the tree `changes` says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Change {
+pub(super) struct RunOf {
     pub(super) owner: Owner,
+    /// The number of the first event.
     pub(super) seq: u64,
+    /// How many there are.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(super) count: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+impl Run {
+    /// The number of the last change.
+    pub(super) fn last(&self) -> u64 {
+        self.change.saturating_add(self.events.count.max(1) - 1)
+    }
 }
 
 /// First and last number of an owner's events that are kept; `(1, 0)` if there are none.
@@ -94,4 +135,12 @@ pub(super) fn kept_events(events: &sled::Tree, owner: &Owner) -> sled::Result<(u
     let first = number(all.next())?;
     let last = number(all.next_back())?.or(first);
     Ok(first.zip(last).unwrap_or((1, 0)))
+}
+
+/// The run that a change belongs to, if it is written; or the last one before it.
+pub(super) fn run_of(changes: &sled::Tree, change: u64) -> sled::Result<Option<Run>> {
+    let Some(entry) = changes.range(..=keys::number(change)).next_back() else { return Ok(None) };
+    let (key, value) = entry?;
+    let events = serde_json::from_slice(&value).ok();
+    Ok(keys::trailing_number(&key).zip(events).map(|(change, events)| Run { change, events }))
 }

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Inner, Store,
     draft::Active,
-    events,
+    events::{self, Run, RunOf},
     keys::{self, Tree},
     reads::{Read, decode},
 };
@@ -210,7 +210,7 @@ impl Inner {
     }
 
     /// First and last number of an owner's events that are kept; `(1, 0)` if there are none.
-    fn kept(&self, owner: &Owner) -> Read<(u64, u64)> {
+    pub(super) fn kept(&self, owner: &Owner) -> Read<(u64, u64)> {
         events::kept_events(self.tree(Tree::Events), owner).map_err(|error| error.to_string())
     }
 
@@ -227,17 +227,26 @@ impl Inner {
         if newest <= cursor {
             return Ok(news);
         }
-        for entry in self.tree(Tree::Changes).range(keys::number(cursor.0 + 1)..=keys::number(newest.0)) {
+        let (next, changes) = (cursor.0 + 1, self.tree(Tree::Changes));
+        // What comes next may be in the middle of a run.
+        let run = events::run_of(changes, next).map_err(|error| error.to_string())?;
+        let from = run.map_or(next, |run| run.change);
+        'runs: for entry in changes.range(keys::number(from)..=keys::number(newest.0)) {
             let (key, value) = entry.map_err(|error| error.to_string())?;
-            let change: Option<events::Change> = self.sound(&value);
-            if let Some(change) = change.filter(|it| wanted(&it.owner)) {
+            let Some(events) = self.sound::<RunOf>(&value).filter(|it| wanted(&it.owner)) else { continue };
+            let change = keys::trailing_number(&key).unwrap_or(newest.0);
+            let run = Run { change, events };
+            for (change, seq) in (change..=run.last().min(newest.0)).zip(run.events.seq..) {
+                if change < next {
+                    continue;
+                }
                 if news.changes.len() == most {
                     news.more = true;
-                    break;
+                    break 'runs;
                 }
-                news.changes.extend(self.change(change.owner, change.seq)?);
+                news.changes.extend(self.change(run.events.owner.clone(), seq)?);
+                news.reached = Cursor(change);
             }
-            news.reached = Cursor(keys::trailing_number(&key).unwrap_or(newest.0));
         }
         if !news.more {
             news.reached = newest;

@@ -9,11 +9,14 @@ use std::{
 
 use super::{
     OpenError,
+    events::RunOf,
     keys::{self, Tree},
 };
 
 /// Version of the layout of the trees.
-const FORMAT: u64 = 1;
+const FORMAT: &str = "2";
+/// The one before, which is read as it is: its tree `changes` has an entry for each event, its records say more of what is in flight.
+const FORMAT_BEFORE: &str = "1";
 
 /// How long sled's threads may hold its file after its last handle is gone, as happens when a store is closed and opened in one process.
 const LAST_HANDLES: Duration = Duration::from_secs(2);
@@ -59,8 +62,8 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         });
     }
     match meta.get(keys::FORMAT).map_err(|error| unusable(&folder, error))? {
-        Some(format) if *format == *FORMAT.to_string().as_bytes() => {}
-        Some(format) => {
+        Some(format) if *format == *FORMAT.as_bytes() => {}
+        Some(format) if *format != *FORMAT_BEFORE.as_bytes() => {
             return Err(OpenError::Format {
                 data_dir: data_dir.to_owned(),
                 found: String::from_utf8_lossy(&format).into_owned(),
@@ -69,9 +72,9 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         None if existed && newest > 0 => {
             return Err(OpenError::damaged(&folder, "it holds changes but not its format version"));
         }
-        None => {
+        Some(_) | None => {
             let write = || -> io::Result<()> {
-                meta.insert(keys::FORMAT, FORMAT.to_string().as_bytes())?;
+                meta.insert(keys::FORMAT, FORMAT)?;
                 db.flush()?;
                 db_file.sync_data()?;
                 // The folder's entries must survive a power cut as well as the file's content.
@@ -90,7 +93,9 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
 
 /// The number of the newest change.
 pub(super) fn newest_change(trees: &[sled::Tree]) -> sled::Result<u64> {
-    Ok(trees[Tree::Changes as usize].last()?.and_then(|(key, _)| keys::trailing_number(&key)).unwrap_or(0))
+    let Some((key, value)) = trees[Tree::Changes as usize].last()? else { return Ok(0) };
+    let events: Option<RunOf> = serde_json::from_slice(&value).ok();
+    Ok(keys::trailing_number(&key).unwrap_or(0) + events.map_or(1, |it| it.count).max(1) - 1)
 }
 
 fn lock(data_dir: &Path) -> Result<File, OpenError> {

@@ -288,12 +288,12 @@ impl Inner {
         self.upload_under(&key)
     }
 
-    fn upload_under(&self, key: &[u8]) -> Read<Option<Upload>> {
+    pub(super) fn upload_under(&self, key: &[u8]) -> Read<Option<Upload>> {
         let Some(mut upload) = upload_at(self.tree(Tree::Uploads), key)? else { return Ok(None) };
-        if upload.status.is_active()
+        if !upload.status.is_terminal()
             && let Some(value) = self.get(Tree::Active, upload.id.as_bytes())?
         {
-            upload.stage = decode::<Active>(&value)?.stage;
+            decode::<Active>(&value)?.bring(&mut upload);
         }
         Ok(Some(upload))
     }

@@ -151,7 +151,8 @@ impl Inner {
         for entry in self.trees[Tree::Active as usize].iter() {
             let entry: Active = serde_json::from_slice(&entry.map_err(text)?.1).map_err(json)?;
             if let Some(record) = record(&keys::upload(entry.batch_id, entry.position))? {
-                let (upload, pieces) = (reads::decode::<Upload>(&record)?, draft::pieces(&record));
+                let (mut upload, pieces) = (reads::decode::<Upload>(&record)?, draft::pieces(&record));
+                entry.bring(&mut upload);
                 state.active.insert(upload.id, draft::InFlight { upload, entry, pieces });
             }
         }

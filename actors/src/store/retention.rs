@@ -3,6 +3,7 @@
 use super::{
     WriteError,
     draft::{Draft, State},
+    events::{Run, run_of},
     keys::{self, Tree},
 };
 use crate::{event::Event, id::Owner};
@@ -48,11 +49,17 @@ impl Draft<'_> {
     }
 
     fn forget(&mut self, owner: &Owner, first: u64, count: u64) -> Result<u64, WriteError> {
+        let mut run: Option<Run> = None;
         for seq in first..first + count {
             let key = keys::event(owner, seq);
-            if let Some(old) = self.get_json::<Event>(Tree::Events, &key)? {
-                self.remove(Tree::Changes, &keys::number(old.change));
-                self.remove(Tree::Events, &key);
+            let Some(old) = self.get_json::<Event>(Tree::Events, &key)? else { continue };
+            self.remove(Tree::Events, &key);
+            if run.as_ref().is_none_or(|run| run.last() < old.change) {
+                run = run_of(&self.trees[Tree::Changes as usize], old.change).map_err(WriteError::unknown)?;
+            }
+            // The entry goes with the last of its events.
+            if let Some(run) = run.as_ref().filter(|run| run.last() == old.change) {
+                self.remove(Tree::Changes, &keys::number(run.change));
             }
         }
         Ok(first + count)

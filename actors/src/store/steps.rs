@@ -24,7 +24,8 @@ impl Draft<'_> {
         upload.apply(Step::Begin, self.now).map_err(illegal)?;
         self.settle(before, upload)?;
         self.state.active.insert(upload.id, InFlight { upload: upload.clone(), entry, pieces });
-        self.touch(upload.id);
+        // The record follows with what the attempt gives.
+        self.touch_entry(upload.id);
         Ok(())
     }
 

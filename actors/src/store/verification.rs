@@ -6,17 +6,16 @@ use super::{
     Inner, Store,
     attempts::Hashed,
     draft::{Active, Work},
-    events::Change,
+    events::{Run, RunOf},
     keys::{self, Tree},
     places::PlaceEntry,
-    reads,
 };
 use crate::{
     batch::{Batch, Counts},
     error::Error,
     event::Event,
     id::{BatchId, Owner, UploadId},
-    upload::{Status, Upload},
+    upload::Status,
 };
 
 /// Faults that are described; more are only counted.
@@ -91,9 +90,7 @@ impl Inner {
             if !keys::is_record(&key) {
                 continue;
             }
-            let Some(upload): Option<Upload> = reads::upload_at(self.tree(Tree::Uploads), &key)? else {
-                continue;
-            };
+            let Some(upload) = self.upload_under(&key)? else { continue };
             if keys::upload(upload.batch_id, upload.position) != key[..] {
                 found.fault(|| format!("upload {} stands under another key than its own", upload.id));
             }
@@ -222,14 +219,17 @@ impl Inner {
         let mut before: Option<u64> = None;
         for entry in self.tree(Tree::Changes).iter() {
             let (key, value) = entry.map_err(text)?;
-            let Change { owner, seq }: Change = json(&value)?;
-            let number = keys::trailing_number(&key).unwrap_or_default();
-            if before.is_some_and(|before| number <= before) {
-                found.fault(|| format!("change {number} is out of order"));
+            let run = Run { change: keys::trailing_number(&key).unwrap_or_default(), events: json(&value)? };
+            let RunOf { owner, seq, .. } = &run.events;
+            if before.is_some_and(|before| run.change <= before) {
+                found.fault(|| format!("change {} is out of order", run.change));
             }
-            before = Some(number);
-            if !self.tree(Tree::Events).contains_key(keys::event(&owner, seq)).map_err(text)? {
-                found.fault(|| missing_event(&owner, seq, number));
+            before = Some(run.last());
+            let (oldest, _) = self.kept(owner)?;
+            for (change, seq) in (run.change..=run.last()).zip(*seq..).filter(|(_, seq)| *seq >= oldest) {
+                if !self.tree(Tree::Events).contains_key(keys::event(owner, seq)).map_err(text)? {
+                    found.fault(|| missing_event(owner, seq, change));
+                }
             }
         }
         Ok(())
