@@ -92,10 +92,11 @@ pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
     // The last thing it says is that it gives up, and what comes before names the file.
     let said = log.lines().rev().find_map(|line| {
         let trouble = ["Invalid data", "moov atom", "not found", "Error", "error", "Invalid", "no frame"];
-        trouble.iter().any(|it| line.contains(it)).then(|| line.rsplit(": ").next().unwrap_or(line))
+        let tells = trouble.iter().any(|it| line.contains(it)) && !line.contains("marking filters");
+        tells.then(|| line.rsplit(": ").next().unwrap_or(line))
     });
-    let said: String =
-        said.unwrap_or("it gave no reason").chars().filter(|it| !it.is_control()).take(150).collect();
+    let Some(said) = said else { return "the file may be damaged or cut short (ffmpeg gave no reason)".into() };
+    let said: String = said.chars().filter(|it| !it.is_control()).take(150).collect();
     format!("ffmpeg says: {}", said.trim_end_matches(['.', ' ']).to_lowercase())
 }
 
