@@ -419,8 +419,19 @@ async fn an_event_that_is_damaged_is_passed_over() {
     let news = restored.news(before, |_| true, 100, None).await.expect("read");
     let seqs: Vec<u64> = news.changes.iter().map(|it| it.event.seq).collect();
     assert_eq!((seqs, news.reached), (vec![1, 3], restored.newest()));
-    let page = restored.events_from(owner, 1, 100).await.expect("read");
+    let page = restored.events_from(owner.clone(), 1, 100).await.expect("read");
     assert_eq!((page.changes.len(), page.numbers), (2, 1..=3));
+    restored.close().await;
+    // Nor does it hold anything up when it is forgotten.
+    let restored = Store::open(other.path(), 8, 100, Clock::System).expect("the store opens");
+    for _ in 0..120 {
+        submit(&restored, &owner, 1).await;
+    }
+    let mut changes = restored.watch();
+    while kept(&restored, &owner).await > 100 {
+        changes.changed().await.expect("open");
+    }
+    assert_eq!(restored.broken(), None);
 }
 
 #[actix_rt::test]

@@ -52,8 +52,10 @@ impl Draft<'_> {
         let mut run: Option<Run> = None;
         for seq in first..first + count {
             let key = keys::event(owner, seq);
-            let Some(old) = self.get_json::<Event>(Tree::Events, &key)? else { continue };
+            let Some(value) = self.get(Tree::Events, &key)? else { continue };
             self.remove(Tree::Events, &key);
+            // One that makes no sense goes all the same.
+            let Ok(old) = serde_json::from_slice::<Event>(&value) else { continue };
             if run.as_ref().is_none_or(|run| run.last() < old.change) {
                 run = run_of(&self.trees[Tree::Changes as usize], old.change).map_err(WriteError::unknown)?;
             }
