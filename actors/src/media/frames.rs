@@ -95,7 +95,9 @@ pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
         let tells = trouble.iter().any(|it| line.contains(it)) && !line.contains("marking filters");
         tells.then(|| line.rsplit(": ").next().unwrap_or(line))
     });
-    let Some(said) = said else { return "the file may be damaged or cut short (ffmpeg gave no reason)".into() };
+    let Some(said) = said else {
+        return "the file may be damaged or cut short (ffmpeg gave no reason)".into();
+    };
     let said: String = said.chars().filter(|it| !it.is_control()).take(150).collect();
     format!("ffmpeg says: {}", said.trim_end_matches(['.', ' ']).to_lowercase())
 }
