@@ -52,7 +52,7 @@ pub enum Admission {
     NotMedia(Failure),
 }
 
-/// Looks at files before they become uploads; see the module.
+/// What files come in by; see the module.
 pub struct Intake {
     store: Store,
     gate: Arc<ProviderGate>,

@@ -42,7 +42,6 @@ pub(crate) enum Look {
 }
 
 /// Looks at the files of one submission.
-#[derive(Clone)]
 pub(crate) struct Looker(pub(crate) Arc<Terms>);
 
 /// What a look goes by.

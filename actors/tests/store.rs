@@ -1,78 +1,19 @@
 //! The store from outside: what is acknowledged is there, attempts are counted, and a dump tells it all.
 
+mod support;
+
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, join_all},
 };
 use mediamill_actors::{
-    analysis::Identity,
     error::Error,
     event::What,
     id::{Owner, UploadId},
-    media::Format,
-    store::{Accepted, AfterAttempt, Begun, Clock, NewBatch, NewUpload, OpenError, Scope, Store, WriteError},
-    upload::{Description, Failure, FailureKind, FileRef, PlacePath, Stage, Status},
+    store::{Accepted, AfterAttempt, Clock, NewBatch, OpenError, Scope, Store, WriteError},
+    upload::{FailureKind, FileRef, PlacePath, Status},
 };
-
-fn open(folder: &tempfile::TempDir) -> Store {
-    Store::open(folder.path(), 8, 1000, Clock::System).expect("the store opens")
-}
-
-fn files(count: usize) -> Vec<NewUpload> {
-    (0..count)
-        .map(|number| NewUpload {
-            id: UploadId::generate(),
-            file: FileRef::Stored,
-            file_name: format!("{number}.png"),
-            file_size: 70,
-            content_hash: format!("{number:064x}"),
-            format: Format::Png,
-            decode_bytes: 1 << 20,
-            place: None,
-            replaces: None,
-            described_as: None,
-        })
-        .collect()
-}
-
-async fn submit(store: &Store, owner: &Owner, count: usize) -> Accepted {
-    let new = NewBatch { owner: owner.clone(), refused: 0, uploads: files(count) };
-    store.submit(new, 1000).await.expect("the batch is written")
-}
-
-fn identity() -> Identity {
-    Identity {
-        provider: "scripted".into(),
-        vision_model: "v".into(),
-        embedding_model: "e".into(),
-        dimensions: 3,
-        prompt_version: 1,
-        ..Identity::default()
-    }
-}
-
-fn failure(begun: &Begun) -> Failure {
-    Failure::new(begun.token.attempt, Stage::VisionAnalysis, FailureKind::BadAnswer, "it said nothing")
-}
-
-async fn complete(store: &Store, begun: &Begun) -> Result<(), WriteError> {
-    let description = Description {
-        text: "A grey square.".into(),
-        audit_score: 65,
-        needs_review: false,
-        audit_version: 1,
-        by: identity(),
-        asked: 1,
-        changed: None,
-        at: store.clock().now(),
-    };
-    store.keep_description(begun.token.clone(), description, Vec::new(), 5);
-    store.complete(begun.token.clone(), vec![1.0, 0.5, -0.25], identity(), None, 5).await.map(drop)
-}
-
-async fn dump(store: &Store) -> String {
-    String::from_utf8(store.dump(Vec::new()).await.expect("a dump")).expect("text")
-}
+use support::bare_store::{complete, dump, failure, files, open, submit};
 
 #[actix_rt::test]
 async fn an_upload_that_fails_twice_is_failed_and_its_neighbour_completes() {
@@ -398,43 +339,6 @@ async fn a_dump_is_restored_wholly_or_not_at_all() {
 }
 
 #[actix_rt::test]
-async fn an_event_that_is_damaged_is_passed_over() {
-    let (folder, other, owner) =
-        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
-    let store = open(&folder);
-    let before = store.newest();
-    for _ in 0..3 {
-        submit(&store, &owner, 1).await;
-    }
-    let damaged: String = dump(&store)
-        .await
-        .lines()
-        .map(|line| match line.contains("\"tree\":\"events\"") && line.contains("\"seq\":2") {
-            true => line.replace("batch_submitted", "nonsense") + "\n",
-            false => line.to_owned() + "\n",
-        })
-        .collect();
-    let restored = open(&other);
-    restored.restore(damaged.as_bytes()).expect("restored");
-    let news = restored.news(before, |_| true, 100, None).await.expect("read");
-    let seqs: Vec<u64> = news.changes.iter().map(|it| it.event.seq).collect();
-    assert_eq!((seqs, news.reached), (vec![1, 3], restored.newest()));
-    let page = restored.events_from(owner.clone(), 1, 100).await.expect("read");
-    assert_eq!((page.changes.len(), page.numbers), (2, 1..=3));
-    restored.close().await;
-    // Nor does it hold anything up when it is forgotten.
-    let restored = Store::open(other.path(), 8, 100, Clock::System).expect("the store opens");
-    for _ in 0..120 {
-        submit(&restored, &owner, 1).await;
-    }
-    let mut changes = restored.watch();
-    while kept(&restored, &owner).await > 100 {
-        changes.changed().await.expect("open");
-    }
-    assert_eq!(restored.broken(), None);
-}
-
-#[actix_rt::test]
 async fn nothing_is_begun_after_everything_was_handed_back() {
     let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
     let store = open(&folder);
@@ -445,128 +349,4 @@ async fn nothing_is_begun_after_everything_was_handed_back() {
     assert_eq!((handed_back, begun.expect("asked").len()), (Ok(1), 0));
     store.close().await;
     assert_eq!(open(&folder).recover(Scope::All, 3).await.expect("recovered").interrupted, 0);
-}
-
-/// How many events of an owner are kept.
-async fn kept(store: &Store, owner: &Owner) -> u64 {
-    let log = store.events_from(owner.clone(), 0, 1).await.expect("the log");
-    log.newest + 1 - log.oldest
-}
-
-#[actix_rt::test]
-async fn old_events_are_forgotten_once_there_is_time_for_it() {
-    let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
-    let store = Store::open(folder.path(), 8, 100, Clock::System).expect("the store opens");
-    submit(&store, &owner, 60).await;
-    let mut kept_at_work = Vec::new();
-    let begun = store.begin_next(1).await.expect("begun");
-    let mut last = begun.into_iter().next().expect("one");
-    for _ in 1..60 {
-        let next = store.begin_next(1).await.expect("begun").into_iter().next().expect("one");
-        complete(&store, &last).await.expect("written");
-        kept_at_work.push(kept(&store, &owner).await);
-        last = next;
-    }
-    assert_eq!(kept_at_work.iter().max(), Some(&110), "a tenth more while there is work: {kept_at_work:?}");
-    let mut changes = store.watch();
-    complete(&store, &last).await.expect("written");
-    while kept(&store, &owner).await > 100 {
-        changes.changed().await.expect("open");
-    }
-    assert_eq!(kept(&store, &owner).await, 100);
-    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
-}
-
-#[actix_rt::test]
-async fn the_news_are_the_whole_log_in_pieces_of_any_size() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (one, other) = (Owner::local(), Owner::new("other").expect("valid"));
-    let store = open(&folder);
-    let before = store.newest();
-    // Written together, as they are asked for at once.
-    join_all([&one, &one, &other, &one, &other, &other, &one].map(|owner| submit(&store, owner, 1))).await;
-    let submitted = store.begin_next(7).await.expect("begun");
-    join_all(submitted.iter().map(|begun| complete(&store, begun))).await;
-    let whole = store.news(before, |_| true, 1000, None).await.expect("read").changes;
-    assert_eq!(whole.len(), 7 * 4, "each is submitted, begun, described and completed");
-    let told = |owner: &Owner, seq: u64| (owner.clone(), seq);
-    for wanted in [None, Some(&one), Some(&other)] {
-        let expected: Vec<_> = whole
-            .iter()
-            .filter(|it| wanted.is_none_or(|owner| it.owner == *owner))
-            .map(|it| told(&it.owner, it.event.seq))
-            .collect();
-        for most in 1..9 {
-            let (mut cursor, mut heard, mut more) = (before, Vec::new(), true);
-            while more {
-                let only = wanted.cloned();
-                let is_wanted = move |owner: &Owner| only.as_ref().is_none_or(|only| only == owner);
-                let news = store.news(cursor, is_wanted, most, None).await.expect("read");
-                assert!(news.changes.len() <= most);
-                heard.extend(news.changes.iter().map(|it| told(&it.owner, it.event.seq)));
-                (cursor, more) = (news.reached, news.more);
-            }
-            assert_eq!((heard, cursor), (expected.clone(), store.newest()), "at most {most}");
-        }
-    }
-}
-
-#[actix_rt::test]
-async fn a_store_of_the_format_before_goes_on() {
-    let (folder, other, owner) =
-        (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
-    let store = open(&folder);
-    submit(&store, &owner, 3).await;
-    let begun = store.begin_next(2).await.expect("begun");
-    complete(&store, &begun[0]).await.expect("written");
-    let now = dump(&store).await;
-    // It had an entry for each event, and in flight it was the record that told how far an upload was.
-    let mut before = String::new();
-    for line in now.lines() {
-        let mut line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-        let first: u64 = line["key"].as_str().expect("text").parse().unwrap_or_default();
-        match line["tree"].as_str().expect("text") {
-            "changes" => {
-                for n in 0..line["value"]["count"].as_u64().unwrap_or(1) {
-                    let seq = line["value"]["seq"].as_u64().expect("a number") + n;
-                    let value = serde_json::json!({ "owner": "local", "seq": seq });
-                    let key = format!("{:020}", first + n);
-                    before += &format!(
-                        "{}\n",
-                        serde_json::json!({ "tree": "changes", "key": key, "value": value })
-                    );
-                }
-                continue;
-            }
-            "meta" if line["key"] == "format" => line["value"] = 1.into(),
-            "active" => drop(line["value"].as_object_mut().expect("an entry").remove("began_at")),
-            "uploads" if line["value"]["position"] == 1 => {
-                let record = &mut line["value"];
-                record["status"] = "analyzing".into();
-                record["attempt"] = 1.into();
-                record["attempts"] =
-                    serde_json::json!([{ "number": 1, "started_at": record["updated_at"].clone() }]);
-            }
-            _ => {}
-        }
-        before += &format!("{line}\n");
-    }
-    let restored = open(&other);
-    restored.restore(before.as_bytes()).expect("restored");
-    assert_eq!(restored.verify().await.expect("readable").faults, [""; 0]);
-    restored.close().await;
-    let restored = open(&other);
-    let recovered = restored.recover(Scope::All, 3).await.expect("recovered");
-    assert_eq!((recovered.interrupted, recovered.waiting), (1, 2));
-    for _ in 0..2 {
-        let begun = restored.begin_next(1).await.expect("begun").into_iter().next().expect("one");
-        assert_eq!(begun.token.attempt, if begun.upload.position == 1 { 2 } else { 1 });
-        complete(&restored, &begun).await.expect("written");
-    }
-    let verified = restored.verify().await.expect("readable");
-    assert_eq!(verified.faults, [""; 0]);
-    let log = restored.events_from(owner, 1, 1000).await.expect("the log");
-    let seqs: Vec<u64> = log.changes.iter().map(|it| it.event.seq).collect();
-    assert_eq!(seqs, (1..=log.newest).collect::<Vec<_>>());
-    assert!(dump(&restored).await.contains(r#""key":"format","value":2"#));
 }

@@ -29,13 +29,14 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Takes a step of an upload that a worker has and keeps; a step that would end that is refused.
+    /// Takes a step of an upload after which its worker still has it.
     pub(super) fn advance(&mut self, id: UploadId, step: Step) -> Result<(), WriteError> {
         let now = self.now;
         let Some(InFlight { upload, entry, .. }) = self.state.active.get_mut(&id) else {
             return Err(WriteError::Stale);
         };
         upload.apply(step, now).map_err(illegal)?;
+        debug_assert!(upload.status.is_active(), "a step that ends the worker's hold is taken by `leave`");
         entry.stage = upload.stage;
         entry.since = now;
         self.touch(id);

@@ -1,6 +1,7 @@
 //! A world for one test, in one line: a running engine, a folder of pictures, and on request ears that listen to it.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
+pub mod bare_store;
 pub mod clips;
 pub mod crash;
 pub mod ear;
