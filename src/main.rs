@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use clap::Parser as _;
 use indicatif::MultiProgress;
+use jiff::Timestamp;
 
 #[actix_rt::main]
 async fn main() {
@@ -15,6 +16,7 @@ async fn main() {
     let filter = format!("{},sled=off", arguments.log_level());
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
         .target(env_logger::Target::Pipe(Box::new(AboveBars(bars.clone()))))
+        .format(line)
         .init();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -29,6 +31,13 @@ async fn main() {
     });
     // Decoders that still run are not waited for, nor a reader that stands still.
     std::process::exit(code.into());
+}
+
+/// Writes a log line, as `env_logger` does by itself if it may bring a second library for the time.
+fn line(out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
+    // What is told of a file may have lines of its own, and must not look like another one of the log.
+    let message = record.args().to_string().replace('\n', "\n    ");
+    writeln!(out, "[{:.0} {:<5} {}] {message}", Timestamp::now(), record.level(), record.target())
 }
 
 /// Log lines stand above the bars.

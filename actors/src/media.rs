@@ -47,6 +47,8 @@ mod track;
 mod video;
 mod webp;
 
+pub(crate) use render::{Rgb, interpolated};
+
 pub use capability::{Capability, capabilities};
 pub use facts::Shape;
 pub use format::SNIFF_BYTES;

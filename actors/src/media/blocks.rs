@@ -1,6 +1,6 @@
 //! The frames of a Matroska file in the order in which they lie in it, each with its place and time.
 
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 
 use super::ebml::{self, Head, uint};
@@ -86,16 +86,16 @@ pub(super) enum Piece {
 }
 
 /// A way through a file. Segments and clusters are entered and need not say where they end, as live recordings do not.
-pub(super) struct Walk<'a, 's, R> {
-    source: &'a mut Source<'s, R>,
+pub(super) struct Walk<'a, 's> {
+    source: &'a mut Source<'s>,
     at: u64,
     /// Of the cluster that one is in.
     time: i64,
     left: u32,
 }
 
-impl<'a, 's, R: Read + Seek> Walk<'a, 's, R> {
-    pub(super) fn new(source: &'a mut Source<'s, R>) -> Self {
+impl<'a, 's> Walk<'a, 's> {
+    pub(super) fn new(source: &'a mut Source<'s>) -> Self {
         Self { source, at: 0, time: 0, left: MAX_ELEMENTS }
     }
 

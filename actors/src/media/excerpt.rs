@@ -4,7 +4,7 @@
 //! one, as it needs no other; else the first frame of the span, with all from the key frame before it.
 
 use std::collections::BTreeSet;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 
 use super::index::{Container, Index, Sample};
@@ -118,11 +118,7 @@ impl Excerpt {
 
     /// Reads the frames out of the file and writes them behind an index of their own. The times in it are the ranks of the
     /// frames, one a tick.
-    pub(super) fn write<R: Read + Seek>(
-        &self,
-        index: &Index,
-        source: &mut Source<'_, R>,
-    ) -> io::Result<Vec<u8>> {
+    pub(super) fn write(&self, index: &Index, source: &mut Source<'_>) -> io::Result<Vec<u8>> {
         let (mut file, track) = match &index.container {
             Container::Mp4(description) => (mux::mp4(self, index, description), None),
             Container::Matroska { entry, number } => (mux::matroska(entry), Some(*number)),

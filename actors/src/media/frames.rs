@@ -115,18 +115,18 @@ pub(super) fn clip(
     let (mut best, mut settled) = (None, false);
     for frame in frames {
         let (width, height) = size.stored;
-        let upright = render::upright(Rgb { width, height, data: frame.rgb }, track.orientation);
+        let mut upright = render::upright(Rgb { width, height, data: frame.rgb }, track.orientation);
         let is_blank = blank(&upright);
         if best.is_none() || !settled && !is_blank {
             settled = !is_blank;
             let thumbnail = want_thumbnail
-                .then(|| render::jpeg(&render::reduced(&upright, size.thumbnail)?, THUMBNAIL_QUALITY));
+                .then(|| render::jpeg(&render::reduced(&mut upright, size.thumbnail)?, THUMBNAIL_QUALITY));
             best = Some((thumbnail, facts::look(&upright)));
         }
         let content = if (upright.width, upright.height) == size.content {
             upright
         } else {
-            render::reduced(&upright, size.content)?
+            render::reduced(&mut upright, size.content)?
         };
         let padded = render::padded(content, size.padded);
         let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };

@@ -7,7 +7,7 @@ use image::ImageDecoder;
 use super::bytes::{be32, le16, le32};
 use super::index::Index;
 use super::jpeg::{self, Trouble};
-use super::source::Source;
+use super::source::{Input, Source};
 use super::{Error, ErrorKind, Format, Inspected, Kind, Limits, SNIFF_BYTES, VisionSpec};
 use super::{capability, exif, format, heic, heif, layout, mp4, video, webp};
 
@@ -56,7 +56,7 @@ pub fn inspect<R: BufRead + Seek>(
 }
 
 /// Reads the header and refuses what is no media, not decodable here, or too many bytes.
-pub(super) fn header<R: BufRead + Seek>(reader: &mut R, len: u64, limits: &Limits) -> Result<Header, Error> {
+pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Result<Header, Error> {
     let source = &mut Source::new(reader, len);
     if len == 0 {
         return Err(Error::new(ErrorKind::Empty, "the file is empty"));
@@ -157,7 +157,7 @@ fn resize_bytes(header: &Header, vision: &VisionSpec) -> u64 {
     3 * across * u64::from(h) + 3 * padded + SLACK
 }
 
-fn jpeg_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, Error> {
+fn jpeg_header(source: &mut Source<'_>) -> Result<Header, Error> {
     let frame = match jpeg::frame(source).map_err(unreadable)? {
         Ok(frame) => frame,
         Err(Trouble::NoFrame) => return Err(broken(Format::Jpeg)),
@@ -192,7 +192,7 @@ fn png_header(head: &[u8]) -> Result<Header, Error> {
     sized(format, width, height, channels)
 }
 
-fn webp_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, Error> {
+fn webp_header(source: &mut Source<'_>) -> Result<Header, Error> {
     let layout = webp::layout(source).map_err(unreadable)?.ok_or_else(|| broken(Format::Webp))?;
     let pixels = u64::from(layout.width) * u64::from(layout.height);
     // In half bytes a pixel: what comes out, YUV planes, alpha with its own lossless picture, the canvas.
@@ -208,7 +208,7 @@ fn webp_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, 
     Ok(Header { format: Format::Webp, width, height, decoder_bytes, detail: Detail::Webp(layout) })
 }
 
-fn heic_header<R: BufRead + Seek>(source: &mut Source<'_, R>, limits: &Limits) -> Result<Header, Error> {
+fn heic_header(source: &mut Source<'_>, limits: &Limits) -> Result<Header, Error> {
     let layout = heif::layout(source).map_err(unreadable)?.map_err(|trouble| match trouble {
         heif::Trouble::Broken => broken(Format::Heic),
         heif::Trouble::EndsEarly => {
@@ -229,11 +229,7 @@ fn heic_header<R: BufRead + Seek>(source: &mut Source<'_, R>, limits: &Limits) -
     Ok(header)
 }
 
-fn mp4_header<R: BufRead + Seek>(
-    source: &mut Source<'_, R>,
-    format: Format,
-    limits: &Limits,
-) -> Result<Header, Error> {
+fn mp4_header(source: &mut Source<'_>, format: Format, limits: &Limits) -> Result<Header, Error> {
     let refuse = |kind, message: &str| Err(Error::new(kind, message));
     let mut header =
         Header { format, width: 0, height: 0, decoder_bytes: limits.video_memory, detail: Detail::Other };
@@ -274,7 +270,7 @@ fn bmp_header(head: &[u8]) -> Result<Header, Error> {
     sized(Format::Bmp, width, height, 4)
 }
 
-fn tiff_header<R: BufRead + Seek>(source: &mut Source<'_, R>) -> Result<Header, Error> {
+fn tiff_header(source: &mut Source<'_>) -> Result<Header, Error> {
     if is_raw(source).map_err(unreadable)? {
         return Err(raw());
     }
@@ -308,7 +304,7 @@ fn raw() -> Error {
 }
 
 /// Raw files of many cameras are TIFFs whose first picture is a small preview.
-fn is_raw<R: BufRead + Seek>(source: &mut Source<'_, R>) -> io::Result<bool> {
+fn is_raw(source: &mut Source<'_>) -> io::Result<bool> {
     let Some(start) = source.exactly::<8>(0)? else { return Ok(false) };
     let little = start[0] == b'I';
     let offset = if little { le32(&start, 4) } else { be32(&start, 4) };

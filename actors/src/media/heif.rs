@@ -5,7 +5,7 @@
 //! whatever an item claims to consist of: a file of some kilobytes can list the same bytes a million times.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 
 use super::boxes::Fields;
@@ -78,7 +78,7 @@ fn length(data: &[Range<u64>]) -> u64 {
 }
 
 /// Reads how the picture of a file is put together.
-pub(super) fn layout<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Result<Layout, Trouble>> {
+pub(super) fn layout(source: &mut Source<'_>) -> io::Result<Result<Layout, Trouble>> {
     let Some(items) = Items::read(source)? else { return Ok(Err(Trouble::Broken)) };
     Ok(items.layout(source.len()))
 }

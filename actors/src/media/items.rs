@@ -2,7 +2,7 @@
 //! and how they refer to each other.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 
 use super::boxes::{self, Fields, boxes};
@@ -41,7 +41,7 @@ pub(super) struct Items {
 
 impl Items {
     /// Reads the box from a file; `None` if there is none or it makes no sense.
-    pub(super) fn read<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Option<Self>> {
+    pub(super) fn read(source: &mut Source<'_>) -> io::Result<Option<Self>> {
         let mut items = Self::default();
         let Some(body) = find(source, *b"meta")? else { return Ok(None) };
         let mut at = body.start + 4;
@@ -205,7 +205,7 @@ impl Items {
 }
 
 /// Where a box of a kind has its contents, among those at the top of a file.
-fn find<R: Read + Seek>(source: &mut Source<'_, R>, wanted: [u8; 4]) -> io::Result<Option<Range<u64>>> {
+fn find(source: &mut Source<'_>, wanted: [u8; 4]) -> io::Result<Option<Range<u64>>> {
     let mut at = 0;
     for _ in 0..MAX_BOXES {
         let (head, got) = source.at::<16>(at)?;

@@ -1,6 +1,6 @@
 //! JPEG's markers: what the frame header says, what the decode of it holds, and whether the file is all there.
 
-use std::io::{self, Read, Seek};
+use std::io;
 
 use super::bytes::be16;
 use super::source::Source;
@@ -32,7 +32,7 @@ pub(super) enum Trouble {
 }
 
 /// Walks from segment to segment to the frame header.
-pub(super) fn frame<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Result<Frame, Trouble>> {
+pub(super) fn frame(source: &mut Source<'_>) -> io::Result<Result<Frame, Trouble>> {
     let (mut at, mut metadata) = (2, 0);
     for _ in 0..MAX_SEGMENTS {
         let Some([ff, marker, high, low]) = source.exactly::<4>(at)? else { break };

@@ -4,7 +4,7 @@
 //! frames, say where to look.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 
 use super::blocks::{Block, Piece, Walk, id};
@@ -26,7 +26,7 @@ const TICKS: u32 = 1_000_000;
 
 /// Looks for the frames of a file: all of them, or of a long video those from which a few can be had. `None` if the file is laid
 /// out in a way that is not read here, or says of its pictures what is not understood here.
-pub(super) fn read<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Option<Index>> {
+pub(super) fn read(source: &mut Source<'_>) -> io::Result<Option<Index>> {
     let len = source.len();
     let mut walk = Walk::new(source);
     let Some(front) = Front::read(&mut walk)? else { return Ok(None) };
@@ -76,7 +76,7 @@ struct Found {
 }
 
 impl Front {
-    fn read<R: Read + Seek>(walk: &mut Walk<'_, '_, R>) -> io::Result<Option<Self>> {
+    fn read(walk: &mut Walk<'_, '_>) -> io::Result<Option<Self>> {
         let mut front = Self::default();
         // Where things are that come after the frames.
         let mut elsewhere: Vec<(u32, u64)> = Vec::new();
@@ -116,12 +116,7 @@ impl Front {
         Ok(Some(front))
     }
 
-    fn take<R: Read + Seek>(
-        &mut self,
-        walk: &mut Walk<'_, '_, R>,
-        kind: u32,
-        place: Range<u64>,
-    ) -> io::Result<()> {
+    fn take(&mut self, walk: &mut Walk<'_, '_>, kind: u32, place: Range<u64>) -> io::Result<()> {
         match kind {
             id::INFO => self.info = walk.contents(place, MAX_TABLE_BYTES)?,
             id::TRACKS => self.tracks = walk.contents(place, MAX_TABLE_BYTES)?,
@@ -194,9 +189,9 @@ impl Front {
     }
 
     /// All frames, found by going from block to block.
-    fn through<R: Read + Seek>(
+    fn through(
         &self,
-        walk: &mut Walk<'_, '_, R>,
+        walk: &mut Walk<'_, '_>,
         entry: &Entry,
         seconds: Option<f64>,
         tags: &mut Tags,
@@ -236,12 +231,7 @@ impl Front {
     }
 
     /// Of each span the key frame that is nearest to its middle, or its first frame and those that it needs.
-    fn by_cues<R: Read + Seek>(
-        &self,
-        walk: &mut Walk<'_, '_, R>,
-        entry: &Entry,
-        seconds: f64,
-    ) -> io::Result<Option<Found>> {
+    fn by_cues(&self, walk: &mut Walk<'_, '_>, entry: &Entry, seconds: f64) -> io::Result<Option<Found>> {
         let Some(place) = self.cues.clone() else { return Ok(None) };
         let cues = cues(&walk.contents(place, MAX_CUES_BYTES)?, entry.number.into());
         walk.go(self.cluster);

@@ -3,7 +3,7 @@
 //! It is read here because the frames that are wanted can then be taken out of the file one by one: `ffmpeg` is given a
 //! few of them and not the file, need not be asked about it first, and does not see what else it holds.
 
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 
 use super::boxes::{self, Fields, boxes};
@@ -35,7 +35,7 @@ pub(super) enum Reading {
 }
 
 /// Looks for the index of a file.
-pub(super) fn read<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Reading> {
+pub(super) fn read(source: &mut Source<'_>) -> io::Result<Reading> {
     let Some(place) = find(source)? else { return Ok(Reading::Unfinished) };
     if place.end - place.start > MAX_INDEX_BYTES {
         return Ok(Reading::Other);
@@ -45,7 +45,7 @@ pub(super) fn read<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Rea
     Ok(index(&moov, source.len()))
 }
 
-fn find<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Option<Range<u64>>> {
+fn find(source: &mut Source<'_>) -> io::Result<Option<Range<u64>>> {
     let mut at = 0;
     for _ in 0..MAX_BOXES {
         let (head, got) = source.at::<16>(at)?;

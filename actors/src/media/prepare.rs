@@ -38,7 +38,7 @@ pub fn prepare(
     let len = bytes.len() as u64;
     let header = header(&mut Cursor::new(bytes), len, limits)?;
     admit(&header, len, limits, vision)?;
-    let Decoded { pixels, exif, animation, damaged } = decode(bytes, &header, limits)?;
+    let Decoded { mut pixels, exif, animation, damaged } = decode(bytes, &header, limits)?;
 
     let orientation = exif.orientation;
     let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
@@ -48,13 +48,13 @@ pub fn prepare(
 
     // A model that wants very small pictures leaves too few pixels for a thumbnail.
     let from_all = want_thumbnail && (layout.content.0 < small.0 || layout.content.1 < small.1);
-    let early = from_all.then(|| render::resized_copy(&pixels, turn(small)));
+    let early = from_all.then(|| render::resized_copy(&mut pixels, turn(small)));
     let stored = render::resized(pixels, turn(layout.content))?;
-    let content = render::upright(render::coloured(stored), orientation);
+    let mut content = render::upright(render::coloured(stored), orientation);
     let thumbnail = want_thumbnail.then(|| {
         let picture = match early {
             Some(early) => render::upright(render::coloured(early?), orientation),
-            None => render::reduced(&content, small)?,
+            None => render::reduced(&mut content, small)?,
         };
         render::jpeg(&picture, THUMBNAIL_QUALITY)
     });

@@ -1,6 +1,6 @@
 //! Pixels in, pictures out: resized, turned, padded and encoded.
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
@@ -11,15 +11,15 @@ use super::{Error, ErrorKind};
 
 /// Red, green, blue; `width * height * 3` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rgb {
-    pub(super) width: u32,
-    pub(super) height: u32,
-    pub(super) data: Vec<u8>,
+pub(crate) struct Rgb {
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+    pub(crate) data: Vec<u8>,
 }
 
 /// Resizes to an exact size; the picture itself if it has that size. Grey stays one byte a pixel.
-pub(super) fn resized(picture: Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
-    if (picture.width, picture.height) == size { Ok(picture) } else { resized_copy(&picture, size) }
+pub(super) fn resized(mut picture: Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
+    if (picture.width, picture.height) == size { Ok(picture) } else { resized_copy(&mut picture, size) }
 }
 
 /// Writes grey as red, green, blue.
@@ -29,45 +29,49 @@ pub(super) fn coloured(picture: Pixels) -> Rgb {
     Rgb { width, height, data }
 }
 
-/// Resizes from a picture that is kept.
-pub(super) fn resized_copy(picture: &Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
+/// Resizes from a picture that is kept, and stays as it is.
+pub(super) fn resized_copy(picture: &mut Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
     let from = (picture.width, picture.height);
     if from == size {
         return Ok(picture.clone());
     }
-    let data = shrunk(&picture.data, from, picture.channels, size)?;
+    let data = match picture.channels {
+        1 => scaled::<U8>(&mut picture.data, from, size, FilterType::Lanczos3)?,
+        _ => scaled::<U8x3>(&mut picture.data, from, size, FilterType::Lanczos3)?,
+    };
     Ok(Pixels { width: size.0, height: size.1, channels: picture.channels, data })
 }
 
-/// Makes a smaller picture of one that is kept.
-pub(super) fn reduced(picture: &Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
+/// Makes a smaller picture of one that is kept, and stays as it is.
+pub(super) fn reduced(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
     let from = (picture.width, picture.height);
     let data = if from == (width, height) {
         picture.data.clone()
     } else {
-        shrunk(&picture.data, from, 3, (width, height))?
+        scaled::<U8x3>(&mut picture.data, from, (width, height), FilterType::Lanczos3)?
     };
     Ok(Rgb { width, height, data })
 }
 
-fn shrunk(data: &[u8], from: (u32, u32), channels: usize, to: (u32, u32)) -> Result<Vec<u8>, Error> {
-    match channels {
-        1 => shrunk_as::<U8>(data, from, to, channels),
-        _ => shrunk_as::<U8x3>(data, from, to, channels),
-    }
+/// Makes a picture smaller or larger in the plainest way, as for a network that was trained with such pictures; it stays as it is.
+pub(crate) fn interpolated(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
+    let from = (picture.width, picture.height);
+    let data = scaled::<U8x3>(&mut picture.data, from, (width, height), FilterType::Bilinear)?;
+    Ok(Rgb { width, height, data })
 }
 
-/// Of a type that is known, since what the library would choose from at run time is half of this crate's machine code.
-fn shrunk_as<P: PixelTrait>(
-    data: &[u8],
+/// Of a type that is known, since what the library would choose from at run time is half of this crate's machine code. It makes as much again
+/// for a source that is of another type than its own buffers, which can be changed; so this one could be, but is not.
+fn scaled<P: PixelTrait>(
+    data: &mut [u8],
     from: (u32, u32),
     to: (u32, u32),
-    channels: usize,
+    filter: FilterType,
 ) -> Result<Vec<u8>, Error> {
-    let source = TypedImageRef::<P>::from_buffer(from.0, from.1, data).map_err(trouble)?;
-    let mut pixels = vec![0; to.0 as usize * to.1 as usize * channels];
+    let source = TypedImage::<P>::from_buffer(from.0, from.1, data).map_err(trouble)?;
+    let mut pixels = vec![0; to.0 as usize * to.1 as usize * P::size()];
     let mut target = TypedImage::<P>::from_buffer(to.0, to.1, &mut pixels).map_err(trouble)?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Lanczos3));
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
     Resizer::new().resize_typed(&source, &mut target, &options).map_err(trouble)?;
     Ok(pixels)
 }

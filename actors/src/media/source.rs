@@ -1,14 +1,19 @@
 //! A file as the headers' readers see it: bytes at offsets, and an end.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, Read as _, Seek, SeekFrom};
 
-pub(super) struct Source<'a, R> {
-    reader: &'a mut R,
+/// What headers are read from, of any kind, so that the code that reads them is compiled once.
+pub(super) trait Input: BufRead + Seek {}
+
+impl<T: BufRead + Seek> Input for T {}
+
+pub(super) struct Source<'a> {
+    reader: &'a mut dyn Input,
     len: u64,
 }
 
-impl<'a, R: Read + Seek> Source<'a, R> {
-    pub(super) fn new(reader: &'a mut R, len: u64) -> Self {
+impl<'a> Source<'a> {
+    pub(super) fn new(reader: &'a mut dyn Input, len: u64) -> Self {
         Self { reader, len }
     }
 
@@ -45,11 +50,11 @@ impl<'a, R: Read + Seek> Source<'a, R> {
     /// Appends `length` bytes from an offset, or as many as there are; the caller bounds their number.
     pub(super) fn append(&mut self, offset: u64, length: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         self.reader.seek(SeekFrom::Start(offset))?;
-        self.reader.by_ref().take(length as u64).read_to_end(bytes).map(drop)
+        (&mut *self.reader).take(length as u64).read_to_end(bytes).map(drop)
     }
 
     /// The reader itself, at the start of the file, for a decoder that reads its header on its own.
-    pub(super) fn rewound(&mut self) -> io::Result<&mut R> {
+    pub(super) fn rewound(&mut self) -> io::Result<&mut dyn Input> {
         self.reader.seek(SeekFrom::Start(0))?;
         Ok(self.reader)
     }

@@ -1,6 +1,6 @@
 //! WebP's chunks: the sizes that they claim, the frames of an animation, and where the EXIF data lie.
 
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 
 use super::animation::Animation;
@@ -25,7 +25,7 @@ pub(super) struct Layout {
 
 /// Reads the chunks' headers. `None` if they make no sense, above all if a bitstream claims another size than its
 /// frame: the decoder allocates by the bitstream before it compares.
-pub(super) fn layout<R: Read + Seek>(source: &mut Source<'_, R>) -> io::Result<Option<Layout>> {
+pub(super) fn layout(source: &mut Source<'_>) -> io::Result<Option<Layout>> {
     let mut layout = Layout::default();
     let mut extended = false;
     let mut at = 12;
@@ -88,11 +88,7 @@ fn bitstream(lossless: bool, body: &[u8]) -> Option<(u32, u32, bool)> {
 }
 
 /// Pixels and milliseconds of the frame whose header this is; `None` if its bitstream claims another size.
-fn animation_frame<R: Read + Seek>(
-    header: &[u8],
-    source: &mut Source<'_, R>,
-    mut at: u64,
-) -> io::Result<Option<(u64, u64)>> {
+fn animation_frame(header: &[u8], source: &mut Source<'_>, mut at: u64) -> io::Result<Option<(u64, u64)>> {
     let (Some(w), Some(h), Some(ms)) = (le24(header, 6), le24(header, 9), le24(header, 12)) else {
         return Ok(None);
     };

@@ -6,11 +6,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use image::{DynamicImage, RgbImage, imageops::FilterType};
 use rten::{Model, NodeId, RunOptions, ThreadPool, Value};
 
 use super::labels::{CLASSES, LABELS, Label};
-use crate::media::Picture;
+use crate::media::{Picture, Rgb, interpolated};
 
 /// The model's name, for provenance.
 pub const MODEL: &str = "nanodet-g-416";
@@ -134,16 +133,15 @@ impl Detector {
     /// # Errors
     /// A sentence, if the picture's numbers do not fit together or the network fails.
     pub fn detect(&self, picture: &Picture) -> Result<Vec<Detection>, String> {
-        let content = content(picture)?;
-        if content.width().min(content.height()) < MIN_SIDE_PX {
+        let mut content = content(picture)?;
+        if content.width.min(content.height) < MIN_SIDE_PX {
             return Ok(Vec::new());
         }
-        let content = DynamicImage::ImageRgb8(content);
         // One thread a call: pictures run beside each other, and a pool that calls share would put them in a queue.
         let options = RunOptions::default().with_thread_pool(Some(Arc::new(ThreadPool::with_num_threads(1))));
 
-        let first = Look::new(&content, 1.0, false);
-        let second = Look::new(&content, 0.75, true);
+        let first = Look::new(&mut content, 1.0, false)?;
+        let second = Look::new(&mut content, 0.75, true)?;
         let (first_scores, first_boxes) = self.run(&first, options.clone())?;
         let (second_scores, second_boxes) = self.run(&second, options)?;
         let (ours, theirs) = (best_scores(&first_scores), best_scores(&second_scores));
@@ -230,7 +228,7 @@ fn counted(pairs: Vec<Paired>) -> (Vec<Area>, bool) {
 }
 
 /// The part of a picture that is not padding.
-fn content(picture: &Picture) -> Result<RgbImage, String> {
+fn content(picture: &Picture) -> Result<Rgb, String> {
     let (width, height) = picture.content;
     let row = picture.width as usize * 3;
     let fits = (1..=picture.width).contains(&width) && (1..=picture.height).contains(&height);
@@ -243,8 +241,8 @@ fn content(picture: &Picture) -> Result<RgbImage, String> {
         ));
     }
     let rows = picture.rgb.chunks_exact(row).take(height as usize);
-    let pixels: Vec<u8> = rows.flat_map(|row| &row[..width as usize * 3]).copied().collect();
-    RgbImage::from_raw(width, height, pixels).ok_or_else(|| "a picture without pixels".to_owned())
+    let data: Vec<u8> = rows.flat_map(|row| &row[..width as usize * 3]).copied().collect();
+    Ok(Rgb { width, height, data })
 }
 
 /// A picture as the network sees it, and the way back to the picture's own pixels.
@@ -261,28 +259,34 @@ struct Look {
 
 impl Look {
     /// Scales to `share` of the input's side, aspect kept, and centres on black.
-    fn new(content: &DynamicImage, share: f32, mirrored: bool) -> Self {
-        let (width, height) = (content.width() as f32, content.height() as f32);
+    ///
+    /// # Errors
+    /// A sentence, if the picture cannot be scaled.
+    fn new(content: &mut Rgb, share: f32, mirrored: bool) -> Result<Self, String> {
+        let (width, height) = (content.width as f32, content.height as f32);
         let scale = share * (SIZE as f32 / width).min(SIZE as f32 / height);
         let scaled = |side: f32| ((side * scale).round() as u32).clamp(1, SIZE);
         let (new_width, new_height) = (scaled(width), scaled(height));
         let (left, top) = ((SIZE - new_width) / 2, (SIZE - new_height) / 2);
-        let small = content.resize_exact(new_width, new_height, FilterType::Triangle).into_rgb8();
+        let small = interpolated(content, (new_width, new_height)).map_err(|error| error.message)?;
 
         let plane = (SIZE * SIZE) as usize;
         let mut planes = vec![0.0; 3 * plane];
         for (channel, values) in planes.chunks_exact_mut(plane).enumerate() {
             values.fill(-MEAN[channel] / DEVIATION[channel]);
         }
-        for (x, y, pixel) in small.enumerate_pixels() {
-            let x = if mirrored { new_width - 1 - x } else { x };
-            let at = ((y + top) * SIZE + x + left) as usize;
-            for channel in 0..3 {
-                let value = f32::from(pixel.0[2 - channel]);
-                planes[channel * plane + at] = (value - MEAN[channel]) / DEVIATION[channel];
+        let rows = small.data.as_chunks::<3>().0.chunks_exact(new_width as usize);
+        for (y, row) in (top..).zip(rows) {
+            for (x, pixel) in (0..).zip(row) {
+                let x = if mirrored { new_width - 1 - x } else { x };
+                let at = (y * SIZE + x + left) as usize;
+                for channel in 0..3 {
+                    let value = f32::from(pixel[2 - channel]);
+                    planes[channel * plane + at] = (value - MEAN[channel]) / DEVIATION[channel];
+                }
             }
         }
-        Self { planes, scale, left, top, width, height, mirrored }
+        Ok(Self { planes, scale, left, top, width, height, mirrored })
     }
 
     /// Where objects of a class may be and with which score, the surest first, one box an object.
@@ -340,7 +344,7 @@ mod tests {
         let image = image::load_from_memory(bytes).expect("a sound JPEG").into_rgb8();
         // Padded as a provider gets it: the padding is no part of what is looked at.
         let (width, height) = image.dimensions();
-        let mut padded = RgbImage::from_pixel(width + 60, height + 200, image::Rgb([255; 3]));
+        let mut padded = image::RgbImage::from_pixel(width + 60, height + 200, image::Rgb([255; 3]));
         image::imageops::replace(&mut padded, &image, 0, 0);
         let bare = Picture { width, height, rgb: image.into_raw(), content: (width, height), jpeg: None };
         let padded =
@@ -444,8 +448,8 @@ mod tests {
 
     #[test]
     fn the_black_frame_is_black_before_the_mean_is_taken() {
-        let white = DynamicImage::ImageRgb8(RgbImage::from_pixel(100, 50, image::Rgb([255, 128, 0])));
-        let look = Look::new(&white, 1.0, false);
+        let mut orange = Rgb { width: 100, height: 50, data: [255, 128, 0].repeat(100 * 50) };
+        let look = Look::new(&mut orange, 1.0, false).expect("it can be scaled");
         let plane = (SIZE * SIZE) as usize;
         for channel in 0..3 {
             let at = |x: u32, y: u32| look.planes[channel * plane + (y * SIZE + x) as usize];
