@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     fs::{self, File},
-    io::{self, BufReader, Read as _},
+    io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom},
     path::{self, Path},
     sync::Arc,
     time::UNIX_EPOCH,
@@ -30,6 +30,8 @@ use crate::{
 const LOOKED_UP_TOGETHER: usize = 64;
 /// Files that are read at once: enough that a disk has something to do.
 const READ_AT_ONCE: usize = 8;
+/// Bytes of a file that are read together.
+const READ_BYTES: usize = 1 << 18;
 
 /// What became of the look at a file.
 pub(crate) enum Look {
@@ -325,39 +327,39 @@ fn place_of(path: &Path) -> Result<Place, Admission> {
     Ok(Place { path: PlacePath::new(path), size: metadata.len(), modified_ns })
 }
 
-/// Reads the header, then hashes the whole file.
+/// Reads the header and hashes the whole file; a small one is read once for both.
 fn inspect(
     path: &Path,
     limits: &media::Limits,
     vision: &VisionSpec,
 ) -> Result<(media::Inspected, String, u64), Admission> {
-    let failed = |error: &io::Error| unreadable(path, error);
-    let file = File::open(path).map_err(|error| failed(&error))?;
-    let length = file.metadata().map_err(|error| failed(&error))?.len();
-    let mut reader = BufReader::new(file);
-    let inspected =
-        media::inspect(&mut reader, length, limits, vision).map_err(|error| match error.kind {
-            ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, error.message)),
-            kind => refused(failure_kind(kind), error.message),
-        })?;
-    let mut file = reader.into_inner();
+    let failed = |error: io::Error| unreadable(path, &error);
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    // One byte more than there should be, so that a file that grows is noticed.
+    let mut buffer = Vec::with_capacity((length as usize).saturating_add(1).min(READ_BYTES));
+    let fill = |file: &mut File, buffer: &mut Vec<u8>| {
+        buffer.clear();
+        file.take(buffer.capacity() as u64).read_to_end(buffer)
+    };
+    fill(&mut file, &mut buffer).map_err(failed)?;
+    let inspected = if buffer.len() as u64 == length {
+        media::inspect(&mut Cursor::new(&buffer), length, limits, vision)
+    } else {
+        let inspected = media::inspect(&mut BufReader::new(&mut file), length, limits, vision);
+        file.seek(SeekFrom::Start(buffer.len() as u64)).map_err(failed)?;
+        inspected
+    }
+    .map_err(|error| match error.kind {
+        ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, error.message)),
+        kind => refused(failure_kind(kind), error.message),
+    })?;
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; (length as usize + 1).min(1 << 18)];
     let mut read = 0;
-    io::Seek::rewind(&mut file).map_err(|error| failed(&error))?;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                read += n as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(&error)),
-        }
-        if read > length {
-            break;
-        }
+    while !buffer.is_empty() && read <= length {
+        hasher.update(&buffer);
+        read += buffer.len() as u64;
+        fill(&mut file, &mut buffer).map_err(failed)?;
     }
     if read != length {
         let message = format!("{} is being written; try again when it is whole", path.display());

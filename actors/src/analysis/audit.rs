@@ -115,7 +115,8 @@ pub fn audit(text: &str, language: Language) -> Audit {
         _ => {}
     }
 
-    let lower: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
+    let lower = text.to_lowercase();
+    let lower: Vec<&str> = lower.split_whitespace().collect();
     let distinct = lower.iter().collect::<HashSet<_>>().len();
     strike(5, if distinct * 100 < words.len() * 20 { 45 } else { 0 }, "the same few words over and over");
 
@@ -131,12 +132,12 @@ pub fn audit(text: &str, language: Language) -> Audit {
 
     if language == Language::English {
         strike(8, sentence_penalty(text), "no proper sentences");
-        let worded: Vec<&String> =
-            lower.iter().filter(|word| word.chars().any(char::is_alphabetic)).collect();
+        let worded: Vec<&str> =
+            lower.iter().copied().filter(|word| word.chars().any(char::is_alphabetic)).collect();
         if worded.len() >= 5 {
-            let real: Vec<&&String> = worded.iter().filter(|word| is_real(word)).collect();
+            let real: Vec<&str> = worded.iter().copied().filter(|word| is_real(word)).collect();
             strike(9, if real.len() * 2 < worded.len() { 50 } else { 0 }, "few real words");
-            let common = real.iter().filter(|word| COMMON.contains(&word.as_str())).count();
+            let common = real.iter().filter(|word| COMMON.contains(word)).count();
             strike(10, common_penalty(common, real.len()), "few of the words that English sentences need");
         }
     }
