@@ -125,7 +125,7 @@ pub struct Monitor {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Events {
-    /// Events kept for each owner, at least 100.
+    /// Events kept for each owner, at least 100; some more may be.
     pub keep: u64,
 }
 

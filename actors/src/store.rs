@@ -26,7 +26,7 @@ use std::{
     fs::File,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -292,6 +292,8 @@ pub struct Begun {
     pub token: Token,
     /// Nothing else runs beside it.
     pub alone: bool,
+    /// Is there for as long as the attempt holds the upload.
+    pub(crate) held: Weak<()>,
 }
 
 /// What follows an attempt that did not complete.

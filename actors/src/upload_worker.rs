@@ -223,11 +223,9 @@ impl Tools {
     }
 
     async fn describe(&self, begun: Begun) -> Result<String, Stop> {
-        let (token, upload) = (begun.token.clone(), begun.upload.clone());
-        let failures = failures(&upload);
-        let (vision, mut changes) = smaller(&self.vision, &upload, &failures);
-        let Prepared { pictures, seconds, facts } = self.prepare(begun, vision).await?;
-        let started = Instant::now();
+        let (token, upload) = (begun.token.clone(), &begun.upload);
+        let failures = failures(upload);
+        let (vision, mut changes) = smaller(&self.vision, upload, &failures);
         let names = std::iter::once(upload.file_name.clone())
             .chain(upload.place().into_iter().flat_map(|path| {
                 path.ancestors()
@@ -239,28 +237,30 @@ impl Tools {
         // A run whose failures are forgotten had two.
         let forgotten = upload.history.first().map_or(0, |run| run.run.saturating_sub(1));
         let asked = (failures.len() as u32).saturating_add(forgotten.saturating_mul(2));
-        let request = DescribeRequest {
+        let alone = upload.provider_away > 0;
+        let Prepared { pictures, seconds, facts } = self.prepare(begun, vision).await?;
+        let started = Instant::now();
+        let request = Arc::new(DescribeRequest {
             pictures: pictures.into(),
             facts,
             names,
             variation: asked,
             frame_seconds: seconds,
-        };
-        let alone = upload.provider_away > 0;
-        let ask = async |variation: u32| {
-            let request = Arc::new(DescribeRequest { variation, ..request.clone() });
+        });
+        let ask = async |request: Arc<DescribeRequest>| {
             self.gate.describe(request, alone).await.map_err(|error| Stop::call(Stage::VisionAnalysis, error))
         };
         let language = audit::Language::of(&self.gate.identity().language);
         let judge = |described: &Described| audit::audit(&described.text, language);
-        let mut best = ask(asked).await?;
+        let mut best = ask(Arc::clone(&request)).await?;
         let mut why = failures.last().map(Failure::told);
         let mut verdict = judge(&best);
         let mut calls = 1;
         if !verdict.passed() {
             self.store.note_stage(token.clone(), Stage::DescriptionAudit);
             // The second text is a chance, not a duty: the first one is kept if there is none.
-            match ask(asked + 1).await {
+            let again = DescribeRequest { variation: asked + 1, ..DescribeRequest::clone(&request) };
+            match ask(Arc::new(again)).await {
                 Ok(second) if judge(&second).score > verdict.score => {
                     why = Some(format!("the answer before failed the audit: {}", verdict.reasons()));
                     verdict = judge(&second);
@@ -294,7 +294,7 @@ impl Tools {
     async fn catch_up(&self, begun: Begun) -> Result<(), Stop> {
         if let (Some(older), Some(facts)) = (begun.upload.replaces, begun.upload.facts.clone()) {
             let (files, upload) = (self.files.clone(), begun.upload.clone());
-            let is_gone = self.store.is_gone(upload.id);
+            let is_gone = self.store.is_gone(&begun);
             let copy = move || {
                 let jpeg = std::fs::read(files.thumbnail(older)).ok()?;
                 Some(write_thumbnail(&files, &upload, Some(Ok(jpeg)), is_gone))
@@ -311,6 +311,7 @@ impl Tools {
     /// anything of it goes on, also after the worker was aborted.
     async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
+        let is_gone = self.store.is_gone(&begun);
         let (token, upload) = (begun.token, begun.upload);
         let only_jpeg = vision.jpeg;
         let (mib, most) = (upload.decode_bytes.div_ceil(1 << 20).max(1), self.limits.decode_memory >> 20);
@@ -324,8 +325,8 @@ impl Tools {
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
         let held = (Arc::new(memory), Arc::new(decoder));
         let prepared = match upload.format.kind() {
-            Kind::Image => self.look_at_image(upload, vision, held).await,
-            Kind::Video => self.look_at_video(upload, vision, held).await,
+            Kind::Image => self.look_at_image(upload, vision, held, is_gone).await,
+            Kind::Video => self.look_at_video(upload, vision, held, is_gone).await,
         };
         let (mut prepared, thumbnail) =
             prepared.map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
@@ -337,9 +338,14 @@ impl Tools {
         Ok(prepared)
     }
 
-    async fn look_at_image(&self, upload: Upload, vision: VisionSpec, (memory, decoder): Held) -> Looked {
+    async fn look_at_image(
+        &self,
+        upload: Upload,
+        vision: VisionSpec,
+        (memory, decoder): Held,
+        is_gone: impl FnOnce() -> bool + Send + 'static,
+    ) -> Looked {
         let (files, limits) = (self.files.clone(), self.limits.clone());
-        let is_gone = self.store.is_gone(upload.id);
         let job = move || {
             let bytes = files.read(&upload)?;
             let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
@@ -353,7 +359,13 @@ impl Tools {
         blocking(memory, job).await
     }
 
-    async fn look_at_video(&self, upload: Upload, vision: VisionSpec, held: Held) -> Looked {
+    async fn look_at_video(
+        &self,
+        upload: Upload,
+        vision: VisionSpec,
+        held: Held,
+        is_gone: impl FnOnce() -> bool + Send + 'static,
+    ) -> Looked {
         let checked = {
             let (files, upload) = (self.files.clone(), upload.clone());
             blocking(held.clone(), move || files.check(&upload)).await
@@ -361,7 +373,7 @@ impl Tools {
         let wanted = upload.thumbnail == Thumbnail::Pending;
         let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
-        let (files, is_gone) = (self.files.clone(), self.store.is_gone(upload.id));
+        let files = self.files.clone();
         let write = move || Ok(write_thumbnail(&files, &upload, clip.thumbnail, is_gone));
         let thumbnail = blocking(held, write).await?;
         Ok((Prepared { pictures: clip.pictures, seconds: clip.seconds, facts: clip.facts }, thumbnail))

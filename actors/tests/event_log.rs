@@ -66,13 +66,15 @@ async fn old_events_are_forgotten_once_there_is_time_for_it() {
         kept_at_work.push(kept(&store, &owner).await);
         last = next;
     }
-    assert_eq!(kept_at_work.iter().max(), Some(&110), "a tenth more while there is work: {kept_at_work:?}");
+    // Events that were written together go together: the beginning of an attempt stands by itself, its description beside its end.
+    let most = kept_at_work.iter().max().copied().expect("some");
+    assert!((110..=112).contains(&most), "a tenth more while there is work: {kept_at_work:?}");
     let mut changes = store.watch();
     complete(&store, &last).await.expect("written");
-    while kept(&store, &owner).await > 100 {
+    while kept(&store, &owner).await > 101 {
         changes.changed().await.expect("open");
     }
-    assert_eq!(kept(&store, &owner).await, 100);
+    assert!(kept(&store, &owner).await >= 100);
     assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
 }
 
@@ -83,11 +85,12 @@ async fn the_news_are_the_whole_log_in_pieces_of_any_size() {
     let store = open(&folder);
     let before = store.newest();
     // Written together, as they are asked for at once.
-    join_all([&one, &one, &other, &one, &other, &other, &one].map(|owner| submit(&store, owner, 1))).await;
-    let submitted = store.begin_next(7).await.expect("begun");
+    join_all([&one, &one, &other, &one, &other, &other, &one].map(|owner| submit(&store, owner, 10))).await;
+    let submitted = store.begin_next(70).await.expect("begun");
     join_all(submitted.iter().map(|begun| complete(&store, begun))).await;
     let whole = store.news(before, |_| true, 1000, None).await.expect("read").changes;
-    assert_eq!(whole.len(), 7 * 4, "each is submitted, begun, described and completed");
+    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
+    assert_eq!(whole.len(), 7 + 70 * 3, "each is submitted, begun, described and completed");
     let told = |owner: &Owner, seq: u64| (owner.clone(), seq);
     for wanted in [None, Some(&one), Some(&other)] {
         let expected: Vec<_> = whole
@@ -95,7 +98,7 @@ async fn the_news_are_the_whole_log_in_pieces_of_any_size() {
             .filter(|it| wanted.is_none_or(|owner| it.owner == *owner))
             .map(|it| told(&it.owner, it.event.seq))
             .collect();
-        for most in 1..9 {
+        for most in [1, 2, 3, 5, 8, 13, 100] {
             let (mut cursor, mut heard, mut more) = (before, Vec::new(), true);
             while more {
                 let only = wanted.cloned();
@@ -111,7 +114,16 @@ async fn the_news_are_the_whole_log_in_pieces_of_any_size() {
 }
 
 #[actix_rt::test]
-async fn a_store_of_the_format_before_goes_on() {
+async fn a_store_of_format_1_goes_on() {
+    a_store_of_format_goes_on(1).await;
+}
+
+#[actix_rt::test]
+async fn a_store_of_format_2_goes_on() {
+    a_store_of_format_goes_on(2).await;
+}
+
+async fn a_store_of_format_goes_on(format: u8) {
     let (folder, other, owner) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
     let store = open(&folder);
@@ -119,12 +131,15 @@ async fn a_store_of_the_format_before_goes_on() {
     let begun = store.begin_next(2).await.expect("begun");
     complete(&store, &begun[0]).await.expect("written");
     let now = dump(&store).await;
-    // It had an entry for each event, and in flight it was the record that told how far an upload was.
+    // Both had an entry for each event, as a dump does. The first one had that in `changes`, too, and in flight it was the record that told how
+    // far an upload was.
     let mut before = String::new();
     for line in now.lines() {
         let mut line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let first: u64 = line["key"].as_str().expect("text").parse().unwrap_or_default();
         match line["tree"].as_str().expect("text") {
+            "meta" if line["key"] == "format" => line["value"] = format.into(),
+            _ if format > 1 => {}
             "changes" => {
                 for n in 0..line["value"]["count"].as_u64().unwrap_or(1) {
                     let seq = line["value"]["seq"].as_u64().expect("a number") + n;
@@ -137,7 +152,6 @@ async fn a_store_of_the_format_before_goes_on() {
                 }
                 continue;
             }
-            "meta" if line["key"] == "format" => line["value"] = 1.into(),
             "active" => drop(line["value"].as_object_mut().expect("an entry").remove("began_at")),
             "uploads" if line["value"]["position"] == 1 => {
                 let record = &mut line["value"];
@@ -167,5 +181,5 @@ async fn a_store_of_the_format_before_goes_on() {
     let log = restored.events_from(owner, 1, 1000).await.expect("the log");
     let seqs: Vec<u64> = log.changes.iter().map(|it| it.event.seq).collect();
     assert_eq!(seqs, (1..=log.newest).collect::<Vec<_>>());
-    assert!(dump(&restored).await.contains(r#""key":"format","value":2"#));
+    assert!(dump(&restored).await.contains(r#""key":"format","value":3"#));
 }

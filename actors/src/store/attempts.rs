@@ -235,9 +235,9 @@ fn begin(draft: &mut Draft<'_>, id: UploadId, alone: bool) -> Result<Option<Begu
         since: draft.now,
     };
     let token = Token::of(id, &entry);
-    draft.enter(&mut upload, entry, pieces)?;
+    let held = draft.enter(&mut upload, entry, pieces)?;
     draft.emit(upload.batch_id, Some(id), What::UploadBegun { attempt: upload.attempt })?;
-    Ok(Some(Begun { upload, token, alone }))
+    Ok(Some(Begun { upload, token, alone, held }))
 }
 
 /// The upload that `token` holds.

@@ -1,6 +1,9 @@
 //! The changes of one group before they are written: an overlay over the trees, with records decoded once.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -9,7 +12,7 @@ use sled::IVec;
 
 use super::{
     WriteError,
-    events::Run,
+    events::NewRun,
     keys::{self, Tree},
     queue::Queue,
 };
@@ -54,6 +57,8 @@ pub(super) struct InFlight {
     pub(super) entry: Active,
     /// Pieces that its record has.
     pub(super) pieces: usize,
+    /// Is there for as long as the worker's hold.
+    pub(super) _hold: Arc<()>,
 }
 
 /// Entry of the tree `active`.
@@ -117,8 +122,8 @@ pub(super) struct Draft<'a> {
     dirty_batches: Vec<BatchId>,
     /// Uploads in flight whose entry is to be written, and whether the record is, too.
     dirty_active: HashMap<UploadId, bool>,
-    /// Events that were written, for the tree `changes`.
-    pub(super) runs: Vec<Run>,
+    /// Events that are to be written.
+    pub(super) runs: Vec<NewRun>,
     /// A command stopped half-way, so that nothing of the group may be written.
     poison: Option<String>,
 }
@@ -202,18 +207,22 @@ impl<'a> Draft<'a> {
         key: &[u8],
         value: &impl Serialize,
     ) -> Result<(), WriteError> {
-        let mut json = self.json_of(value)?;
+        let json = self.json_of(value)?;
         self.put(tree, key, &json);
-        json.clear();
-        self.json = json;
+        self.give_back(json);
         Ok(())
     }
 
-    /// Writes a value into the buffer for that, which is to be put back.
-    fn json_of(&mut self, value: &impl Serialize) -> Result<Vec<u8>, WriteError> {
+    /// Writes a value into the buffer for that, which is to be given back.
+    pub(super) fn json_of(&mut self, value: &impl Serialize) -> Result<Vec<u8>, WriteError> {
         let mut json = std::mem::take(&mut self.json);
         serde_json::to_writer(&mut json, value).map_err(WriteError::unknown)?;
         Ok(json)
+    }
+
+    pub(super) fn give_back(&mut self, mut json: Vec<u8>) {
+        json.clear();
+        self.json = json;
     }
 
     pub(super) fn remove(&mut self, tree: Tree, key: &[u8]) {
@@ -275,14 +284,13 @@ impl<'a> Draft<'a> {
     /// Writes a record that is known to have had so many pieces. Answers with how many it has now.
     pub(super) fn put_record(&mut self, upload: &Upload, before: usize) -> Result<usize, WriteError> {
         let key = keys::upload(upload.batch_id, upload.position);
-        let mut json = self.json_of(upload)?;
+        let json = self.json_of(upload)?;
         let mut pieces = 0;
         for (key, part) in cut(&key, &json) {
             self.put(Tree::Uploads, &key, part);
             pieces += 1;
         }
-        json.clear();
-        self.json = json;
+        self.give_back(json);
         for piece in pieces..before {
             self.remove(Tree::Uploads, &piece_key(&key, piece));
         }

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use super::{
     Inner, Store,
     draft::cut,
+    events,
     keys::{self, Tree},
     reads::record_at,
     vectors,
@@ -146,36 +147,52 @@ impl Inner {
         for tree in Tree::ALL {
             for entry in self.tree(tree).iter() {
                 let (key, mut value) = entry.map_err(|error| error.to_string())?;
-                if tree == Tree::Uploads {
-                    // The further pieces of a long record stand with its first one.
-                    if !keys::is_record(&key) {
-                        continue;
+                match tree {
+                    Tree::Uploads => {
+                        // The further pieces of a long record stand with its first one.
+                        if !keys::is_record(&key) {
+                            continue;
+                        }
+                        value = record_at(self.tree(tree), &key)?.unwrap_or(value);
                     }
-                    value = record_at(self.tree(tree), &key)?.unwrap_or(value);
-                }
-                let text = keys::to_text(tree, &key)
-                    .ok_or_else(|| format!("a key of {} makes no sense", tree.name()))?;
-                let value = match tree {
-                    Tree::Embeddings => {
-                        serde_json::value::to_raw_value(&vectors::numbers(&value).collect::<Vec<_>>())
+                    // Those that were written together are told one by one.
+                    Tree::Events if value.first() == Some(&b'[') => {
+                        let (owner, first) = key.split_at(key.len().saturating_sub(8));
+                        let first = keys::trailing_number(first).unwrap_or_default();
+                        if let Ok(events) = events::each(&value) {
+                            for (seq, event) in (first..).zip(events) {
+                                line(output, tree, &[owner, &keys::number(seq)].concat(), event)?;
+                            }
+                            continue;
+                        }
                     }
-                    Tree::UploadIds => serde_json::value::to_raw_value(
-                        &keys::to_text(Tree::Uploads, &value).unwrap_or_default(),
-                    ),
-                    _ => match std::str::from_utf8(&value)
-                        .ok()
-                        .and_then(|it| serde_json::from_str::<Box<RawValue>>(it).ok())
-                    {
-                        Some(json) => Ok(json),
-                        None => serde_json::value::to_raw_value(&keys::hex(&value)),
-                    },
+                    _ => {}
                 }
-                .map_err(|error| error.to_string())?;
-                let line = Line { tree: tree.name().into(), key: text.into(), value: &value };
-                serde_json::to_writer(&mut *output, &line).map_err(|error| error.to_string())?;
-                output.write_all(b"\n").map_err(|error| error.to_string())?;
+                line(output, tree, &key, &readable(tree, &value)?)?;
             }
         }
         output.flush().map_err(|error| error.to_string())
     }
+}
+
+/// A value as JSON.
+fn readable(tree: Tree, value: &[u8]) -> Result<Box<RawValue>, String> {
+    match tree {
+        Tree::Embeddings => serde_json::value::to_raw_value(&vectors::numbers(value).collect::<Vec<_>>()),
+        Tree::UploadIds => {
+            serde_json::value::to_raw_value(&keys::to_text(Tree::Uploads, value).unwrap_or_default())
+        }
+        _ => match serde_json::from_slice::<Box<RawValue>>(value) {
+            Ok(json) => Ok(json),
+            Err(_) => serde_json::value::to_raw_value(&keys::hex(value)),
+        },
+    }
+    .map_err(|error| error.to_string())
+}
+
+fn line(output: &mut impl Write, tree: Tree, key: &[u8], value: &RawValue) -> Result<(), String> {
+    let key = keys::to_text(tree, key).ok_or_else(|| format!("a key of {} makes no sense", tree.name()))?;
+    let line = Line { tree: tree.name().into(), key: key.into(), value };
+    serde_json::to_writer(&mut *output, &line).map_err(|error| error.to_string())?;
+    output.write_all(b"\n").map_err(|error| error.to_string())
 }

@@ -1,10 +1,14 @@
 //! The event log as the committer writes it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sled::IVec;
 
 use super::{
     WriteError,
-    draft::Draft,
+    draft::{Draft, PIECE},
     keys::{self, Tree},
 };
 use crate::{
@@ -69,31 +73,32 @@ impl Draft<'_> {
             upload_id,
             what,
         };
-        self.put_json(Tree::Events, &keys::event(&owner, seq), &event)?;
-        match self.runs.last_mut().filter(|run| run.events.owner == owner) {
-            Some(run) => run.events.count += 1,
-            None => self.runs.push(Run { change, events: RunOf { owner: owner.clone(), seq, count: 1 } }),
+        let json = self.json_of(&event)?;
+        match self.runs.last_mut().filter(|run| run.takes(&owner, json.len())) {
+            Some(run) => run.add(&json),
+            None => self.runs.push(NewRun::of(change, &owner, seq, &json)),
         }
-        let first = self.make_room(&owner, first, seq)?;
+        self.give_back(json);
         self.state.newest_change = change;
         self.state.seqs.insert(owner, (first, seq));
         Ok(())
     }
 
-    /// Writes which changes are which events, but for those that are forgotten by now.
+    /// Writes the events of the draft, and makes room for them.
     pub(super) fn put_runs(&mut self) -> Result<(), WriteError> {
-        for Run { change, events } in std::mem::take(&mut self.runs) {
-            let first = self.state.seqs.get(&events.owner).map_or(0, |(first, _)| *first);
-            if events.seq + events.count > first {
-                self.put_json(Tree::Changes, &keys::number(change), &events)?;
-            }
+        let mut new: BTreeMap<Owner, u64> = BTreeMap::new();
+        for NewRun { run: Run { change, events }, json } in std::mem::take(&mut self.runs) {
+            let value = if events.count == 1 { &json[1..] } else { &[&json[..], b"]"].concat() };
+            self.put(Tree::Events, &keys::event(&events.owner, events.seq), value);
+            self.put_json(Tree::Changes, &keys::number(change), &events)?;
+            *new.entry(events.owner).or_default() += events.count;
         }
-        Ok(())
+        new.into_iter().try_for_each(|(owner, count)| self.make_room(&owner, count))
     }
 }
 
-/// Events of an owner that were written together, by the number of the first one's change: an entry of the tree `changes`, of which there
-/// would otherwise be one for each event.
+/// Events of an owner with consecutive numbers that were written together: an entry of the tree `changes` under the number of the first
+/// one's change, and one of `events` under the number of the first one, where one event stands by itself, and more as an array.
 pub(super) struct Run {
     /// The number of the first change.
     pub(super) change: u64,
@@ -126,15 +131,54 @@ impl Run {
     }
 }
 
+/// A run of a draft.
+pub(super) struct NewRun {
+    run: Run,
+    /// The beginning of an array: all but its last bracket.
+    json: Vec<u8>,
+}
+
+impl NewRun {
+    fn of(change: u64, owner: &Owner, seq: u64, event: &[u8]) -> Self {
+        let run = Run { change, events: RunOf { owner: owner.clone(), seq, count: 1 } };
+        Self { run, json: [b"[", event].concat() }
+    }
+
+    /// Whether an event of this length can be added. A value of a whole piece would be taken for a part of a longer one.
+    fn takes(&self, owner: &Owner, length: usize) -> bool {
+        self.run.events.owner == *owner && self.json.len() + length + 2 < PIECE
+    }
+
+    fn add(&mut self, event: &[u8]) {
+        self.run.events.count += 1;
+        self.json.push(b',');
+        self.json.extend_from_slice(event);
+    }
+}
+
+/// The events of an entry of the tree `events`.
+pub(super) fn each(value: &[u8]) -> serde_json::Result<Vec<&RawValue>> {
+    match value.first() {
+        Some(b'[') => serde_json::from_slice(value),
+        _ => Ok(vec![serde_json::from_slice(value)?]),
+    }
+}
+
+/// How many events an entry of the tree `events` has; one that makes no sense counts as one.
+pub(super) fn count(value: &[u8]) -> u64 {
+    each(value).map_or(1, |events| events.len().max(1) as u64)
+}
+
 /// First and last number of an owner's events that are kept; `(1, 0)` if there are none.
 pub(super) fn kept_events(events: &sled::Tree, owner: &Owner) -> sled::Result<(u64, u64)> {
     let mut all = events.scan_prefix(keys::owner(owner));
-    let number = |entry: Option<sled::Result<(sled::IVec, sled::IVec)>>| -> sled::Result<Option<u64>> {
-        Ok(entry.transpose()?.and_then(|(key, _)| keys::trailing_number(&key)))
+    let numbers = |entry: Option<sled::Result<(IVec, IVec)>>| -> sled::Result<Option<(u64, u64)>> {
+        let Some((key, value)) = entry.transpose()? else { return Ok(None) };
+        Ok(keys::trailing_number(&key).map(|first| (first, first + count(&value) - 1)))
     };
-    let first = number(all.next())?;
-    let last = number(all.next_back())?.or(first);
-    Ok(first.zip(last).unwrap_or((1, 0)))
+    let oldest = numbers(all.next())?;
+    let newest = numbers(all.next_back())?.or(oldest);
+    Ok(oldest.zip(newest).map_or((1, 0), |(oldest, newest)| (oldest.0, newest.1)))
 }
 
 /// The run that a change belongs to, if it is written; or the last one before it.

@@ -6,6 +6,8 @@ use std::{
     sync::atomic::Ordering,
 };
 
+use sled::IVec;
+
 use super::{
     Inner, Store,
     draft::Active,
@@ -149,10 +151,8 @@ impl Store {
             let (oldest, newest) = inner.kept(&owner)?;
             let first = from.max(oldest);
             let numbers = first..=newest.min(first.saturating_add(most.max(1) as u64 - 1));
-            let mut changes = Vec::new();
-            for seq in numbers.clone() {
-                changes.extend(inner.change(owner.clone(), seq)?);
-            }
+            let events = inner.events(&owner, numbers.clone())?.into_iter();
+            let changes = events.map(|event| inner.change(&owner, event)).collect::<Read<_>>()?;
             let unfinished = if *numbers.end() == newest { inner.unfinished(&owner) } else { Vec::new() };
             Ok(LogPage { changes, numbers, oldest, newest, unfinished, reached: inner.newest() })
         })
@@ -233,19 +233,25 @@ impl Inner {
         let from = run.map_or(next, |run| run.change);
         'runs: for entry in changes.range(keys::number(from)..=keys::number(newest.0)) {
             let (key, value) = entry.map_err(|error| error.to_string())?;
-            let Some(events) = self.sound::<RunOf>(&value).filter(|it| wanted(&it.owner)) else { continue };
+            let Some(events) =
+                self.sound(serde_json::from_slice::<RunOf>(&value)).filter(|it| wanted(&it.owner))
+            else {
+                continue;
+            };
             let change = keys::trailing_number(&key).unwrap_or(newest.0);
             let run = Run { change, events };
-            for (change, seq) in (change..=run.last().min(newest.0)).zip(run.events.seq..) {
-                if change < next {
-                    continue;
-                }
+            let seq_of = |change: u64| run.events.seq + (change - run.change);
+            let last = run.last().min(newest.0);
+            if last < next {
+                continue;
+            }
+            for event in self.events(&run.events.owner, seq_of(change.max(next))..=seq_of(last))? {
                 if news.changes.len() == most {
                     news.more = true;
                     break 'runs;
                 }
-                news.changes.extend(self.change(run.events.owner.clone(), seq)?);
-                news.reached = Cursor(change);
+                news.reached = Cursor(event.change);
+                news.changes.push(self.change(&run.events.owner, event)?);
             }
         }
         if !news.more {
@@ -266,19 +272,39 @@ impl Inner {
         Ok(news)
     }
 
-    fn change(&self, owner: Owner, seq: u64) -> Read<Option<Change>> {
-        let Some(value) = self.get(Tree::Events, &keys::event(&owner, seq))? else { return Ok(None) };
-        let Some(event) = self.sound::<Event>(&value) else { return Ok(None) };
+    /// Events of an owner by their numbers, as far as they are kept.
+    fn events(&self, owner: &Owner, seqs: RangeInclusive<u64>) -> Read<Vec<Event>> {
+        let mut found = Vec::new();
+        if seqs.is_empty() {
+            return Ok(found);
+        }
+        let tree = self.tree(Tree::Events);
+        let text = |error: sled::Error| error.to_string();
+        let first = keys::event(owner, *seqs.start());
+        // It may be in the middle of an entry.
+        let entry = tree.range(keys::owner(owner)..=first.clone()).next_back().transpose().map_err(text)?;
+        let from = entry.map_or_else(|| IVec::from(first), |(key, _)| key);
+        for entry in tree.range(from..=IVec::from(keys::event(owner, *seqs.end()))) {
+            let (_, value) = entry.map_err(text)?;
+            let Some(events) = self.sound(events::each(&value)) else { continue };
+            let events =
+                events.into_iter().filter_map(|it| self.sound(serde_json::from_str::<Event>(it.get())));
+            found.extend(events.filter(|event| seqs.contains(&event.seq)));
+        }
+        Ok(found)
+    }
+
+    fn change(&self, owner: &Owner, event: Event) -> Read<Change> {
         let upload = match event.upload_id {
             Some(id) => self.upload(id)?,
             None => None,
         };
-        Ok(Some(Change { owner, event, upload }))
+        Ok(Change { owner: owner.clone(), event, upload })
     }
 
     /// What an entry of the log says. One that makes no sense is passed over, as it would make none the next time either, and is told once.
-    fn sound<T: serde::de::DeserializeOwned>(&self, value: &[u8]) -> Option<T> {
-        decode(value)
+    fn sound<T>(&self, entry: serde_json::Result<T>) -> Option<T> {
+        entry
             .inspect_err(|error| {
                 if !self.damage_told.swap(true, Ordering::Relaxed) {
                     log::error!("an entry of the event log is passed over: {error}; `mediamill check` tells what else is damaged");

@@ -14,9 +14,10 @@ use super::{
 };
 
 /// Version of the layout of the trees.
-const FORMAT: &str = "2";
-/// The one before, which is read as it is: its tree `changes` has an entry for each event, its records say more of what is in flight.
-const FORMAT_BEFORE: &str = "1";
+const FORMAT: &str = "3";
+/// Those before, which are read as they are: in the tree `events` each event has an entry, in 1 also in `changes`, and there the records say
+/// more of what is in flight.
+const FORMATS_BEFORE: [&str; 2] = ["1", "2"];
 
 /// How long sled's threads may hold its file after its last handle is gone, as happens when a store is closed and opened in one process.
 const LAST_HANDLES: Duration = Duration::from_secs(2);
@@ -63,7 +64,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     }
     match meta.get(keys::FORMAT).map_err(|error| unusable(&folder, error))? {
         Some(format) if *format == *FORMAT.as_bytes() => {}
-        Some(format) if *format != *FORMAT_BEFORE.as_bytes() => {
+        Some(format) if !FORMATS_BEFORE.iter().any(|it| *format == *it.as_bytes()) => {
             return Err(OpenError::Format {
                 data_dir: data_dir.to_owned(),
                 found: String::from_utf8_lossy(&format).into_owned(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Inner, Place, Store,
+    Begun, Inner, Place, Store,
     attempts::Hashed,
     draft::{Active, PIECE, piece_key},
     keys::{self, Tree},
@@ -122,11 +122,14 @@ impl Store {
         .await
     }
 
-    /// Asks whether an upload was deleted, also if that is not on disk yet, so that it waits for no disk. Keeps no hold of the store: one
-    /// that is closed knows nothing, and says no. To be called in a blocking job.
-    pub fn is_gone(&self, id: UploadId) -> impl FnOnce() -> bool + Send + 'static + use<> {
-        let inner = Arc::downgrade(&self.inner);
+    /// Asks whether the upload of an attempt was deleted, also if that is not on disk yet, so that it waits for no disk. Keeps no hold of the
+    /// store: one that is closed knows nothing, and says no. To be called in a blocking job.
+    pub fn is_gone(&self, begun: &Begun) -> impl FnOnce() -> bool + Send + 'static + use<> {
+        let (inner, id, held) = (Arc::downgrade(&self.inner), begun.upload.id, begun.held.clone());
         move || {
+            if held.strong_count() > 0 {
+                return false;
+            }
             let known = inner.upgrade().map(|it| it.tree(Tree::UploadIds).contains_key(id.as_bytes()));
             matches!(known, Some(Ok(false)))
         }

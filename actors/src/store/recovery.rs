@@ -153,7 +153,9 @@ impl Inner {
             if let Some(record) = record(&keys::upload(entry.batch_id, entry.position))? {
                 let (mut upload, pieces) = (reads::decode::<Upload>(&record)?, draft::pieces(&record));
                 entry.bring(&mut upload);
-                state.active.insert(upload.id, draft::InFlight { upload, entry, pieces });
+                state
+                    .active
+                    .insert(upload.id, draft::InFlight { upload, entry, pieces, _hold: Arc::default() });
             }
         }
         for entry in self.trees[Tree::Work as usize].iter() {

@@ -1,5 +1,7 @@
 //! Steps of uploads, with which counts, queue and entries go.
 
+use std::sync::{Arc, Weak};
+
 use super::{
     WriteError,
     draft::{Active, Draft, InFlight, Work},
@@ -13,20 +15,23 @@ use crate::{
 };
 
 impl Draft<'_> {
-    /// Lets a worker have an upload whose record has so many pieces. The caller writes the event.
+    /// Lets a worker have an upload whose record has so many pieces. Answers with what is there for as long as the worker has it. The caller
+    /// writes the event.
     pub(super) fn enter(
         &mut self,
         upload: &mut Upload,
         entry: Active,
         pieces: usize,
-    ) -> Result<(), WriteError> {
+    ) -> Result<Weak<()>, WriteError> {
         let before = Counted::from(&*upload);
         upload.apply(Step::Begin, self.now).map_err(illegal)?;
         self.settle(before, upload)?;
-        self.state.active.insert(upload.id, InFlight { upload: upload.clone(), entry, pieces });
+        let hold = Arc::default();
+        let held = Arc::downgrade(&hold);
+        self.state.active.insert(upload.id, InFlight { upload: upload.clone(), entry, pieces, _hold: hold });
         // The record follows with what the attempt gives.
         self.touch_entry(upload.id);
-        Ok(())
+        Ok(held)
     }
 
     /// Takes a step of an upload after which its worker still has it.
