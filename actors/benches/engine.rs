@@ -3,6 +3,7 @@
 //! ```text
 //! cargo bench -p mediamill-actors --bench engine                     all of it
 //! cargo bench -p mediamill-actors --bench engine -- bookkeeping      uploads a second, CPU and memory for each
+//! cargo bench -p mediamill-actors --bench engine -- bookkeeping 64   the same with so many workers
 //! cargo bench -p mediamill-actors --bench engine -- size             2,000 uploads in stores of 1,000 and of 100,000, interleaved
 //! cargo bench -p mediamill-actors --bench engine -- busy             how busy a provider of 200 ms with one permit is, with 12 MP pictures
 //! cargo bench -p mediamill-actors --bench engine -- ready            time to start with 100,000 unfinished uploads
@@ -141,7 +142,12 @@ impl World {
     }
 
     async fn submit(&mut self, pipeline: &Pipeline, count: u64) {
-        for files in self.files(count).chunks(500) {
+        let files = self.files(count);
+        Self::submit_all(pipeline, &files).await;
+    }
+
+    async fn submit_all(pipeline: &Pipeline, files: &[PathBuf]) {
+        for files in files.chunks(500) {
             let files = files.iter().cloned().map(Source::InPlace).collect();
             let submit = SubmitBatch { owner: Owner::local(), files, anew: true };
             pipeline.supervisor.send(submit).await.expect("alive").expect("taken");
@@ -161,7 +167,8 @@ async fn tidy(pipeline: &Pipeline) {
     let mut changes = pipeline.store().watch();
     loop {
         let log = pipeline.store().events_from(Owner::local(), 0, 1).await.expect("the log");
-        if log.newest + 1 - log.oldest <= Config::default().events.keep {
+        // Some more stay, as those that were written together go together.
+        if log.newest + 1 - log.oldest <= Config::default().events.keep + 50 {
             return;
         }
         changes.changed().await.expect("open");
@@ -189,16 +196,18 @@ fn usage() -> (Duration, u64) {
 async fn bookkeeping() {
     // Kept to the end: a file system is slow to make files just after many were removed.
     let mut worlds = Vec::new();
-    for workers in [4, 16, 64, 128, 256] {
+    let chosen: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
+    for workers in if chosen.is_empty() { vec![4, 16, 64, 128, 256] } else { chosen } {
         let mut world = World::new(Duration::ZERO, (32, 24), workers);
         let pipeline = world.start().await;
         world.submit(&pipeline, 1000).await;
         idle(&pipeline).await;
+        let uploads = 10_000;
+        let files = world.files(uploads);
         let (cpu, memory) = usage();
         let flushes = pipeline.store().flushes();
         let started = Instant::now();
-        let uploads = 10_000;
-        world.submit(&pipeline, uploads).await;
+        World::submit_all(&pipeline, &files).await;
         let submitted = started.elapsed();
         idle(&pipeline).await;
         let (took, after) = (started.elapsed(), usage());
@@ -232,8 +241,9 @@ async fn size() {
     }
     for _ in 0..7 {
         for (_, world, pipeline, [times, tidied]) in &mut worlds {
+            let files = world.files(2000);
             let started = Instant::now();
-            world.submit(pipeline, 2000).await;
+            World::submit_all(pipeline, &files).await;
             idle(pipeline).await;
             times.push(started.elapsed());
             tidy(pipeline).await;
