@@ -8,7 +8,7 @@ use sled::IVec;
 
 use super::{
     WriteError,
-    draft::{Draft, PIECE},
+    draft::Draft,
     keys::{self, Tree},
 };
 use crate::{
@@ -16,6 +16,10 @@ use crate::{
     event::{Event, Tally, What},
     id::{BatchId, Owner, UploadId},
 };
+
+/// Longest value that several events share. sled writes a page of up to 16 values at once, and what is longer than an eighth of a megabyte to a
+/// file that it does not sync.
+const RUN_BYTES: usize = 4 * 1024;
 
 impl Draft<'_> {
     /// Writes an event of a batch, with how the batch stands now; it ends the batch's run if nothing of it is unfinished any more.
@@ -144,9 +148,9 @@ impl NewRun {
         Self { run, json: [b"[", event].concat() }
     }
 
-    /// Whether an event of this length can be added. A value of a whole piece would be taken for a part of a longer one.
+    /// Whether an event of this length can be added.
     fn takes(&self, owner: &Owner, length: usize) -> bool {
-        self.run.events.owner == *owner && self.json.len() + length + 2 < PIECE
+        self.run.events.owner == *owner && self.json.len() + length + 2 <= RUN_BYTES
     }
 
     fn add(&mut self, event: &[u8]) {
