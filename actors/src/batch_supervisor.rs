@@ -3,10 +3,11 @@
 //! It takes the commands about batches. A change that it makes is durable when it answers.
 
 use std::{
-    cell::Cell,
     collections::{HashMap, HashSet},
-    rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -145,7 +146,7 @@ pub struct BatchSupervisor {
     /// Uploads that were ended between the begin of their attempt and its worker.
     too_late: HashSet<UploadId>,
     /// It takes no more work; shared with submissions that are under way.
-    draining: Rc<Cell<bool>>,
+    draining: Arc<AtomicBool>,
 }
 
 /// What a supervisor works with until it has drained.
@@ -174,7 +175,7 @@ impl BatchSupervisor {
             filling: false,
             again: false,
             too_late: HashSet::new(),
-            draining: Rc::default(),
+            draining: Arc::default(),
         }
     }
 }
@@ -213,9 +214,10 @@ impl Handler<SubmitBatch> for BatchSupervisor {
     fn handle(&mut self, submit: SubmitBatch, _: &mut Self::Context) -> Self::Result {
         let Some(AtWork { tools, intake, .. }) = &self.at_work else { return stopped() };
         let (tools, intake) = (Arc::clone(tools), Arc::clone(intake));
-        let (max_queued, draining) = (self.max_queued, Rc::clone(&self.draining));
+        let (max_queued, draining) = (self.max_queued, Arc::clone(&self.draining));
         let submit = async move {
-            let goes_on = || if draining.get() { Err(Error::Stopping) } else { Ok(()) };
+            let goes_on =
+                move || if draining.load(Ordering::Relaxed) { Err(Error::Stopping) } else { Ok(()) };
             goes_on()?;
             intake.check_disk()?;
             let SubmitBatch { owner, files, anew } = submit;
@@ -224,7 +226,7 @@ impl Handler<SubmitBatch> for BatchSupervisor {
             if !files.is_empty() && (waiting + active) as u64 >= max_queued {
                 return Err(Error::QueueFull { limit: max_queued });
             }
-            let looks = intake.looker(owner.clone(), anew).look(files, goes_on).await?;
+            let looks = intake.looker(owner.clone(), anew).look(files, goes_on.clone()).await?;
             let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
             let mut displaced = Vec::new();
             for look in looks {
@@ -359,7 +361,7 @@ impl Handler<Drain> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<usize, Error>>;
 
     fn handle(&mut self, Drain(limit): Drain, _: &mut Self::Context) -> Self::Result {
-        self.draining.set(true);
+        self.draining.store(true, Ordering::Relaxed);
         let Some(store) = self.store() else { return Box::pin(fut::ready(Ok(0))) };
         let idle = async move {
             let mut changes = store.watch();
@@ -430,7 +432,7 @@ impl BatchSupervisor {
         let workable =
             matches!(*tools.gate.state().borrow(), ProviderState::Ready | ProviderState::GaveUp { .. });
         let free = self.concurrency.saturating_sub(self.workers.len());
-        if self.draining.get() || !workable || free == 0 {
+        if self.draining.load(Ordering::Relaxed) || !workable || free == 0 {
             return;
         }
         if self.filling {

@@ -4,13 +4,15 @@ use std::{
     convert::Infallible,
     fs::{self, File},
     io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{self, Path},
     sync::Arc,
     time::UNIX_EPOCH,
 };
 
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -42,6 +44,11 @@ pub(crate) enum Look {
     /// Nor does this: its bytes are known from another path, and stand now where another upload stood.
     Known(Box<Upload>, Option<UploadId>),
 }
+
+/// Says whether a look goes on, or why not.
+pub(crate) trait GoesOn: Fn() -> Result<(), Error> + Clone + Send + 'static {}
+
+impl<T: Fn() -> Result<(), Error> + Clone + Send + 'static> GoesOn for T {}
 
 /// Looks at the files of one submission.
 pub(crate) struct Looker(pub(crate) Arc<Terms>);
@@ -100,11 +107,7 @@ struct Read {
 
 impl Looker {
     /// Looks at files, and answers in their order. `goes_on` is asked before each is read, as to read many large ones takes minutes.
-    pub(crate) async fn look(
-        &self,
-        sources: Vec<Source>,
-        goes_on: impl Fn() -> Result<(), Error>,
-    ) -> Result<Vec<Look>, Error> {
+    pub(crate) async fn look(&self, sources: Vec<Source>, goes_on: impl GoesOn) -> Result<Vec<Look>, Error> {
         let mut looks = Vec::with_capacity(sources.len());
         let mut sources = sources.into_iter();
         loop {
@@ -113,9 +116,9 @@ impl Looker {
                 return Ok(looks);
             }
             let steps = self.together(move |terms| terms.locate(together)).await?;
-            let steps = self.each(steps, &goes_on, Terms::by_place).await?;
+            let steps = self.each(steps, goes_on.clone(), Terms::by_place).await?;
             let steps = self.together(move |terms| terms.look_up(steps)).await?;
-            let steps = self.each(steps, &goes_on, Terms::by_content).await?;
+            let steps = self.each(steps, goes_on.clone(), Terms::by_content).await?;
             let note = |step: Step<Infallible>| {
                 let Err(outcome) = step;
                 self.note(*outcome)
@@ -136,28 +139,42 @@ impl Looker {
         })
     }
 
-    /// Takes a step for each file in a blocking job of its own.
+    /// Takes a step for each file, in a few blocking jobs: each goes on with the next file for as long as there is one that is waited for.
     async fn each<T: Send + 'static, U: Send + 'static>(
         &self,
         steps: Vec<Step<T>>,
-        goes_on: impl Fn() -> Result<(), Error>,
-        job: fn(&Terms, Place, T) -> Result<Step<U>, Error>,
+        goes_on: impl GoesOn,
+        step: fn(&Terms, Place, T) -> Result<Step<U>, Error>,
     ) -> Result<Vec<Step<U>>, Error> {
-        let take = async |step: Step<T>| {
-            let (place, from) = match step {
-                Ok(it) => it,
-                Err(outcome) => return Ok(Err(outcome)),
-            };
-            goes_on()?;
-            let (terms, path) = (Arc::clone(&self.0), place.path.clone());
-            // A parser that panics is about this file, and no reason to refuse the others.
-            tokio::task::spawn_blocking(move || job(&terms, place, from)).await.unwrap_or_else(|_| {
-                let path = path.as_path().display();
-                let message = format!("the code that looks at {path} panicked; the log tells where");
-                Ok(Err(refused(FailureKind::Panicked, message).into()))
-            })
+        let mut taken: Vec<Option<Step<U>>> = Vec::new();
+        taken.resize_with(steps.len(), || None);
+        let mut open = Vec::with_capacity(steps.len());
+        for (at, before) in steps.into_iter().enumerate() {
+            match before {
+                Ok(file) => open.push((at, file)),
+                Err(outcome) => taken[at] = Some(Err(outcome)),
+            }
+        }
+        let jobs = open.len().min(READ_AT_ONCE);
+        let open = Arc::new(Mutex::new(open.into_iter()));
+        let job = || {
+            let (terms, goes_on, open) = (Arc::clone(&self.0), goes_on.clone(), Arc::downgrade(&open));
+            let next = move || open.upgrade()?.lock().next();
+            move || {
+                let mut done = Vec::new();
+                while let Some((at, (place, from))) = next() {
+                    goes_on()?;
+                    done.push((at, terms.guarded(step, place, from)?));
+                }
+                Ok(done)
+            }
         };
-        stream::iter(steps).map(take).buffered(READ_AT_ONCE).try_collect().await
+        let jobs: Vec<_> = (0..jobs).map(|_| tokio::task::spawn_blocking(job())).collect();
+        for job in jobs {
+            let done = job.await.unwrap_or_else(|_| Err(Error::Store("a look at files was given up".into())));
+            done?.into_iter().for_each(|(at, step)| taken[at] = Some(step));
+        }
+        Ok(taken.into_iter().flatten().collect())
     }
 
     async fn note(&self, outcome: Outcome) -> Look {
@@ -175,6 +192,21 @@ impl Looker {
 
 /// What blocks.
 impl Terms {
+    /// Takes a step. A parser that panics is about this file, and no reason to refuse the others.
+    fn guarded<T, U>(
+        &self,
+        step: fn(&Self, Place, T) -> Result<Step<U>, Error>,
+        place: Place,
+        from: T,
+    ) -> Result<Step<U>, Error> {
+        let path = place.path.clone();
+        catch_unwind(AssertUnwindSafe(|| step(self, place, from))).unwrap_or_else(|_| {
+            let path = path.as_path().display();
+            let message = format!("the code that looks at {path} panicked; the log tells where");
+            Ok(Err(refused(FailureKind::Panicked, message).into()))
+        })
+    }
+
     /// Finds out what the paths stand for.
     fn locate(&self, sources: Vec<Source>) -> Result<Vec<Step<Located>>, Error> {
         let located = |source| match source {
