@@ -197,7 +197,7 @@ async fn bookkeeping() {
     // Kept to the end: a file system is slow to make files just after many were removed.
     let mut worlds = Vec::new();
     let chosen: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
-    for workers in if chosen.is_empty() { vec![4, 16, 64, 128, 256] } else { chosen } {
+    for workers in if chosen.is_empty() { vec![4, 16, 64, 256, 1000] } else { chosen } {
         let mut world = World::new(Duration::ZERO, (32, 24), workers);
         let pipeline = world.start().await;
         world.submit(&pipeline, 1000).await;
