@@ -64,15 +64,15 @@ impl Draft<'_> {
         for entry in trees[Tree::Events as usize].range(keys::event(owner, first)..keys::event(owner, end)) {
             let (key, value) = entry.map_err(WriteError::unknown)?;
             let number = keys::trailing_number(&key).unwrap_or(kept);
-            let events = events::each(&value);
-            let next = number + events.as_ref().map_or(1, |it| it.len() as u64).max(1);
+            let next = number + events::count(&value);
             if kept >= enough || next > end {
                 break;
             }
             self.remove(Tree::Events, &key);
             kept = next;
             // One that makes no sense goes all the same.
-            let newest = events.ok().and_then(|it| serde_json::from_str::<Event>(it.last()?.get()).ok());
+            let Ok(events) = events::each(&value) else { continue };
+            let newest = events.last().and_then(|it| serde_json::from_str::<Event>(it.get()).ok());
             let Some(newest) = newest else { continue };
             if run.as_ref().is_none_or(|run| run.last() < newest.change) {
                 run = run_of(&trees[Tree::Changes as usize], newest.change).map_err(WriteError::unknown)?;
