@@ -130,7 +130,7 @@ impl Files {
             let mut buffer = vec![0; 1 << 18];
             loop {
                 match file.read(&mut buffer)? {
-                    0 => return Ok(hexadecimal(&hasher.finalize())),
+                    0 => return Ok(base16ct::lower::encode_string(&hasher.finalize())),
                     read => hasher.update(&buffer[..read]),
                 }
             }
@@ -188,11 +188,7 @@ impl Files {
 
 /// The content hash of bytes: SHA-256 in hexadecimal digits.
 pub fn hash(bytes: &[u8]) -> String {
-    hexadecimal(&Sha256::digest(bytes))
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
 
 fn changed(path: &Path) -> (FailureKind, String) {

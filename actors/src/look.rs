@@ -397,7 +397,7 @@ fn inspect(
         let message = format!("{} is being written; try again when it is whole", path.display());
         return Err(refused(FailureKind::FileChanged, message));
     }
-    Ok((inspected, files::hexadecimal(&hasher.finalize()), length))
+    Ok((inspected, base16ct::lower::encode_string(&hasher.finalize()), length))
 }
 
 fn refused(kind: FailureKind, message: String) -> Admission {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     disk::Disk,
     error::Error,
-    files::{self, Files},
+    files::Files,
     id::UploadId,
     intake::{failure_kind, not_accepted},
     media::{self, VisionSpec},
@@ -190,7 +190,7 @@ impl Receiving {
         })?;
         let (inspected, sink, file_name) = finished.map_err(|error| disk.failed("a file", &error))?;
         let inspected = inspected.map_err(|error| refused(failure_kind(error.kind), error.message))?;
-        let content_hash = files::hexadecimal(&sink.hasher.finalize());
+        let content_hash = base16ct::lower::encode_string(&sink.hasher.finalize());
         Ok(Received { incoming: sink.incoming, file_name, file_size: sink.length, content_hash, inspected })
     }
 

@@ -184,7 +184,7 @@ fn readable(tree: Tree, value: &[u8]) -> Result<Box<RawValue>, String> {
         }
         _ => match serde_json::from_slice::<Box<RawValue>>(value) {
             Ok(json) => Ok(json),
-            Err(_) => serde_json::value::to_raw_value(&keys::hex(value)),
+            Err(_) => serde_json::value::to_raw_value(&base16ct::lower::encode_string(value)),
         },
     }
     .map_err(|error| error.to_string())

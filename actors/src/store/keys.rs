@@ -156,7 +156,7 @@ pub(super) fn to_text(tree: Tree, key: &[u8]) -> Option<String> {
         Tree::OwnerBatches => format!("{}/{:020}", rest.text()?, !rest.u64()?),
         Tree::Hashes | Tree::Places => {
             let owner = rest.text()?;
-            format!("{owner}/{}", hex(rest.take(32)?))
+            format!("{owner}/{}", base16ct::lower::encode_string(rest.take(32)?))
         }
         Tree::Meta => String::from_utf8(rest.take(rest.0.len())?.to_vec()).ok()?,
         Tree::Uploads => format!("{}/{:010}", rest.batch()?, rest.u32()?),
@@ -207,21 +207,9 @@ pub(super) fn from_text(tree: Tree, text: &str) -> Option<Vec<u8>> {
     })
 }
 
-/// Bytes as hexadecimal digits.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Thirty-two bytes from their hexadecimal digits.
 pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (byte, at) in bytes.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
+    base16ct::mixed::decode_vec(text).ok()?.try_into().ok()
 }
 
 /// What is left of a key.

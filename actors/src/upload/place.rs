@@ -16,7 +16,7 @@ pub enum FileRef {
 
 /// An absolute path, kept without loss also where it is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(from = "PathText", into = "PathText")]
+#[serde(try_from = "PathText", into = "PathText")]
 pub struct PlacePath(PathBuf);
 
 impl PlacePath {
@@ -39,11 +39,17 @@ enum PathText {
     Bytes { hex: String },
 }
 
-impl From<PathText> for PlacePath {
-    fn from(text: PathText) -> Self {
+impl TryFrom<PathText> for PlacePath {
+    type Error = &'static str;
+
+    fn try_from(text: PathText) -> Result<Self, Self::Error> {
         match text {
-            PathText::Text(text) => Self(text.into()),
-            PathText::Bytes { hex } => Self(path_from_hex(&hex)),
+            PathText::Text(text) => Ok(Self(text.into())),
+            PathText::Bytes { hex } => {
+                let bytes = base16ct::lower::decode_vec(hex)
+                    .map_err(|_| "a path's `hex` must be hexadecimal digits")?;
+                from_bytes(bytes).map(Self)
+            }
         }
     }
 }
@@ -52,23 +58,18 @@ impl From<PlacePath> for PathText {
     fn from(path: PlacePath) -> Self {
         match path.0.into_os_string().into_string() {
             Ok(text) => Self::Text(text),
-            Err(raw) => {
-                Self::Bytes { hex: raw.as_encoded_bytes().iter().map(|byte| format!("{byte:02x}")).collect() }
-            }
+            Err(raw) => Self::Bytes { hex: base16ct::lower::encode_string(raw.as_encoded_bytes()) },
         }
     }
 }
 
 #[cfg(unix)]
-fn path_from_hex(hex: &str) -> PathBuf {
+fn from_bytes(bytes: Vec<u8>) -> Result<PathBuf, &'static str> {
     use std::{ffi::OsString, os::unix::ffi::OsStringExt};
-    let digit = |c: u8| (c as char).to_digit(16).unwrap_or(0) as u8;
-    PathBuf::from(OsString::from_vec(
-        hex.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect(),
-    ))
+    Ok(OsString::from_vec(bytes).into())
 }
 
 #[cfg(not(unix))]
-fn path_from_hex(hex: &str) -> PathBuf {
-    PathBuf::from(hex)
+fn from_bytes(_: Vec<u8>) -> Result<PathBuf, &'static str> {
+    Err("this path is no text, and only systems like Unix have such paths")
 }

@@ -202,14 +202,11 @@ fn cookie(request: &HttpRequest, value: String, lasts: TimeDelta) -> Cookie<'sta
 /// Says which key or secret it is without saying its hash.
 fn fingerprint_of(hash: &[u8; 32]) -> String {
     let twice: [u8; 32] = Sha256::digest(hash).into();
-    twice.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(&twice[..8])
 }
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
-    let digits: Vec<u8> = text.chars().map(|c| c.to_digit(16).map(|it| it as u8)).collect::<Option<_>>()?;
-    let (pairs, []) = digits.as_chunks::<2>() else { return None };
-    let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
-    bytes.try_into().ok()
+    base16ct::mixed::decode_vec(text).ok()?.try_into().ok()
 }
 
 #[cfg(test)]
