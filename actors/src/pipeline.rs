@@ -102,7 +102,7 @@ use crate::{
     provider_gate::ProviderGate,
     publisher::{self, Listeners, Publisher},
     store::{Clock, OpenError, Recovered, Scope, Store},
-    upload_worker::Tools,
+    upload_worker::{THUMBNAILS_AT_ONCE, Tools},
 };
 
 /// How long subscribers have to take what is left when the engine stops.
@@ -233,6 +233,7 @@ impl Pipeline {
             vision,
             decode_memory: Arc::new(Semaphore::new(config.limits.decode_memory_mb as usize)),
             decoders: Arc::new(Semaphore::new(config::processors())),
+            jobs: Arc::new(Semaphore::new(config::processors() + THUMBNAILS_AT_ONCE)),
         });
         sweep(&tools).await.map_err(|error| failed(&error))?;
 

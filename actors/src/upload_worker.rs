@@ -22,6 +22,10 @@ use crate::{
     upload::{Description, Failure, FailureKind, Stage, Thumbnail, Upload},
 };
 
+/// Thumbnails that wait for the disk at once, beside the pictures that are decoded. More threads cost more, in processor time and
+/// memory, than the disk gains by them.
+pub(crate) const THUMBNAILS_AT_ONCE: usize = 8;
+
 /// A worker stopped.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
@@ -50,6 +54,8 @@ pub struct Tools {
     pub decode_memory: Arc<Semaphore>,
     /// Pictures decoded at once: one for each processor.
     pub decoders: Arc<Semaphore>,
+    /// Jobs that decode a picture or wait for the disk to have its thumbnail: those that decode, and some more.
+    pub jobs: Arc<Semaphore>,
 }
 
 /// Works on one upload; see the module.
@@ -322,8 +328,9 @@ impl Tools {
         };
         let closed = |_| Stop::NotReady;
         let memory = Arc::clone(&self.decode_memory).acquire_many_owned(mib).await.map_err(closed)?;
+        let job = Arc::clone(&self.jobs).acquire_owned().await.map_err(closed)?;
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(closed)?;
-        let held = (Arc::new(memory), Arc::new(decoder));
+        let held = (Arc::new((memory, job)), Arc::new(decoder));
         let prepared = match upload.format.kind() {
             Kind::Image => self.look_at_image(upload, vision, held, is_gone).await,
             Kind::Video => self.look_at_video(upload, vision, held, is_gone).await,
@@ -342,7 +349,7 @@ impl Tools {
         &self,
         upload: Upload,
         vision: VisionSpec,
-        (memory, decoder): Held,
+        (share, decoder): Held,
         is_gone: impl FnOnce() -> bool + Send + 'static,
     ) -> Looked {
         let (files, limits) = (self.files.clone(), self.limits.clone());
@@ -356,7 +363,7 @@ impl Tools {
             let (pictures, facts) = (vec![prepared.picture], prepared.facts);
             Ok((Prepared { pictures, seconds: Vec::new(), facts }, thumbnail))
         };
-        blocking(memory, job).await
+        blocking(share, job).await
     }
 
     async fn look_at_video(
@@ -441,8 +448,8 @@ struct Prepared {
     facts: Facts,
 }
 
-/// A share of memory and a processor.
-type Held = (Arc<OwnedSemaphorePermit>, Arc<OwnedSemaphorePermit>);
+/// A share of memory with a place among the jobs, and a processor.
+type Held = (Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>, Arc<OwnedSemaphorePermit>);
 
 /// What came of looking at a file, and of its thumbnail.
 type Looked = Result<(Prepared, Thumbnail), (FailureKind, String)>;
