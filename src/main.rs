@@ -8,6 +8,12 @@ use clap::Parser as _;
 use indicatif::MultiProgress;
 use jiff::Timestamp;
 
+/// What sled and the decoders hold is allocated by one thread and freed by another, which the allocator of most systems is slow at and keeps
+/// much memory for.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[actix_rt::main]
 async fn main() {
     let arguments = cli::Arguments::parse();

@@ -29,6 +29,10 @@ use mediamill_actors::{
     pipeline::{Options, Pipeline},
 };
 
+/// As the program has it, and as is advised to whoever embeds the engine.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
