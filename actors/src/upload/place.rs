@@ -73,3 +73,22 @@ fn from_bytes(bytes: Vec<u8>) -> Result<PathBuf, &'static str> {
 fn from_bytes(_: Vec<u8>) -> Result<PathBuf, &'static str> {
     Err("this path is no text, and only systems like Unix have such paths")
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_no_text_comes_back_from_json_and_one_with_other_digits_does_not() {
+        let path = PlacePath::new(std::ffi::OsString::from_vec(b"/photos/caf\xe9.jpg".to_vec()));
+        let json = serde_json::to_string(&path).expect("JSON");
+        assert_eq!(json, r#"{"hex":"2f70686f746f732f636166e92e6a7067"}"#);
+        assert_eq!(serde_json::from_str::<PlacePath>(&json).expect("a path"), path);
+        for wrong in [r#"{"hex":"2f7"}"#, r#"{"hex":"2g"}"#] {
+            let error = serde_json::from_str::<PlacePath>(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("hexadecimal digits"), "{error}");
+        }
+    }
+}
