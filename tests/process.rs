@@ -283,6 +283,19 @@ fn a_copy_that_was_described_in_the_same_run_is_not_skipped() {
     assert!(skipped(&files).is_empty(), "{files:?}");
 }
 
+#[test]
+fn copies_of_what_an_earlier_run_described_are_unchanged_as_that_is() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    album.run(&[]);
+    album.put("b.bmp", picture(1));
+    album.put("c.bmp", picture(1));
+    for run in ["with new copies", "with the same copies"] {
+        let (files, output) = album.run(&[]);
+        assert_eq!(skipped(&files), ["a.bmp", "b.bmp", "c.bmp"], "a run {run}: {}", told(&output));
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_name_full_of_control_characters_is_one_plain_line() {

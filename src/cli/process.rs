@@ -179,6 +179,8 @@ struct Run {
     early: HashMap<UploadId, Outcome>,
     /// Uploads whose end was reported, and for which file.
     reported: HashMap<UploadId, PathBuf>,
+    /// Those of them that an earlier run completed.
+    unchanged: HashSet<UploadId>,
     /// Paused batches that were told to go on.
     resumed: HashSet<BatchId>,
     /// So many uploads waited when no more were taken; the rest of the files waits until there are fewer.
@@ -214,6 +216,7 @@ impl Run {
             outstanding: HashMap::new(),
             early: HashMap::new(),
             reported: HashMap::new(),
+            unchanged: HashSet::new(),
             resumed: HashSet::new(),
             full: None,
             left: None,
@@ -292,7 +295,9 @@ impl Run {
                 Ok(()) = provider.changed() => {
                     let state = provider.borrow_and_update().clone();
                     self.waiting = state.waiting();
-                    self.tell(self.waiting.clone().or_else(|| state.gave_up()));
+                    let waiting = self.waiting.as_ref();
+                    let waiting = waiting.map(|why| format!("{why} (it is waited for; Ctrl-C leaves the rest for the next run)"));
+                    self.tell(waiting.or_else(|| state.gave_up()));
                 }
                 _ = frames.tick() => {
                     self.report.tick(self.waiting.as_deref(), self.left_to_do());
@@ -360,9 +365,13 @@ impl Run {
                     // Or what is told of its end is still on the way.
                     let taken_up = upload.place() == Some(found.path.as_path())
                         && self.outstanding.remove(&upload.id).is_some();
+                    // A copy of a file is told as that was.
                     let earlier = upload.status == Status::Completed
                         && !taken_up
-                        && !self.reported.contains_key(&upload.id);
+                        && (self.unchanged.contains(&upload.id) || !self.reported.contains_key(&upload.id));
+                    if earlier {
+                        self.unchanged.insert(upload.id);
+                    }
                     self.reported.entry(upload.id).or_insert_with(|| found.path.clone());
                     let outcome = Outcome::of(&upload, files, Some(&found.path), earlier);
                     self.report.ended(Some(upload.id), &outcome);
