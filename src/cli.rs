@@ -76,7 +76,7 @@ impl Arguments {
             Command::Check => Ok(check::run(&config).await),
             Command::Models(models) => models.run(&config, bars).await,
             Command::Dump => dump::run(&config).await.map(|()| 0),
-            Command::Restore { file } => restore::run(&config, &file).map(|()| 0),
+            Command::Restore { file } => restore::run(&config, &file).await.map(|()| 0),
         }
     }
 }

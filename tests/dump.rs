@@ -208,6 +208,26 @@ async fn a_dump_is_the_same_by_message_by_command_and_after_a_restore() {
     assert_eq!(hex.count(), usize::from(cfg!(target_os = "linux")), "a path that is no text is kept whole");
 }
 
+#[actix_rt::test]
+async fn a_dump_that_was_cut_short_is_not_said_to_be_restored() {
+    let host = Host::start().await;
+    let (batch, _) = host.submit(&Owner::local(), &["a.bmp", "b.bmp"].map(PathBuf::from)).await;
+    host.when(&Owner::local(), batch, |it| it.status().is_terminal()).await;
+    let dump = host.dump().await;
+    let restore = |name: &str, dump: &str| {
+        let file = host.data(name) + ".jsonl";
+        fs::write(&file, dump).expect("written");
+        let output = mediamill(&["restore", &file, "--data-dir", &host.data(name)]);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (first_uploads, _) = dump.split_once("{\"tree\":\"uploads\"").expect("uploads");
+    let (code, told) = restore("cut", first_uploads);
+    assert!(code == Some(2) && told.contains("cut short"), "{told}");
+    let (code, told) = restore("empty", "");
+    assert!(code == Some(2) && told.contains("is empty"), "{told}");
+    assert_eq!(restore("whole", &dump).0, Some(0));
+}
+
 /// Restores a dump and dumps that.
 fn round_trip(host: &Host, dump: &str, name: &str) -> String {
     let file = host.data("dump.jsonl");

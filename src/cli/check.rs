@@ -107,15 +107,16 @@ async fn store(config: &Config) -> Result<String, String> {
         .collect();
     if found.fault_count > 0 {
         return Err(format!(
-            "{} things do not fit together, which is a fault of mediamill; keep a dump and report it: {}",
+            "{} things do not fit together; if no dump that was cut short was restored here, that is a fault of mediamill: keep a dump and \
+             report it: {}",
             found.fault_count,
-            found.faults.join("; ")
+            found.faults.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join("; ")
         ));
     }
     if !missing.is_empty() {
         let named = missing.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
         return Err(format!(
-            "{} thumbnails are gone from {}; process the pictures again, which makes them ({named}…)",
+            "{} of the thumbnails are gone from {}; process the pictures again, which makes them ({named}…)",
             missing.len(),
             config.store.data_dir.display()
         ));

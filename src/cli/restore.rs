@@ -1,6 +1,7 @@
 //! `mediamill restore`: an empty store filled from a dump.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::{self, BufReader, Write as _},
     path::Path,
@@ -8,12 +9,24 @@ use std::{
 
 use mediamill_actors::config::Config;
 
-pub(crate) fn run(config: &Config, file: &Path) -> Result<(), String> {
+pub(crate) async fn run(config: &Config, file: &Path) -> Result<(), String> {
+    let refused = |error: &dyn Display| format!("cannot restore {}: {error}", file.display());
     let dump = File::open(file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
-    let lines = super::open(config)?
-        .restore(BufReader::new(dump))
-        .map_err(|error| format!("cannot restore {}: {error}", file.display()))?;
+    let store = super::open(config)?;
+    let data_dir = config.store.data_dir.display();
+    let lines = store.restore(BufReader::new(dump)).map_err(|error| refused(&error))?;
+    if lines == 0 {
+        return Err(refused(&"it is empty"));
+    }
+    let found = store.verify().await.map_err(|error| refused(&error))?;
+    if found.fault_count > 0 {
+        return Err(format!(
+            "restored {lines} entries into {data_dir}, but {} things in them do not fit together: the dump may have been cut short; `mediamill check` \
+             says which",
+            found.fault_count
+        ));
+    }
     // Whoever is gone does not miss it.
-    let _ = writeln!(io::stdout(), "restored {lines} entries into {}", config.store.data_dir.display());
+    let _ = writeln!(io::stdout(), "restored {lines} entries into {data_dir}");
     Ok(())
 }
