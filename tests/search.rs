@@ -55,3 +55,14 @@ fn a_search_before_anything_was_processed_is_told_so() {
     assert_eq!(found.status.code(), Some(2), "{}", text(&found.stderr));
     assert!(!folder.path().join("data").exists(), "nothing is made");
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_written_is_an_error() {
+    let (_folder, data) = described();
+    let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
+    let found = command().args(["search", "--data-dir"]).arg(&data).arg("gardasee").stdout(full).output();
+    let found = found.expect("it runs");
+    let told = text(&found.stderr);
+    assert!(found.status.code() == Some(2) && told.contains("cannot write what was found"), "{told}");
+}

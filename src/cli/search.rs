@@ -57,9 +57,11 @@ impl Search {
             } else {
                 format!("{score:.2} {path}\n     {description}")
             };
-            if writeln!(out, "{line}").is_err() {
+            match writeln!(out, "{line}") {
+                Ok(()) => {}
                 // Whoever read is gone.
-                return Ok(());
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(error) => return Err(format!("cannot write what was found: {error}")),
             }
         }
         if !self.json && builtin && nearest.is_some_and(|score| score < builtin::UNRELATED) {
