@@ -223,6 +223,10 @@ async fn a_dump_that_was_cut_short_is_not_said_to_be_restored() {
     let (first_uploads, _) = dump.split_once("{\"tree\":\"uploads\"").expect("uploads");
     let (code, told) = restore("cut", first_uploads);
     assert!(code == Some(2) && told.contains("cut short"), "{told}");
+    // As it says.
+    fs::remove_dir_all(host.data("cut/store")).expect("removed");
+    fs::remove_file(host.data("cut/HIGHWATER")).expect("removed");
+    assert_eq!(restore("cut", &dump).0, Some(0));
     let (code, told) = restore("empty", "");
     assert!(code == Some(2) && told.contains("is empty"), "{told}");
     assert_eq!(restore("whole", &dump).0, Some(0));

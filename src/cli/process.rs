@@ -177,10 +177,8 @@ struct Run {
     outstanding: HashMap<UploadId, Option<PathBuf>>,
     /// Uploads that ended before their submission was answered.
     early: HashMap<UploadId, Outcome>,
-    /// Uploads whose end was reported, and for which file.
-    reported: HashMap<UploadId, PathBuf>,
-    /// Those of them that an earlier run completed.
-    unchanged: HashSet<UploadId>,
+    /// Uploads whose end was reported: for which file, and whether an earlier run had completed it.
+    reported: HashMap<UploadId, (PathBuf, bool)>,
     /// Paused batches that were told to go on.
     resumed: HashSet<BatchId>,
     /// So many uploads waited when no more were taken; the rest of the files waits until there are fewer.
@@ -216,7 +214,6 @@ impl Run {
             outstanding: HashMap::new(),
             early: HashMap::new(),
             reported: HashMap::new(),
-            unchanged: HashSet::new(),
             resumed: HashSet::new(),
             full: None,
             left: None,
@@ -360,19 +357,15 @@ impl Run {
                 },
                 // It was taken up, and ended before it was looked at.
                 Admission::Done(upload) | Admission::Failed(upload)
-                    if self.reported.get(&upload.id) == Some(&found.path) => {}
+                    if self.reported.get(&upload.id).is_some_and(|(path, _)| *path == found.path) => {}
                 Admission::Done(upload) | Admission::Failed(upload) => {
                     // Or what is told of its end is still on the way.
                     let taken_up = upload.place() == Some(found.path.as_path())
                         && self.outstanding.remove(&upload.id).is_some();
+                    let earlier = upload.status == Status::Completed && !taken_up;
                     // A copy of a file is told as that was.
-                    let earlier = upload.status == Status::Completed
-                        && !taken_up
-                        && (self.unchanged.contains(&upload.id) || !self.reported.contains_key(&upload.id));
-                    if earlier {
-                        self.unchanged.insert(upload.id);
-                    }
-                    self.reported.entry(upload.id).or_insert_with(|| found.path.clone());
+                    let reported = self.reported.entry(upload.id);
+                    let (_, earlier) = *reported.or_insert_with(|| (found.path.clone(), earlier));
                     let outcome = Outcome::of(&upload, files, Some(&found.path), earlier);
                     self.report.ended(Some(upload.id), &outcome);
                 }
@@ -443,7 +436,7 @@ impl Run {
         let outcome = Outcome::of(&upload, &self.pipeline.files, at, false);
         if known.is_some() {
             self.tell_back(Duration::ZERO);
-            self.reported.insert(id, outcome.path.clone());
+            self.reported.insert(id, (outcome.path.clone(), false));
             self.report.ended(Some(id), &outcome);
         } else if !self.reported.contains_key(&id) {
             self.early.insert(id, outcome);

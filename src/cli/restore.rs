@@ -21,8 +21,8 @@ pub(crate) async fn run(config: &Config, file: &Path) -> Result<(), String> {
     let found = store.verify().await.map_err(|error| refused(&error))?;
     if found.fault_count > 0 {
         return Err(format!(
-            "restored {lines} entries into {data_dir}, but {} things in them do not fit together: the dump may have been cut short; `mediamill check` \
-             says which",
+            "restored {lines} entries into {data_dir}, but {} things in them do not fit together: the dump may have been cut short. \
+             `mediamill check` says which; to restore another dump, delete {data_dir}/store and {data_dir}/HIGHWATER first",
             found.fault_count
         ));
     }
