@@ -17,9 +17,9 @@ mod openapi;
 mod originals;
 mod page;
 mod query;
+mod quota;
 mod receive;
 mod search;
-mod shares;
 mod socket;
 mod status;
 mod uploads;
@@ -36,7 +36,7 @@ use actix_web::{
 use governor::DefaultKeyedRateLimiter;
 use mediamill_actors::{
     batch_supervisor::BatchSupervisor, config as engine, files::Files, id::Owner, intake::Intake,
-    pipeline::Pipeline, progress_monitor::ProgressMonitor, publisher::Publisher, store::Store,
+    pipeline::Pipeline, progress_monitor::ProgressMonitor, publisher::Publisher, store::Queries,
 };
 use tokio::sync::watch;
 
@@ -44,7 +44,7 @@ use self::{
     auth::{Authenticate, Open, Tokens},
     error::Problem,
     metrics::Metrics,
-    shares::Shares,
+    quota::Quota,
 };
 use crate::config::{self, Config};
 
@@ -62,7 +62,7 @@ pub(crate) struct Inner {
     publisher: Addr<Publisher>,
     intake: Arc<Intake>,
     files: Files,
-    store: Store,
+    queries: Queries,
     auth: Arc<dyn Authenticate>,
     /// The same as `auth`, where that is ours.
     tokens: Option<Arc<Tokens>>,
@@ -72,9 +72,9 @@ pub(crate) struct Inner {
     data_dir: PathBuf,
     rates: DefaultKeyedRateLimiter<Owner>,
     /// Open sockets and event streams.
-    streams: Shares,
+    streams: Quota,
     /// Requests that bring files in.
-    receiving: Shares,
+    receiving: Quota,
     metrics: Metrics,
     /// No more work is taken; streams are about to end.
     stopping: watch::Sender<bool>,
@@ -116,12 +116,12 @@ impl Handle {
             publisher: pipeline.publisher.clone(),
             intake: Arc::clone(&pipeline.intake),
             files: pipeline.files.clone(),
-            store: pipeline.store().clone(),
+            queries: pipeline.queries().clone(),
             auth,
             tokens,
             rates: door::rates(&server),
-            streams: Shares::default(),
-            receiving: Shares::default(),
+            streams: Quota::default(),
+            receiving: Quota::default(),
             server,
             limits: config.engine.limits.clone(),
             provider_kind: config.engine.provider.kind,

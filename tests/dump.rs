@@ -106,7 +106,7 @@ impl Host {
                 Source::InPlace(path)
             })
             .collect();
-        let submit = SubmitBatch { owner: owner.clone(), files, anew: true };
+        let submit = SubmitBatch { owner: owner.clone(), files, force: true };
         let submitted = self.pipeline.supervisor.send(submit).await.expect("alive").expect("taken");
         let id = |it| match it {
             Admission::Accepted(id) => id,
@@ -121,9 +121,9 @@ impl Host {
         batch: BatchId,
         so: impl Fn(&mediamill_actors::batch::Batch) -> bool,
     ) {
-        let mut changes = self.pipeline.store().watch();
+        let mut changes = self.pipeline.queries().watch();
         let wait = async {
-            while !so(&self.pipeline.store().batch(owner.clone(), batch).await.expect("the batch")) {
+            while !so(&self.pipeline.queries().batch(owner.clone(), batch).await.expect("the batch")) {
                 changes.changed().await.expect("open");
             }
         };
@@ -165,7 +165,7 @@ async fn a_dump_is_the_same_by_message_by_command_and_after_a_restore() {
     host.when(&local, failed, |it| it.status().is_terminal()).await;
     let retry = RetryFailed { owner: local.clone(), batch: failed };
     host.pipeline.supervisor.send(retry).await.expect("alive").expect("a new run");
-    host.when(&local, failed, |it| it.run == 2 && it.status().is_terminal()).await;
+    host.when(&local, failed, |it| it.round == 2 && it.status().is_terminal()).await;
     let (cancelled, _) = host.submit(&local, &["hangs1.bmp", "c.bmp"].map(PathBuf::from)).await;
     host.when(&local, cancelled, |it| it.counts.completed == 1 && it.counts.active == 1).await;
     let cancel = CancelBatch { owner: local.clone(), batch: cancelled };
@@ -176,7 +176,7 @@ async fn a_dump_is_the_same_by_message_by_command_and_after_a_restore() {
     host.pipeline.supervisor.send(pause).await.expect("alive").expect("paused");
     let delete = DeleteUpload { owner: local.clone(), upload: uploads[1] };
     host.pipeline.supervisor.send(delete).await.expect("alive").expect("deleted");
-    while !host.pipeline.store().removals().await.expect("readable").is_empty() {
+    while !host.pipeline.queries().removals().await.expect("readable").is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
@@ -189,11 +189,11 @@ async fn a_dump_is_the_same_by_message_by_command_and_after_a_restore() {
     assert_eq!(restored, live);
     // What is restored goes on as what it was taken from would.
     let store = Store::open(Path::new(&host.data("of-live")), 8, 1000, Clock::System).expect("it opens");
-    assert_eq!(store.verify().await.expect("readable").faults, [""; 0]);
+    assert_eq!(store.queries().verify().await.expect("readable").faults, [""; 0]);
     store.close().await;
 
     let Host { folder, pipeline } = host;
-    let stores = pipeline.store().clone();
+    let stores = pipeline.queries().clone();
     let data = folder.path().join("data").to_string_lossy().into_owned();
     pipeline.supervisor.send(Drain(Duration::ZERO)).await.expect("alive").expect("drained");
     let by_message = String::from_utf8(stores.dump(Vec::new()).await.expect("dumped")).expect("text");

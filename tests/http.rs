@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use mediamill::{Config, engine::media::Format};
+use mediamill::{
+    Config,
+    engine::{media::Format, store::QueueDepth},
+};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -273,7 +276,8 @@ async fn too_much_is_refused_and_leaves_nothing_behind() {
     world.ended(&text(&submitted["batch_id"])).await;
     world.provider.takes(Duration::from_secs(600), Duration::ZERO);
     world.submit(&["runs"]).await;
-    eventually(|| world.server.pipeline().store().load() == (0, 1)).await;
+    eventually(|| world.server.pipeline().queries().queue_depth() == QueueDepth { waiting: 0, in_flight: 1 })
+        .await;
     world.submit(&["waits", "waits too"]).await;
     refused(
         world.send(vec![("more", picture("more"))]).await,
@@ -437,7 +441,7 @@ async fn the_dump_is_that_of_the_store_and_metrics_tell_of_it() {
     let response = world.get("/api/v1/dump").await;
     assert_eq!(response.headers()["content-type"], "application/x-ndjson");
     let dump = response.bytes().await.expect("bytes");
-    let expected = world.server.pipeline().store().dump(Vec::new()).await.expect("a dump");
+    let expected = world.server.pipeline().queries().dump(Vec::new()).await.expect("a dump");
     assert_eq!(dump, expected);
     let metrics = async || world.get("/metrics").await.text().await.expect("text");
     // How long stages took is read from the events every now and then.

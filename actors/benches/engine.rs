@@ -153,24 +153,24 @@ impl World {
     async fn submit_all(pipeline: &Pipeline, files: &[PathBuf]) {
         for files in files.chunks(500) {
             let files = files.iter().cloned().map(Source::InPlace).collect();
-            let submit = SubmitBatch { owner: Owner::local(), files, anew: true };
+            let submit = SubmitBatch { owner: Owner::local(), files, force: true };
             pipeline.supervisor.send(submit).await.expect("alive").expect("taken");
         }
     }
 }
 
 async fn idle(pipeline: &Pipeline) {
-    let mut changes = pipeline.store().watch();
-    while pipeline.store().load() != (0, 0) {
+    let mut changes = pipeline.queries().watch();
+    while !pipeline.queries().queue_depth().is_empty() {
         changes.changed().await.expect("open");
     }
 }
 
 /// Waits until the store has forgotten the events that are too many, which it does once it has time.
 async fn tidy(pipeline: &Pipeline) {
-    let mut changes = pipeline.store().watch();
+    let mut changes = pipeline.queries().watch();
     loop {
-        let log = pipeline.store().events_from(Owner::local(), 0, 1).await.expect("the log");
+        let log = pipeline.queries().events_from(Owner::local(), 0, 1).await.expect("the log");
         // Some more stay, as those that were written together go together.
         if log.newest + 1 - log.oldest <= Config::default().events.keep + 50 {
             return;
@@ -209,13 +209,13 @@ async fn bookkeeping() {
         let uploads = 10_000;
         let files = world.files(uploads);
         let (cpu, memory) = usage();
-        let flushes = pipeline.store().flushes();
+        let flushes = pipeline.queries().flushes();
         let started = Instant::now();
         World::submit_all(&pipeline, &files).await;
         let submitted = started.elapsed();
         idle(&pipeline).await;
         let (took, after) = (started.elapsed(), usage());
-        let flushed = pipeline.store().flushes();
+        let flushed = pipeline.queries().flushes();
         let count = flushed.0 - flushes.0;
         println!(
             "bookkeeping, {workers} workers: {uploads} uploads in {:.2} s (submitted after {:.2} s), {:.0} a second, {:.3} ms CPU each, \
@@ -304,13 +304,12 @@ async fn memory() {
     println!("memory: {} MiB before anything", usage().1 >> 20);
     for batch in ["first", "second"] {
         let files = world.files(10_000).into_iter().map(Source::InPlace).collect();
-        let submit = SubmitBatch { owner: Owner::local(), files, anew: true };
+        let submit = SubmitBatch { owner: Owner::local(), files, force: true };
         pipeline.supervisor.send(submit).await.expect("alive").expect("taken");
-        let mut changes = pipeline.store().watch();
+        let mut changes = pipeline.queries().watch();
         let mut standing = Vec::new();
         while standing.len() <= 10 {
-            let (waiting, active) = pipeline.store().load();
-            if waiting + active <= 10_000 - 1000 * standing.len() {
+            if pipeline.queries().queue_depth().total() <= 10_000 - 1000 * standing.len() {
                 standing.push((usage().1 >> 20).to_string());
                 continue;
             }

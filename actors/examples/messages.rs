@@ -70,7 +70,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let files = arguments.map(Source::InPlace).collect();
     let submitted =
-        engine.supervisor.send(SubmitBatch { owner: owner.clone(), files, anew: false }).await??;
+        engine.supervisor.send(SubmitBatch { owner: owner.clone(), files, force: false }).await??;
     for admission in &submitted.files {
         match admission {
             Admission::Accepted(id) | Admission::Unfinished(id) => println!("{id}: accepted"),

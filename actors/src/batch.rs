@@ -25,7 +25,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Whether nothing more happens in this run.
+    /// Whether nothing more happens in this round.
     pub fn is_terminal(self) -> bool {
         !matches!(self, Self::Pending | Self::Processing)
     }
@@ -171,18 +171,20 @@ pub struct Batch {
     pub owner: Owner,
     /// When it was submitted.
     pub created_at: Timestamp,
-    /// When its first upload was begun, in this run.
+    /// When its first upload was begun, in this round.
     pub started_at: Option<Timestamp>,
-    /// When its last upload ended, in this run.
+    /// When its last upload ended, in this round.
     pub completed_at: Option<Timestamp>,
     /// Since when it is paused.
     pub paused_at: Option<Timestamp>,
-    /// When it was cancelled, in this run.
+    /// When it was cancelled, in this round.
     pub cancelled_at: Option<Timestamp>,
-    /// Number of the run, from 1.
-    pub run: u32,
-    /// The last run whose end was told.
-    pub ended_run: u32,
+    /// Number of the round, from 1.
+    #[serde(alias = "run")]
+    pub round: u32,
+    /// The last round whose end has its event.
+    #[serde(alias = "ended_run")]
+    pub ended_round: u32,
     /// Files that were refused at the door and have no record.
     pub refused: u32,
     /// Files that became uploads, also those that were deleted since.
@@ -210,8 +212,8 @@ impl Batch {
             completed_at: None,
             paused_at: None,
             cancelled_at: None,
-            run: 1,
-            ended_run: 0,
+            round: 1,
+            ended_round: 0,
             refused,
             accepted: 0,
             arriving: true,

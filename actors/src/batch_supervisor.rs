@@ -17,13 +17,13 @@ use crate::{
     analysis::ProviderState,
     error::Error,
     id::{BatchId, Owner, UploadId},
+    intake::classify::Verdict,
+    intake::receive::Received,
     intake::{Admission, Intake, Source},
     lifeline::Lifeline,
-    look::Look,
-    receiving::Received,
-    store::{AfterAttempt, Begun, Ended, NewBatch, Store, WriteError},
+    store::{AfterAttempt, Begun, Commands, NewBatch, Terminated, WriteError},
     upload::{Failure, FailureKind, Stage},
-    upload_worker::{Abort, Tools, UploadFinished, UploadWorker},
+    upload_worker::{Abort, UploadFinished, UploadWorker, WorkerContext},
 };
 
 /// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that were handed over are durable; files in
@@ -40,7 +40,7 @@ pub struct SubmitBatch {
     /// The files.
     pub files: Vec<Source>,
     /// Does again what earlier uploads of the same files hold.
-    pub anew: bool,
+    pub force: bool,
 }
 
 /// What became of a [`SubmitBatch`].
@@ -151,7 +151,7 @@ pub struct BatchSupervisor {
 
 /// What a supervisor works with until it has drained.
 struct AtWork {
-    tools: Arc<Tools>,
+    tools: Arc<WorkerContext>,
     intake: Arc<Intake>,
     lifeline: Lifeline,
     /// Passes the provider's state on.
@@ -161,7 +161,7 @@ struct AtWork {
 impl BatchSupervisor {
     /// A supervisor of at most `concurrency` workers that takes submissions until `max_queued` uploads wait.
     pub fn new(
-        tools: Arc<Tools>,
+        tools: Arc<WorkerContext>,
         intake: Arc<Intake>,
         concurrency: usize,
         max_queued: u64,
@@ -192,7 +192,7 @@ impl Actor for BatchSupervisor {
                 loop {
                     let now = state.borrow_and_update().clone();
                     let workable = matches!(now, ProviderState::Ready | ProviderState::GaveUp { .. });
-                    if tools.store.set_provider_state(now).await.is_ok() && workable {
+                    if tools.commands.set_provider_state(now).await.is_ok() && workable {
                         supervisor.do_send(Fill);
                     }
                     if state.changed().await.is_err() {
@@ -220,25 +220,24 @@ impl Handler<SubmitBatch> for BatchSupervisor {
                 move || if draining.load(Ordering::Relaxed) { Err(Error::Stopping) } else { Ok(()) };
             goes_on()?;
             intake.check_disk()?;
-            let SubmitBatch { owner, files, anew } = submit;
+            let SubmitBatch { owner, files, force } = submit;
             // Looking is reading, and in vain if there is no room for one more.
-            let (waiting, active) = tools.store.load();
-            if !files.is_empty() && (waiting + active) as u64 >= max_queued {
+            if !files.is_empty() && tools.queries.queue_depth().total() as u64 >= max_queued {
                 return Err(Error::QueueFull { limit: max_queued });
             }
-            let looks = intake.looker(owner.clone(), anew).look(files, goes_on.clone()).await?;
+            let verdicts = intake.classifier(owner.clone(), force).classify(files, goes_on.clone()).await?;
             let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
             let mut displaced = Vec::new();
-            for look in looks {
+            for look in verdicts {
                 admissions.push(match look {
-                    Look::New(upload, bytes) => {
+                    Verdict::New(upload, bytes) => {
                         let id = upload.id;
                         uploads.push(*upload);
                         received.extend(bytes);
                         Admission::Accepted(id)
                     }
-                    Look::Decided(admission) => admission,
-                    Look::Known(upload, stood_there) => {
+                    Verdict::Decided(admission) => admission,
+                    Verdict::Known(upload, stood_there) => {
                         displaced.extend(stood_there);
                         Admission::Done(upload)
                     }
@@ -247,8 +246,8 @@ impl Handler<SubmitBatch> for BatchSupervisor {
             goes_on()?;
             // Only now, as files that change places may find each other in one submission.
             let mut ended = match displaced.is_empty() {
-                true => Ended::default(),
-                false => tools.store.displace(owner.clone(), displaced).await?,
+                true => Terminated::default(),
+                false => tools.commands.displace(owner.clone(), displaced).await?,
             };
             let refused = admissions.iter().filter(|it| matches!(it, Admission::Refused(_))).count();
             if uploads.is_empty() && refused == 0 {
@@ -257,7 +256,7 @@ impl Handler<SubmitBatch> for BatchSupervisor {
             let new = NewBatch { owner, refused: refused as u32, uploads };
             // From now on the uploads may be written whatever becomes of this: what is not is removed at the next start.
             received.iter_mut().for_each(Received::keep);
-            let accepted = match tools.store.submit(new, max_queued).await {
+            let accepted = match tools.commands.submit(new, max_queued).await {
                 Ok(accepted) => accepted,
                 Err(WriteError::Unknown(why)) => return Err(WriteError::Unknown(why).into()),
                 Err(refused) => {
@@ -271,7 +270,7 @@ impl Handler<SubmitBatch> for BatchSupervisor {
         };
         Box::pin(submit.into_actor(self).map(|submitted, supervisor, ctx| {
             let (submitted, ended) = submitted?;
-            supervisor.carry_out(ended);
+            supervisor.abort_and_clean_up(ended);
             supervisor.fill(ctx);
             Ok(submitted)
         }))
@@ -290,7 +289,9 @@ impl Handler<PauseBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, PauseBatch { owner, batch }: PauseBatch, _: &mut Self::Context) -> Self::Result {
-        self.ending(async move |store| store.set_paused(owner, batch, true).await.map(|()| Ended::default()))
+        self.ending(async move |store| {
+            store.set_paused(owner, batch, true).await.map(|()| Terminated::default())
+        })
     }
 }
 
@@ -298,7 +299,9 @@ impl Handler<ResumeBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, ResumeBatch { owner, batch }: ResumeBatch, _: &mut Self::Context) -> Self::Result {
-        self.ending(async move |store| store.set_paused(owner, batch, false).await.map(|()| Ended::default()))
+        self.ending(async move |store| {
+            store.set_paused(owner, batch, false).await.map(|()| Terminated::default())
+        })
     }
 }
 
@@ -306,7 +309,7 @@ impl Handler<RetryFailed> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, RetryFailed { owner, batch }: RetryFailed, _: &mut Self::Context) -> Self::Result {
-        self.ending(async move |store| store.retry_failed(owner, batch).await.map(|_| Ended::default()))
+        self.ending(async move |store| store.retry_failed(owner, batch).await.map(|_| Terminated::default()))
     }
 }
 
@@ -334,7 +337,7 @@ impl Handler<UploadFinished> for BatchSupervisor {
         if !died {
             return self.fill(ctx);
         }
-        let Some(store) = self.store() else { return };
+        let Some(store) = self.commands() else { return };
         let message = "the code that worked on it panicked; the log tells where";
         let failure = Failure::new(token.attempt, Stage::VisionAnalysis, FailureKind::Panicked, message);
         ctx.spawn(async move { store.fail(token, failure).await }.into_actor(self).map(
@@ -362,12 +365,14 @@ impl Handler<Drain> for BatchSupervisor {
 
     fn handle(&mut self, Drain(limit): Drain, _: &mut Self::Context) -> Self::Result {
         self.draining.store(true, Ordering::Relaxed);
-        let Some(store) = self.store() else { return Box::pin(fut::ready(Ok(0))) };
+        let Some(AtWork { tools, .. }) = &self.at_work else { return Box::pin(fut::ready(Ok(0))) };
+        let (commands, queries) = (tools.commands.clone(), tools.queries.clone());
         let idle = async move {
-            let mut changes = store.watch();
-            let wait = async { while store.load().1 > 0 && changes.changed().await.is_ok() {} };
+            let mut changes = queries.watch();
+            let wait =
+                async { while queries.queue_depth().in_flight > 0 && changes.changed().await.is_ok() {} };
             let _ = tokio::time::timeout(limit, wait).await;
-            store.hand_back_all().await
+            commands.hand_back_all().await
         };
         Box::pin(idle.into_actor(self).map(|handed_back, supervisor, ctx| {
             for (_, (_, worker)) in supervisor.workers.drain() {
@@ -391,25 +396,25 @@ fn stopped<T: 'static>() -> ResponseActFuture<BatchSupervisor, Result<T, Error>>
 }
 
 impl BatchSupervisor {
-    fn store(&self) -> Option<Store> {
-        self.at_work.as_ref().map(|it| it.tools.store.clone())
+    fn commands(&self) -> Option<Commands> {
+        self.at_work.as_ref().map(|it| it.tools.commands.clone())
     }
 
     /// Waits for a change that may end uploads, and carries out what follows from it.
-    fn ending<F>(&self, change: impl FnOnce(Store) -> F) -> ResponseActFuture<Self, Result<(), Error>>
+    fn ending<F>(&self, change: impl FnOnce(Commands) -> F) -> ResponseActFuture<Self, Result<(), Error>>
     where
-        F: Future<Output = Result<Ended, WriteError>> + 'static,
+        F: Future<Output = Result<Terminated, WriteError>> + 'static,
     {
-        let Some(store) = self.store() else { return stopped() };
+        let Some(store) = self.commands() else { return stopped() };
         Box::pin(change(store).into_actor(self).map(|ended, supervisor, ctx| {
-            supervisor.carry_out(ended?);
+            supervisor.abort_and_clean_up(ended?);
             supervisor.fill(ctx);
             Ok(())
         }))
     }
 
     /// Stops the workers of uploads that were ended, and removes the files of those that were deleted.
-    fn carry_out(&mut self, ended: Ended) {
+    fn abort_and_clean_up(&mut self, ended: Terminated) {
         for upload in ended.in_flight {
             match self.workers.get(&upload) {
                 Some((_, worker)) => worker.do_send(Abort),
@@ -440,7 +445,7 @@ impl BatchSupervisor {
             return;
         }
         self.filling = true;
-        let store = tools.store.clone();
+        let store = tools.commands.clone();
         ctx.spawn(async move { store.begin_next(free).await }.into_actor(self).map(
             |begun, supervisor, ctx| {
                 supervisor.filling = false;

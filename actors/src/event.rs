@@ -20,7 +20,7 @@ pub struct Event {
     pub change: u64,
     /// When it happened.
     pub at: Timestamp,
-    /// The batch that it happened to; `None` for [`What::ProviderChanged`].
+    /// The batch that it happened to; `None` for [`EventKind::ProviderChanged`].
     pub batch_id: Option<BatchId>,
     /// How the batch stood right after it.
     pub batch: Option<Tally>,
@@ -28,7 +28,7 @@ pub struct Event {
     pub upload_id: Option<UploadId>,
     /// What happened.
     #[serde(flatten)]
-    pub what: What,
+    pub kind: EventKind,
 }
 
 /// How a batch stood right after an event.
@@ -42,22 +42,22 @@ pub struct Tally {
     /// Whether it was paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// This event ended the run of this number: there is one such event a run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ends_run: Option<u32>,
+    /// This event ended the round of this number: there is one such event a round.
+    #[serde(default, rename = "ends_run", skip_serializing_if = "Option::is_none")]
+    pub ends_round: Option<u32>,
 }
 
 impl Tally {
     /// How `batch` stands.
-    pub fn of(batch: &Batch, ends_run: Option<u32>) -> Self {
-        Self { status: batch.status(), counts: batch.counts, paused: batch.paused_at.is_some(), ends_run }
+    pub fn of(batch: &Batch, ends_round: Option<u32>) -> Self {
+        Self { status: batch.status(), counts: batch.counts, paused: batch.paused_at.is_some(), ends_round }
     }
 }
 
 /// The sorts of event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
-pub enum What {
+pub enum EventKind {
     /// A batch was submitted.
     BatchSubmitted,
     /// No more of its uploads are begun.
@@ -66,10 +66,10 @@ pub enum What {
     BatchResumed,
     /// It was cancelled; an event for each of its unfinished uploads follows.
     BatchCancelled,
-    /// Its failed uploads begin a new run.
+    /// Its failed uploads begin a new round.
     BatchRetried {
-        /// Number of the run.
-        run: u32,
+        /// Number of the round.
+        round: u32,
     },
     /// A worker began an attempt.
     UploadBegun {

@@ -4,16 +4,19 @@ use std::{path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 
+pub(crate) mod classify;
+pub mod receive;
+
 use crate::{
     disk::Disk,
     error::Error,
     files::Files,
     id::{Owner, UploadId},
-    look::{Looker, Terms},
+    intake::classify::{Classifier, Terms},
+    intake::receive::{Received, Receiving},
     media::{self, ErrorKind, VisionSpec},
     provider_gate::ProviderGate,
-    receiving::{Received, Receiving},
-    store::Store,
+    store::{Commands, Queries, Store},
     upload::{Failure, FailureKind, Stage, Upload},
 };
 
@@ -23,7 +26,7 @@ pub enum Source {
     /// A file that is only referenced and never changed. A path that is not absolute is taken from the current folder.
     InPlace(PathBuf),
     /// The same, by whoever gives each file its attempts once from that time on: one that failed since is [`Admission::Failed`].
-    InRun {
+    InSubmission {
         /// The file.
         path: PathBuf,
         /// When the run began, by the clock of the store.
@@ -44,7 +47,7 @@ pub enum Admission {
     Done(Box<Upload>),
     /// An earlier upload of the same file waits or is worked on.
     Unfinished(UploadId),
-    /// An earlier upload of the same file failed in the run that [`Source::InRun`] names, and stays as it is.
+    /// An earlier upload of the same file failed in the run that [`Source::InSubmission`] names, and stays as it is.
     Failed(Box<Upload>),
     /// It cannot be taken, and has no record.
     Refused(Failure),
@@ -54,7 +57,8 @@ pub enum Admission {
 
 /// What files come in by; see the module.
 pub struct Intake {
-    store: Store,
+    commands: Commands,
+    queries: Queries,
     gate: Arc<ProviderGate>,
     files: Files,
     limits: media::Limits,
@@ -65,15 +69,16 @@ pub struct Intake {
 impl Intake {
     /// A door before `store`, which refuses everything while less than `min_free_bytes` are free on its disk.
     pub fn new(
-        store: Store,
+        store: &Store,
         gate: Arc<ProviderGate>,
         files: Files,
         limits: media::Limits,
         vision: VisionSpec,
         min_free_bytes: u64,
     ) -> Self {
-        let disk = Disk::new(store.data_dir().to_owned(), min_free_bytes);
-        Self { store, gate, files, limits, vision, disk }
+        let (commands, queries) = (store.commands(), store.queries());
+        let disk = Disk::new(queries.data_dir().to_owned(), min_free_bytes);
+        Self { commands, queries, gate, files, limits, vision, disk }
     }
 
     /// Makes sure that the disk has room.
@@ -103,15 +108,16 @@ impl Intake {
         Receiving::begin(files, disk, self.limits.clone(), self.vision.clone(), file_name, most).await
     }
 
-    /// What looks at the files of an owner. With `anew`, what was done before is done again.
-    pub(crate) fn looker(&self, owner: Owner, anew: bool) -> Looker {
-        Looker(Arc::new(Terms {
-            store: self.store.clone(),
+    /// What looks at the files of an owner. With `force`, what was done before is done again.
+    pub(crate) fn classifier(&self, owner: Owner, force: bool) -> Classifier {
+        Classifier(Arc::new(Terms {
+            commands: self.commands.clone(),
+            queries: self.queries.clone(),
             files: self.files.clone(),
             limits: self.limits.clone(),
             vision: self.vision.clone(),
             owner,
-            anew,
+            force,
             gate: Arc::clone(&self.gate),
         }))
     }

@@ -1,6 +1,6 @@
 //! The engine of mediamill: works through batches of uploaded media, with its state in sled.
 //!
-//! [`pipeline`] starts it all and shows every message. In the order in which an upload meets them: [`intake`] lets it in ([`receiving`], if its
+//! [`pipeline`] starts it all and shows every message. In the order in which an upload meets them: [`intake`] lets it in ([`intake::receive`], if its
 //! bytes are handed over), [`batch_supervisor`] gives it to an [`upload_worker`], [`media`] tells and decodes its bytes, [`analysis`] describes and
 //! audits them behind the [`provider_gate`], [`store`] keeps what became of it ([`upload`], [`batch`]) and what happened ([`event`]),
 //! [`progress_monitor`] reads that ([`progress`], [`wire`]) for the [`publisher`], [`search`] finds it again. [`id`] names things, [`config`] says
@@ -20,14 +20,12 @@ pub mod files;
 pub mod id;
 pub mod intake;
 pub mod lifeline;
-mod look;
 pub mod media;
 pub mod pipeline;
 pub mod progress;
 pub mod progress_monitor;
 pub mod provider_gate;
 pub mod publisher;
-pub mod receiving;
 pub mod search;
 pub mod store;
 pub mod upload;

@@ -46,7 +46,7 @@
 //! engine.publisher.send(subscribe).await??;
 //!
 //! let files = vec![Source::InPlace(folder.path().join("photo.png"))];
-//! let submitted = engine.supervisor.send(SubmitBatch { owner: owner.clone(), files, anew: false }).await??;
+//! let submitted = engine.supervisor.send(SubmitBatch { owner: owner.clone(), files, force: false }).await??;
 //! let batch = submitted.batch_id.ok_or("nothing is new")?;
 //! let [Admission::Accepted(upload)] = submitted.files[..] else { return Err("refused".into()) };
 //!
@@ -101,8 +101,8 @@ use crate::{
     progress_monitor::{self, ProgressMonitor},
     provider_gate::ProviderGate,
     publisher::{self, Listeners, Publisher},
-    store::{Clock, OpenError, Recovered, Scope, Store},
-    upload_worker::{THUMBNAILS_AT_ONCE, Tools},
+    store::{Clock, OpenError, Queries, Recovered, Scope, Store},
+    upload_worker::{THUMBNAILS_AT_ONCE, WorkerContext},
 };
 
 /// How long subscribers have to take what is left when the engine stops.
@@ -124,6 +124,7 @@ pub struct Pipeline {
     pub recovered: Recovered,
     gate: Arc<ProviderGate>,
     store: Store,
+    queries: Queries,
     stopped: watch::Receiver<Option<Stopped>>,
 }
 
@@ -209,24 +210,26 @@ impl Pipeline {
         };
         let store = open(&config, options.clock).await?;
         let failed = |error: &dyn fmt::Display| StartError::Store(error.to_string());
-        let recovered = store
+        let (commands, queries) = (store.commands(), store.queries());
+        let recovered = commands
             .recover(options.scope, config.limits.max_interruptions)
             .await
             .map_err(|error| failed(&error))?;
-        let files = Files::new(store.data_dir());
+        let files = Files::new(queries.data_dir());
         let vision = provider.vision(vision(&config));
         let limits = limits(&config);
         let gate = ProviderGate::new(provider, &config, options.clock);
         let intake = Arc::new(Intake::new(
-            store.clone(),
+            &store,
             Arc::clone(&gate),
             files.clone(),
             limits.clone(),
             vision.clone(),
             config.limits.min_free_disk_mb << 20,
         ));
-        let tools = Arc::new(Tools {
-            store: store.clone(),
+        let tools = Arc::new(WorkerContext {
+            commands,
+            queries: queries.clone(),
             gate: Arc::clone(&gate),
             files: files.clone(),
             limits,
@@ -247,11 +250,15 @@ impl Pipeline {
         )
         .start();
         let (listeners, listened) = watch::channel(Listeners::default());
-        let publisher =
-            Publisher::new(store.clone(), gate.state(), listeners, Lifeline::new("Publisher", ends.clone()))
-                .start();
+        let publisher = Publisher::new(
+            queries.clone(),
+            gate.state(),
+            listeners,
+            Lifeline::new("Publisher", ends.clone()),
+        )
+        .start();
         let monitor = ProgressMonitor::new(
-            store.clone(),
+            queries.clone(),
             Arc::clone(&gate),
             publisher.clone().recipient(),
             listened,
@@ -261,12 +268,12 @@ impl Pipeline {
         .start();
         let (stopping, stopped) = watch::channel(None);
         let actors = (supervisor.clone(), monitor.clone(), publisher.clone());
-        actix_rt::spawn(keep(actors, store.clone(), ended, stopping));
+        actix_rt::spawn(keep(actors, queries.clone(), ended, stopping));
         actix_rt::spawn({
             let gate = Arc::clone(&gate);
             async move { gate.start().await }
         });
-        Ok(Self { supervisor, monitor, publisher, intake, files, recovered, gate, store, stopped })
+        Ok(Self { supervisor, monitor, publisher, intake, files, recovered, gate, store, queries, stopped })
     }
 
     /// How the provider stands, and every change of that.
@@ -274,9 +281,9 @@ impl Pipeline {
         self.gate.state()
     }
 
-    /// The store, for reading; whoever changes it goes around the actors.
-    pub fn store(&self) -> &Store {
-        &self.store
+    /// Reads the store.
+    pub fn queries(&self) -> &Queries {
+        &self.queries
     }
 
     /// Ends when the engine has stopped, and says why.
@@ -306,14 +313,14 @@ impl Pipeline {
 /// Waits for the first sign of an end, stops the rest in the order in which news flow, and says why.
 async fn keep(
     (supervisor, monitor, publisher): (Addr<BatchSupervisor>, Addr<ProgressMonitor>, Addr<Publisher>),
-    store: Store,
+    queries: Queries,
     mut ended: mpsc::UnboundedReceiver<End>,
     stopping: watch::Sender<Option<Stopped>>,
 ) {
-    let mut changes = store.watch();
+    let mut changes = queries.watch();
     let broken = async {
         loop {
-            if let Some(text) = store.broken() {
+            if let Some(text) = queries.broken() {
                 return text.to_owned();
             }
             if changes.changed().await.is_err() {
@@ -338,8 +345,8 @@ async fn keep(
 }
 
 /// Removes the files of deleted uploads and of uploads that were never written, and settles the others.
-async fn sweep(tools: &Arc<Tools>) -> Result<(), Error> {
-    let removals = tools.store.removals().await?;
+async fn sweep(tools: &Arc<WorkerContext>) -> Result<(), Error> {
+    let removals = tools.queries.removals().await?;
     if !removals.is_empty() {
         let tools = Arc::clone(tools);
         actix_rt::spawn(async move {
@@ -358,7 +365,7 @@ async fn sweep(tools: &Arc<Tools>) -> Result<(), Error> {
         }
         Err(error) => return Err(Error::Store(error.to_string())),
     };
-    let known = tools.store.known(left).await?;
+    let known = tools.queries.known(left).await?;
     let files = tools.files.clone();
     let settle = move || {
         for (id, written) in known {

@@ -4,7 +4,7 @@
 //! It reads nothing for owners that nobody listens to.
 
 mod answers;
-mod digest;
+mod tracker;
 
 use std::{io::Write, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::digest::Digest;
+use self::tracker::ProgressTracker;
 use crate::{
     analysis::{Identity, ProviderState},
     batch::Batch,
@@ -24,7 +24,7 @@ use crate::{
     lifeline::Lifeline,
     provider_gate::ProviderGate,
     publisher::{Forward, Listeners},
-    store::{Cursor, News, Store},
+    store::{ChangeBatch, Cursor, Queries},
     upload::Upload,
 };
 
@@ -178,7 +178,7 @@ struct Nudge;
 
 /// See the module.
 pub struct ProgressMonitor {
-    store: Store,
+    store: Queries,
     gate: Arc<ProviderGate>,
     publisher: Recipient<Forward>,
     listeners: watch::Receiver<Listeners>,
@@ -186,21 +186,21 @@ pub struct ProgressMonitor {
     lifeline: Lifeline,
     /// How far the store was read.
     cursor: Cursor,
-    digest: Digest,
+    tracker: ProgressTracker,
     /// A tick is under way.
     ticking: bool,
     /// Something changed meanwhile.
     again: bool,
     /// After a failed read.
     not_before: Option<Instant>,
-    /// Told when everything is forwarded.
+    /// RenderedEvent when everything is forwarded.
     stopping: Option<oneshot::Sender<()>>,
 }
 
 impl ProgressMonitor {
     /// A monitor that tells `publisher` what changes for those owners that `listeners` names.
     pub fn new(
-        store: Store,
+        store: Queries,
         gate: Arc<ProviderGate>,
         publisher: Recipient<Forward>,
         listeners: watch::Receiver<Listeners>,
@@ -215,7 +215,7 @@ impl ProgressMonitor {
             listeners,
             config: config.clone(),
             lifeline,
-            digest: Digest::default(),
+            tracker: ProgressTracker::default(),
             ticking: false,
             again: false,
             not_before: None,
@@ -236,15 +236,15 @@ impl ProgressMonitor {
         let newest = self.store.newest();
         if self.listeners.borrow().0.is_empty() {
             self.cursor = newest;
-            self.digest.clear();
+            self.tracker.clear();
             return self.stop_if_asked(ctx);
         }
-        let in_flight = interval && self.store.load().1 > 0;
+        let in_flight = interval && self.store.queue_depth().in_flight > 0;
         if newest == self.cursor && !in_flight {
             return self.stop_if_asked(ctx);
         }
         self.ticking = true;
-        let known = in_flight.then(|| self.digest.known());
+        let known = in_flight.then(|| self.tracker.known());
         let (store, cursor, listeners) = (self.store.clone(), self.cursor, self.listeners.clone());
         let wanted = move |owner: &Owner| listeners.borrow().0.contains_key(owner);
         let read = async move { store.news(cursor, wanted, MOST_EVENTS, known).await };
@@ -267,7 +267,7 @@ impl ProgressMonitor {
     }
 
     /// Forwards what was read, and waits until the publisher has it. Answers with whether there is more to be read.
-    fn forward(&mut self, news: Result<News, Error>) -> ResponseActFuture<Self, Result<bool, Error>> {
+    fn forward(&mut self, news: Result<ChangeBatch, Error>) -> ResponseActFuture<Self, Result<bool, Error>> {
         let news = match news {
             Ok(news) => news,
             Err(error) => return Box::pin(fut::ready(Err(error))),
@@ -276,7 +276,7 @@ impl ProgressMonitor {
         let more = news.more;
         let waiting = self.gate.state().borrow().waiting();
         let now = self.store.clock().now();
-        let forwards = self.digest.digest(news, waiting, now, self.config.tick);
+        let forwards = self.tracker.digest(news, waiting, now, self.config.tick);
         let publisher = self.publisher.clone();
         let send = async move {
             for forward in forwards {

@@ -24,10 +24,10 @@ use self::{
 use crate::{
     analysis::ProviderState,
     error::Error,
-    event::What,
+    event::EventKind,
     id::{Owner, UploadId},
     lifeline::Lifeline,
-    store::{Change, Cursor, Standing, Store},
+    store::{Change, Cursor, LogPosition, Queries},
     upload::Upload,
     wire::{self, Live},
 };
@@ -119,7 +119,7 @@ pub struct Forward {
     /// Whose batches.
     pub owner: Owner,
     /// The events since the last one, in order.
-    pub events: Vec<Told>,
+    pub events: Vec<RenderedEvent>,
     /// Percentages that rose, which hold for `reached`.
     pub percentages: Vec<Percentage>,
     /// How far the monitor has read.
@@ -128,7 +128,7 @@ pub struct Forward {
 
 /// An event and its messages.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct RenderedEvent {
     /// Number of the event.
     pub seq: u64,
     /// The upload that it happened to.
@@ -139,13 +139,13 @@ pub struct Told {
     pub messages: Vec<Arc<wire::Message>>,
 }
 
-impl Told {
+impl RenderedEvent {
     pub(crate) fn of(change: &Change, live: &Live) -> Self {
         let messages = wire::told(&change.event, change.upload.as_ref(), live);
         Self {
             seq: change.event.seq,
             upload: change.event.upload_id,
-            provider_changed: change.event.what == What::ProviderChanged,
+            provider_changed: change.event.kind == EventKind::ProviderChanged,
             messages: messages.into_iter().map(Arc::new).collect(),
         }
     }
@@ -182,7 +182,7 @@ const MOST_MESSAGES: usize = 256;
 const SWEEP: Duration = Duration::from_secs(10);
 /// See the module.
 pub struct Publisher {
-    store: Store,
+    store: Queries,
     provider: watch::Receiver<ProviderState>,
     listeners: watch::Sender<Listeners>,
     lifeline: Lifeline,
@@ -190,14 +190,14 @@ pub struct Publisher {
     /// One for each owner that has subscribers.
     feeds: HashMap<Owner, Feed>,
     newest_id: u64,
-    /// Told when nothing is left to be sent.
+    /// RenderedEvent when nothing is left to be sent.
     stopping: Option<oneshot::Sender<()>>,
 }
 
 impl Publisher {
     /// A publisher that says through `listeners` whom it has subscribers of.
     pub fn new(
-        store: Store,
+        store: Queries,
         provider: watch::Receiver<ProviderState>,
         listeners: watch::Sender<Listeners>,
         lifeline: Lifeline,
@@ -335,7 +335,7 @@ impl Publisher {
         let read = async move { store.standing(owner, Some(upload)).await };
         Box::pin(read.into_actor(self).then(move |standing, publisher, _| {
             let answer = match standing {
-                Ok(Standing { newest, upload: Some(record), reached }) => {
+                Ok(LogPosition { newest, upload: Some(record), reached }) => {
                     match publisher.subscribers.get(&id) {
                         // It was sent events that are newer than what was read: what they said of the upload would be missed.
                         Some(it) if it.cursor > newest => return publisher.watch(id, upload),
@@ -343,7 +343,7 @@ impl Publisher {
                         None => Err(Error::NotFound("subscriber")),
                     }
                 }
-                Ok(Standing { upload: None, .. }) => Err(Error::NotFound("upload")),
+                Ok(LogPosition { upload: None, .. }) => Err(Error::NotFound("upload")),
                 Err(error) => Err(error),
             };
             Box::pin(fut::ready(answer))

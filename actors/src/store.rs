@@ -39,10 +39,10 @@ use tokio::sync::watch;
 use self::draft::State;
 pub use self::{
     draft::Active,
-    news::{Change, Cursor, InFlight, LogPage, News, Present, Standing},
+    news::{Change, ChangeBatch, Cursor, InFlight, LogPage, LogPosition, OwnerSnapshot},
     places::{Place, Replaces},
     recovery::{Recovered, Scope},
-    removal::Ended,
+    removal::Terminated,
     verification::Verification,
 };
 use crate::{
@@ -57,6 +57,18 @@ pub const OPENING_THREAD: &str = "mediamill-open-store";
 /// A handle to an open store; clones share it. The store closes when the last one is dropped.
 #[derive(Clone)]
 pub struct Store {
+    inner: Arc<Inner>,
+}
+
+/// Changes the store. Only the actors hold one. Clones share the store.
+#[derive(Clone)]
+pub struct Commands {
+    inner: Arc<Inner>,
+}
+
+/// Reads the store. Clones share it.
+#[derive(Clone)]
+pub struct Queries {
     inner: Arc<Inner>,
 }
 
@@ -93,6 +105,27 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.highwater.lock().0.write(self.durable_change.load(Ordering::Acquire));
+    }
+}
+
+/// How many uploads are unfinished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueDepth {
+    /// Uploads that wait for a worker.
+    pub waiting: usize,
+    /// Uploads with a running attempt.
+    pub in_flight: usize,
+}
+
+impl QueueDepth {
+    /// Whether no upload is unfinished.
+    pub fn is_empty(self) -> bool {
+        self.waiting == 0 && self.in_flight == 0
+    }
+
+    /// All unfinished uploads.
+    pub fn total(self) -> usize {
+        self.waiting + self.in_flight
     }
 }
 
@@ -351,7 +384,7 @@ pub struct Accepted {
     /// Its uploads, in order.
     pub uploads: Vec<UploadId>,
     /// Older uploads of the same files that never completed, and are gone.
-    pub ended: Ended,
+    pub ended: Terminated,
 }
 
 impl Store {
@@ -398,6 +431,34 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The handle that changes the store, for the actors.
+    pub fn commands(&self) -> Commands {
+        Commands { inner: Arc::clone(&self.inner) }
+    }
+
+    /// The handle that reads the store.
+    pub fn queries(&self) -> Queries {
+        Queries { inner: Arc::clone(&self.inner) }
+    }
+
+    /// Gives this handle up and waits until the folder is free: see [`Queries::close`].
+    pub async fn close(self) {
+        let queries = self.queries();
+        drop(self);
+        queries.close().await;
+    }
+}
+
+impl Queries {
+    /// Gives this handle up and waits until no blocking job uses the store any more. Once no other handle is left, the folder is free for
+    /// another opening then; otherwise this waits for the other handles too.
+    pub async fn close(self) {
+        let mut closed = self.inner.closed.subscribe();
+        drop(self);
+        // Nothing is ever sent, so this ends when the sender is dropped.
+        let _ = closed.changed().await;
+    }
+
     /// The number of the newest group of changes; it rises with each one, and when the store breaks.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.inner.newest.subscribe()
@@ -413,24 +474,18 @@ impl Store {
         self.inner.clock
     }
 
-    /// How many uploads wait, and how many are in the hands of workers.
-    pub fn load(&self) -> (usize, usize) {
-        (self.inner.waiting.load(Ordering::Acquire), self.inner.active.load(Ordering::Acquire))
+    /// How many uploads are unfinished.
+    pub fn queue_depth(&self) -> QueueDepth {
+        QueueDepth {
+            waiting: self.inner.waiting.load(Ordering::Acquire),
+            in_flight: self.inner.active.load(Ordering::Acquire),
+        }
     }
 
     /// How often the disk was waited for since the store was opened, and how long in all.
     pub fn flushes(&self) -> (u64, Duration) {
         let us = self.inner.flush_us.load(Ordering::Relaxed);
         (self.inner.flushes.load(Ordering::Relaxed), Duration::from_micros(us))
-    }
-
-    /// Gives this handle up and waits until no blocking job uses the store any more. Once no other handle is left, the folder is free for
-    /// another opening then; otherwise this waits for the other handles too.
-    pub async fn close(self) {
-        let mut closed = self.inner.closed.subscribe();
-        drop(self);
-        // Nothing is ever sent, so this ends when the sender is dropped.
-        let _ = closed.changed().await;
     }
 
     /// The data folder.

@@ -37,7 +37,7 @@ pub enum Status {
 }
 
 impl Status {
-    /// Whether nothing more happens to the upload in this run.
+    /// Whether nothing more happens to the upload in this round.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::Pending | Self::Analyzing | Self::Embedding => false,
@@ -104,7 +104,7 @@ impl Stage {
 /// How an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// It went wrong; two of these end the upload.
     Failed,
     /// It went well.
@@ -203,7 +203,7 @@ impl Failure {
 
 /// One try at an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Attempt {
+pub struct AttemptRecord {
     /// From 1, only rising, also over runs.
     pub number: u32,
     /// When it began.
@@ -213,7 +213,7 @@ pub struct Attempt {
     pub ended_at: Option<Timestamp>,
     /// How it ended; `None` while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<AttemptOutcome>,
 }
 
 /// Whether there is a thumbnail.
@@ -251,11 +251,12 @@ pub struct Description {
     pub at: Timestamp,
 }
 
-/// What an earlier run left behind.
+/// What an earlier round left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PastRun {
-    /// Number of the run, from 1.
-    pub run: u32,
+pub struct PastRound {
+    /// Number of the round, from 1.
+    #[serde(alias = "run")]
+    pub round: u32,
     /// Its failures.
     pub failures: Vec<Failure>,
     /// How often the process died while the upload ran alone.
@@ -298,17 +299,18 @@ pub struct Upload {
     pub status: Status,
     /// The step that it is in. While a worker has it, the tree `active` is newer.
     pub stage: Stage,
-    /// Number of the run, from 1; each retry of failed uploads begins another.
-    pub run: u32,
+    /// Number of the round, from 1; each retry of failed uploads begins another.
+    #[serde(alias = "run")]
+    pub round: u32,
     /// Number of the newest attempt; 0 before the first.
     pub attempt: u32,
     /// The newest attempts, at most [`Upload::MAX_ATTEMPTS`].
-    pub attempts: Vec<Attempt>,
-    /// Failed attempts of this run, at most two.
+    pub attempts: Vec<AttemptRecord>,
+    /// Failed attempts of this round, at most two.
     pub failures: Vec<Failure>,
-    /// How often the process died while this upload ran alone, in this run.
+    /// How often the process died while this upload ran alone, in this round.
     pub interruptions: u32,
-    /// How often the provider went away during calls for this upload, in this run.
+    /// How often the provider went away during calls for this upload, in this round.
     pub provider_away: u32,
     /// It was in flight when the process died; it runs alone until an attempt ends otherwise.
     pub suspect: bool,
@@ -328,9 +330,9 @@ pub struct Upload {
     /// An older upload of the same file, which goes when this one completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<UploadId>,
-    /// Earlier runs, the newest last, at most [`Upload::MAX_HISTORY`].
+    /// Earlier rounds, the newest last, at most [`Upload::MAX_HISTORY`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub history: Vec<PastRun>,
+    pub history: Vec<PastRound>,
 }
 
 impl Upload {
@@ -338,7 +340,7 @@ impl Upload {
     pub const MAX_FAILURES: usize = 2;
     /// Attempts that a record remembers.
     pub const MAX_ATTEMPTS: usize = 8;
-    /// Earlier runs that a record remembers.
+    /// Earlier rounds that a record remembers.
     pub const MAX_HISTORY: usize = 4;
 
     /// Other paths that a record remembers; the bytes at further ones are looked at anew each time.

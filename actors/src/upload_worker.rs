@@ -17,10 +17,10 @@ use crate::{
     analysis::{DescribeRequest, Described, audit},
     files::Files,
     id::UploadId,
+    intake::receive::Received,
     media::{self, VisionSpec},
     provider_gate::{CallError, ProviderGate},
-    receiving::Received,
-    store::{AfterAttempt, Begun, Store, Token, WriteError},
+    store::{AfterAttempt, Begun, Commands, Queries, Token, WriteError},
     upload::{Description, Failure, FailureKind, Stage, Thumbnail, Upload},
 };
 
@@ -37,9 +37,11 @@ pub struct UploadFinished {
 }
 
 /// What all workers of a pipeline share.
-pub struct Tools {
-    /// Where state is kept.
-    pub store: Store,
+pub struct WorkerContext {
+    /// Changes state.
+    pub commands: Commands,
+    /// Reads state.
+    pub queries: Queries,
     /// The way to the provider.
     pub gate: Arc<ProviderGate>,
     /// Where bytes lie.
@@ -58,7 +60,7 @@ pub struct Tools {
 
 /// Works on one upload; see the module.
 pub struct UploadWorker {
-    tools: Arc<Tools>,
+    tools: Arc<WorkerContext>,
     begun: Option<Begun>,
     /// The attempt that runs.
     token: Token,
@@ -69,7 +71,7 @@ pub struct UploadWorker {
 
 impl UploadWorker {
     /// A worker for an attempt that was begun.
-    pub fn new(tools: Arc<Tools>, begun: Begun, finished: Recipient<UploadFinished>) -> Self {
+    pub fn new(tools: Arc<WorkerContext>, begun: Begun, finished: Recipient<UploadFinished>) -> Self {
         Self { tools, token: begun.token.clone(), begun: Some(begun), ended: false, finished }
     }
 }
@@ -149,7 +151,7 @@ impl From<WriteError> for Stop {
     }
 }
 
-impl Tools {
+impl WorkerContext {
     /// One attempt from its begin to its end. Answers with the next attempt, if one was begun.
     async fn attempt(&self, begun: Begun) -> Option<Box<Begun>> {
         let token = begun.token.clone();
@@ -162,12 +164,12 @@ impl Tools {
                     token.attempt,
                     stage.as_str()
                 );
-                self.store.fail(token.clone(), Failure::new(token.attempt, stage, kind, message)).await
+                self.commands.fail(token.clone(), Failure::new(token.attempt, stage, kind, message)).await
             }
-            Stop::NotReady => self.store.hand_back(token, None).await,
+            Stop::NotReady => self.commands.hand_back(token, None).await,
             Stop::WentAway(stage, message) => {
                 let failure = Failure::new(token.attempt, stage, FailureKind::ProviderAway, message);
-                self.store.hand_back(token, Some(failure)).await
+                self.commands.hand_back(token, Some(failure)).await
             }
             Stop::Silent => return None,
         };
@@ -187,7 +189,7 @@ impl Tools {
                 if begun.upload.thumbnail == Thumbnail::Pending {
                     self.catch_up(begun).await?;
                 }
-                self.store.keep_going(token.clone());
+                self.commands.resume_embedding(token.clone());
                 text
             }
             _ => self.describe(begun).await?,
@@ -197,9 +199,9 @@ impl Tools {
             .embed(text, &failures)
             .await
             .map_err(|error| Stop::call(Stage::EmbeddingGeneration, error))?;
-        self.store.note_stage(token.clone(), Stage::Indexing);
+        self.commands.record_stage(token.clone(), Stage::Indexing);
         let took = millis(started);
-        let replaced = self.store.complete(token, vector, self.gate.identity(), changed, took).await?;
+        let replaced = self.commands.complete(token, vector, self.gate.identity(), changed, took).await?;
         if let Some(older) = replaced {
             self.remove_files(older).await;
         }
@@ -239,7 +241,7 @@ impl Tools {
             }))
             .collect();
         // A run whose failures are forgotten had two.
-        let forgotten = upload.history.first().map_or(0, |run| run.run.saturating_sub(1));
+        let forgotten = upload.history.first().map_or(0, |past| past.round.saturating_sub(1));
         let asked = (failures.len() as u32).saturating_add(forgotten.saturating_mul(2));
         let alone = upload.provider_away > 0;
         let Prepared { pictures, seconds, facts } = self.prepare(begun, vision).await?;
@@ -261,7 +263,7 @@ impl Tools {
         let mut verdict = judge(&best);
         let mut calls = 1;
         if !verdict.passed() {
-            self.store.note_stage(token.clone(), Stage::DescriptionAudit);
+            self.commands.record_stage(token.clone(), Stage::DescriptionAudit);
             // The second text is a chance, not a duty: the first one is kept if there is none.
             let again = DescribeRequest { variation: asked + 1, ..DescribeRequest::clone(&request) };
             match ask(Arc::new(again)).await {
@@ -288,9 +290,9 @@ impl Tools {
             by: self.gate.identity(),
             asked: asked + calls,
             changed: Some(changes.join("; ")).filter(|it| !it.is_empty()),
-            at: self.store.clock().now(),
+            at: self.queries.clock().now(),
         };
-        self.store.keep_description(token, description, best.objects, millis(started));
+        self.commands.record_description(token, description, best.objects, millis(started));
         Ok(best.text)
     }
 
@@ -319,7 +321,7 @@ impl Tools {
         match tokio::task::spawn_blocking(move || files.remove(id)).await {
             Ok(Ok(())) => {
                 // If this is not written, the next start removes them once more.
-                let _ = self.store.files_removed(vec![id]).await;
+                let _ = self.commands.files_removed(vec![id]).await;
             }
             Ok(Err(error)) => {
                 log::warn!("upload {id}: cannot remove its files, the next start tries again: {error}")
@@ -331,7 +333,7 @@ impl Tools {
 
 /// All failures of an upload, also of earlier runs, so that no run repeats the requests of another.
 fn failures(upload: &Upload) -> Vec<Failure> {
-    let past = upload.history.iter().flat_map(|run| &run.failures);
+    let past = upload.history.iter().flat_map(|past| &past.failures);
     past.chain(&upload.failures).cloned().collect()
 }
 

@@ -2,12 +2,12 @@
 //!
 //! One event gives, in this order: `upload_progress`, `file_progress`, `upload_completed` or `upload_failed`, `batch_progress`.
 
-mod telling;
+mod render;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::telling::{Live, batch_now, end_now, percent_now, told, upload_now, waiting};
+pub use self::render::{Live, batch_now, end_now, percent_now, told, upload_now, waiting};
 use crate::{
     batch::Status as BatchStatus,
     id::{BatchId, Owner, UploadId},

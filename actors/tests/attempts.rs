@@ -9,7 +9,7 @@ use mediamill_actors::{
     config::Config,
     error::Error,
     id::UploadId,
-    upload::{FailureKind, Outcome, Stage, Status, Thumbnail, Upload},
+    upload::{AttemptOutcome, FailureKind, Stage, Status, Thumbnail, Upload},
 };
 use support::{World, crash::Mortal, scripted::Act};
 
@@ -23,7 +23,7 @@ fn at_once(count: u32) -> impl FnOnce(&mut Config) {
     }
 }
 
-fn outcomes(upload: &Upload) -> Vec<Option<Outcome>> {
+fn outcomes(upload: &Upload) -> Vec<Option<AttemptOutcome>> {
     upload.attempts.iter().map(|it| it.outcome).collect()
 }
 
@@ -40,7 +40,7 @@ async fn an_upload_has_two_attempts_and_no_more() {
     assert_eq!(world.provider.described.load(Ordering::Relaxed), 2);
     let upload = world.upload(uploads[0]).await;
     assert_eq!((upload.status, upload.attempt), (Status::Failed, 2));
-    assert_eq!(outcomes(&upload), [Some(Outcome::Failed); 2]);
+    assert_eq!(outcomes(&upload), [Some(AttemptOutcome::Failed); 2]);
     let failures: Vec<_> = upload.failures.iter().map(|it| (it.attempt, it.stage, it.kind)).collect();
     let bad = |attempt| (attempt, Stage::VisionAnalysis, FailureKind::BadAnswer);
     assert_eq!(failures, [bad(1), bad(2)]);
@@ -56,7 +56,7 @@ async fn an_attempt_that_fails_is_followed_by_another_at_once() {
     let at = world.provider.asked_at("a.png");
     assert_eq!((at.len(), (at[1] - at[0]).as_secs()), (2, 10));
     let upload = world.upload(uploads[0]).await;
-    assert_eq!(outcomes(&upload), [Some(Outcome::Failed), Some(Outcome::Completed)]);
+    assert_eq!(outcomes(&upload), [Some(AttemptOutcome::Failed), Some(AttemptOutcome::Completed)]);
 }
 
 #[actix_rt::test]
@@ -123,7 +123,7 @@ async fn a_text_that_failed_the_audit_is_kept_if_the_provider_is_away_before_the
     assert_eq!(world.ended(batch).await.counts.completed, 1);
     assert_eq!(world.provider.asked(), ["a.png"; 2], "the first question is not repeated");
     let upload = world.upload(uploads[0]).await;
-    assert_eq!(outcomes(&upload), [Some(Outcome::HandedBack), Some(Outcome::Completed)]);
+    assert_eq!(outcomes(&upload), [Some(AttemptOutcome::HandedBack), Some(AttemptOutcome::Completed)]);
     let description = upload.description.expect("kept");
     assert_eq!((description.needs_review, description.asked), (true, 2));
 }
@@ -194,7 +194,7 @@ async fn a_provider_that_is_away_spends_no_attempt_and_is_asked_with_growing_pau
     let before = world.provider.probed().len();
     world.provider.is_there(false);
     tokio::time::sleep(300 * SECOND).await;
-    let record = world.pipeline.store().batch(world.owner.clone(), batch).await.expect("the batch");
+    let record = world.pipeline.queries().batch(world.owner.clone(), batch).await.expect("the batch");
     assert_eq!((record.counts.active, record.counts.failed, record.counts.processed()), (0, 0, 0));
     let called = world.provider.described.load(Ordering::Relaxed);
     let probed = world.provider.probed().split_off(before);
@@ -213,8 +213,12 @@ async fn a_provider_that_is_away_spends_no_attempt_and_is_asked_with_growing_pau
         let upload = world.upload(upload).await;
         assert!(upload.failures.is_empty(), "{upload:?}");
         let (last, before) = upload.attempts.split_last().expect("attempts");
-        assert_eq!(last.outcome, Some(Outcome::Completed));
-        assert!(before.iter().all(|it| it.outcome == Some(Outcome::HandedBack)), "{:?}", upload.attempts);
+        assert_eq!(last.outcome, Some(AttemptOutcome::Completed));
+        assert!(
+            before.iter().all(|it| it.outcome == Some(AttemptOutcome::HandedBack)),
+            "{:?}",
+            upload.attempts
+        );
     }
 }
 
@@ -253,7 +257,7 @@ async fn a_misconfigured_provider_is_waited_for() {
     world.batch_when(batch, |it| it.counts.active > 0).await;
     world.provider.is_misconfigured();
     tokio::time::sleep(3600 * SECOND).await;
-    let record = world.pipeline.store().batch(world.owner.clone(), batch).await.expect("the batch");
+    let record = world.pipeline.queries().batch(world.owner.clone(), batch).await.expect("the batch");
     assert_eq!((record.counts.active, record.counts.processed()), (0, 0), "an hour later it waits");
     let waiting = world.pipeline.provider().borrow().waiting();
     assert!(waiting.as_deref().is_some_and(|it| it.contains("the key is wrong")), "{waiting:?}");
@@ -305,7 +309,7 @@ async fn a_drain_hands_back_what_does_not_finish_in_time_and_spends_no_attempt()
         let upload = world.upload(*upload).await;
         assert_eq!((upload.status, upload.failures.len()), (status, 0));
     }
-    assert_eq!(outcomes(&world.upload(uploads[1]).await), [Some(Outcome::HandedBack)]);
+    assert_eq!(outcomes(&world.upload(uploads[1]).await), [Some(AttemptOutcome::HandedBack)]);
     assert!(world.provider.asked_at("c.png").is_empty(), "nothing was begun meanwhile");
 }
 
@@ -336,7 +340,7 @@ async fn whoever_submits_while_the_engine_stops_is_refused() {
     let submit = mediamill_actors::batch_supervisor::SubmitBatch {
         owner: world.owner.clone(),
         files: vec![mediamill_actors::intake::Source::InPlace(world.path("a.png"))],
-        anew: true,
+        force: true,
     };
     let (drained, submitted) = tokio::join!(drain, world.tell(submit));
     assert_eq!(drained.expect("alive"), Ok(0));
@@ -399,7 +403,7 @@ async fn a_cancel_aborts_the_running_call() {
     assert_eq!((record.status().as_str(), record.counts.cancelled), ("cancelled", 3));
     tokio::time::sleep(SECOND).await;
     assert_eq!(world.provider.running(), 0);
-    assert_eq!(outcomes(&world.upload(uploads[0]).await), [Some(Outcome::GivenUp)]);
+    assert_eq!(outcomes(&world.upload(uploads[0]).await), [Some(AttemptOutcome::GivenUp)]);
     world.tell(cancel()).await.expect("it changes nothing");
     let (next, _) = world.submit(&["d.png"]).await;
     assert_eq!(world.ended(next).await.counts.completed, 1, "the workers are free");
@@ -417,7 +421,7 @@ async fn an_upload_can_be_deleted_while_it_is_worked_on() {
     let delete = |upload: UploadId| DeleteUpload { owner: world.owner.clone(), upload };
     for upload in &uploads[..2] {
         world.tell(delete(*upload)).await.expect("deleted");
-        let gone = world.pipeline.store().upload(world.owner.clone(), *upload).await;
+        let gone = world.pipeline.queries().upload(world.owner.clone(), *upload).await;
         assert_eq!(gone.map(drop), Err(Error::NotFound("upload")));
         assert!(world.tell(delete(*upload)).await.is_err(), "once");
     }
@@ -428,6 +432,6 @@ async fn an_upload_can_be_deleted_while_it_is_worked_on() {
     for upload in &uploads[..2] {
         assert!(!world.pipeline.files.thumbnail(*upload).exists(), "nothing is left of it");
     }
-    let found = world.pipeline.store().verify().await.expect("readable");
+    let found = world.pipeline.queries().verify().await.expect("readable");
     assert_eq!(found.faults, [""; 0]);
 }

@@ -22,7 +22,7 @@ async fn a_failure_stops_nothing_and_a_retry_begins_another_run() {
     let retry = RetryFailed { owner: world.owner.clone(), batch };
     world.tell(retry).await.expect("a new run");
     let record = world.ended(batch).await;
-    assert_eq!((record.run, record.counts.completed, record.counts.failed), (2, 2, 1));
+    assert_eq!((record.round, record.counts.completed, record.counts.failed), (2, 2, 1));
     let retried = world.upload(uploads[1]).await;
     assert_eq!((retried.attempt, retried.failures.len(), retried.history[0].failures.len()), (4, 2, 2));
 }
@@ -37,7 +37,7 @@ async fn a_drain_hands_back_and_stops_the_engine() {
     let cancel = CancelBatch { owner: world.owner.clone(), batch };
     assert_eq!(world.tell(cancel).await, Err(Error::Stopping), "whoever comes late is told");
     assert_eq!(world.tell(Drain(Duration::ZERO)).await, Ok(0));
-    let record = world.pipeline.store().batch(world.owner.clone(), batch).await.expect("the batch");
+    let record = world.pipeline.queries().batch(world.owner.clone(), batch).await.expect("the batch");
     assert_eq!((record.counts.active, record.counts.failed), (0, 0));
     for id in uploads {
         let upload = world.upload(id).await;
@@ -58,7 +58,7 @@ async fn cancelled_and_deleted_uploads_end_while_they_are_worked_on() {
         (record.counts.total, record.counts.unfinished(), record.status().as_str()),
         (7, 0, "cancelled")
     );
-    let gone = world.pipeline.store().upload(world.owner.clone(), uploads[0]).await;
+    let gone = world.pipeline.queries().upload(world.owner.clone(), uploads[0]).await;
     assert_eq!(gone.map(drop), Err(Error::NotFound("upload")));
 }
 
@@ -68,9 +68,9 @@ async fn a_second_look_does_again_only_what_would_come_out_differently() {
     let (batch, uploads) = world.submit(&["cat.jpg"]).await;
     world.ended(batch).await;
     let folder = world.folder.path();
-    let look = async |name: &str, anew| {
+    let look = async |name: &str, force| {
         let files = vec![Source::InPlace(folder.join(name))];
-        let submit = SubmitBatch { owner: world.owner.clone(), files, anew };
+        let submit = SubmitBatch { owner: world.owner.clone(), files, force };
         world.tell(submit).await.expect("taken").files.remove(0)
     };
     assert!(matches!(look("cat.jpg", false).await, Admission::Done(upload) if upload.id == uploads[0]));
@@ -98,7 +98,7 @@ async fn bytes_that_were_handed_over_stay_only_if_they_are_submitted() {
     let received = receive(include_bytes!("fixtures/cat.jpg")).await.expect("a picture");
     let id = received.id();
     let files = vec![Source::Received(received)];
-    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submit = SubmitBatch { owner: world.owner.clone(), files, force: false };
     let submitted = world.tell(submit).await.expect("taken");
     let batch = world.ended(submitted.batch_id.expect("a batch")).await;
     assert_eq!(batch.counts.completed, 1);
@@ -107,8 +107,8 @@ async fn bytes_that_were_handed_over_stay_only_if_they_are_submitted() {
     assert!(world.pipeline.files.original(id).exists() && world.pipeline.files.thumbnail(id).exists());
     let delete = DeleteUpload { owner: world.owner.clone(), upload: id };
     world.tell(delete).await.expect("deleted");
-    let mut changes = world.pipeline.store().watch();
-    while !world.pipeline.store().removals().await.expect("readable").is_empty() {
+    let mut changes = world.pipeline.queries().watch();
+    while !world.pipeline.queries().removals().await.expect("readable").is_empty() {
         changes.changed().await.expect("open");
     }
     assert!(!world.pipeline.files.original(id).exists() && !world.pipeline.files.thumbnail(id).exists());
@@ -132,7 +132,7 @@ async fn a_panic_while_a_file_is_looked_at_refuses_that_file_alone() {
     // It is asked for one of the files that are known, to see whether another would describe them.
     world.provider.identity_panics_once();
     let files = ["a.png", "b.png", "c.png"].map(|name| Source::InPlace(world.path(name))).into();
-    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submit = SubmitBatch { owner: world.owner.clone(), files, force: false };
     let submitted = world.tell(submit).await.expect("taken");
     let refused: Vec<_> = submitted
         .files
@@ -156,7 +156,7 @@ async fn a_submission_in_which_all_is_done_or_no_media_makes_no_batch() {
     world.ended(batch).await;
     std::fs::write(world.path("notes.txt"), "no picture").expect("written");
     let files = ["a.png", "notes.txt"].map(|name| Source::InPlace(world.path(name))).into();
-    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submit = SubmitBatch { owner: world.owner.clone(), files, force: false };
     let submitted = world.tell(submit).await.expect("taken");
     assert!(matches!(submitted.files[..], [Admission::Done(_), Admission::NotMedia(_)]));
     assert_eq!(submitted.batch_id, None);
@@ -170,7 +170,7 @@ async fn a_batch_whose_only_upload_was_deleted_before_it_began_has_not_failed() 
         std::fs::write(world.path(name), bytes).expect("written");
     }
     let files = ["a.png", "empty.png"].map(|name| Source::InPlace(world.path(name))).into();
-    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submit = SubmitBatch { owner: world.owner.clone(), files, force: false };
     let submitted = world.tell(submit).await.expect("taken");
     let [Admission::Accepted(upload), Admission::Refused(_)] = submitted.files[..] else {
         unreachable!("{submitted:?}")
@@ -189,7 +189,7 @@ async fn what_has_no_room_in_the_queue_is_refused_before_it_is_looked_at() {
     world.provider.identity_panics_once();
     std::fs::write(world.path("b.png"), support::picture("b.png")).expect("written");
     let files = vec![Source::InPlace(world.path("b.png"))];
-    let submit = SubmitBatch { owner: world.owner.clone(), files, anew: false };
+    let submit = SubmitBatch { owner: world.owner.clone(), files, force: false };
     assert_eq!(world.tell(submit).await.map(drop), Err(Error::QueueFull { limit: 1 }));
 }
 
@@ -200,7 +200,7 @@ async fn whoever_still_has_an_address_does_not_keep_the_data_folder() {
     let submit = |name| SubmitBatch {
         owner: world.owner.clone(),
         files: vec![Source::InPlace(world.path(name))],
-        anew: false,
+        force: false,
     };
     let late = submit("a.png");
     let world = world.restart().await;
@@ -212,16 +212,16 @@ async fn whoever_still_has_an_address_does_not_keep_the_data_folder() {
 #[actix_rt::test]
 async fn what_failed_in_a_run_is_not_tried_again_by_the_same_run() {
     let world = World::scripted().await;
-    let clock = world.pipeline.store().clock();
+    let clock = world.pipeline.queries().clock();
     let began = clock.now();
     let (batch, uploads) = world.submit(&["bad.png"]).await;
     world.ended(batch).await;
-    let look = async |began, anew| {
-        let files = vec![Source::InRun { path: world.path("bad.png"), began }];
-        world.tell(SubmitBatch { owner: world.owner.clone(), files, anew }).await.expect("taken")
+    let look = async |began, force| {
+        let files = vec![Source::InSubmission { path: world.path("bad.png"), began }];
+        world.tell(SubmitBatch { owner: world.owner.clone(), files, force }).await.expect("taken")
     };
-    for anew in [false, true] {
-        let same = look(began, anew).await;
+    for force in [false, true] {
+        let same = look(began, force).await;
         assert!(
             matches!(&same.files[..], [Admission::Failed(upload)] if upload.id == uploads[0]),
             "{same:?}"

@@ -10,7 +10,7 @@ use mediamill_actors::{
     id::{Owner, UploadId},
     lifeline::Lifeline,
     media::Format,
-    publisher::{Forward, Listeners, Percentage, Publisher, Subscribe, Told, Uploads, WatchUpload},
+    publisher::{Forward, Listeners, Percentage, Publisher, RenderedEvent, Subscribe, Uploads, WatchUpload},
     store::{AfterAttempt, Begun, Change, Clock, Cursor, NewBatch, NewUpload, Store},
     upload::{Failure, FailureKind, FileRef, Stage, Status},
     wire::{self, Message},
@@ -35,7 +35,7 @@ impl Desk {
         let (listeners, _) = watch::channel(Listeners::default());
         let (ends, _) = mpsc::unbounded_channel();
         let publisher =
-            Publisher::new(store.clone(), state, listeners, Lifeline::new("Publisher", ends)).start();
+            Publisher::new(store.queries(), state, listeners, Lifeline::new("Publisher", ends)).start();
         Self { _folder: folder, store, publisher, _provider: provider }
     }
 
@@ -67,18 +67,19 @@ impl Desk {
             described_as: None,
         };
         let new = NewBatch { owner: Owner::local(), refused: 0, uploads: vec![upload] };
-        self.store.submit(new, 10).await.expect("submitted");
-        self.store.begin_next(1).await.expect("begun").remove(0)
+        self.store.commands().submit(new, 10).await.expect("submitted");
+        self.store.commands().begin_next(1).await.expect("begun").remove(0)
     }
 
     async fn fail(&self, begun: Begun) {
         let failure =
             |attempt| Failure::new(attempt, Stage::VisionAnalysis, FailureKind::BadAnswer, "nothing");
-        let AfterAttempt::Again(second) = self.store.fail(begun.token, failure(1)).await.expect("written")
+        let AfterAttempt::Again(second) =
+            self.store.commands().fail(begun.token, failure(1)).await.expect("written")
         else {
             unreachable!("it is tried again");
         };
-        self.store.fail(second.token, failure(2)).await.expect("written");
+        self.store.commands().fail(second.token, failure(2)).await.expect("written");
     }
 
     /// Forwards the events of these numbers, and a percentage, as of a moment.
@@ -88,8 +89,9 @@ impl Desk {
         percent: Option<(&Begun, u8)>,
         reached: Cursor,
     ) {
-        let page = self.store.events_from(Owner::local(), *seqs.start(), 100).await.expect("the log");
-        let told = |change: &Change| Told {
+        let page =
+            self.store.queries().events_from(Owner::local(), *seqs.start(), 100).await.expect("the log");
+        let told = |change: &Change| RenderedEvent {
             seq: change.event.seq,
             upload: change.event.upload_id,
             provider_changed: false,
@@ -109,7 +111,7 @@ impl Desk {
                     Stage::VisionAnalysis,
                     percent,
                     0,
-                    self.store.clock().now(),
+                    self.store.queries().clock().now(),
                 ),
             })
             .into_iter()
@@ -123,12 +125,12 @@ impl Desk {
 async fn what_the_monitor_forwards_late_is_not_told_to_whom_the_log_told_more() {
     let desk = Desk::new();
     let begun = desk.begin().await;
-    let earlier = desk.store.newest();
+    let earlier = desk.store.queries().newest();
     desk.fail(begun.clone()).await;
     let mut ear = desk.listen(Uploads::All, Some(0)).await;
     ear.until_the_end().await;
     desk.forward(1..=2, Some((&begun, 60)), earlier).await;
-    desk.forward(3..=5, None, desk.store.newest()).await;
+    desk.forward(3..=5, None, desk.store.queries().newest()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(ear.heard(), Vec::new(), "it knows all of that, and that the upload has ended");
 }
@@ -144,7 +146,7 @@ async fn of_what_the_answer_to_a_watch_told_only_ends_are_told_again() {
         _ => None,
     };
     assert_eq!(percentage(&desk.watch(&ear, upload).await), Some((5, Status::Analyzing)));
-    desk.forward(1..=2, Some((&begun, 60)), desk.store.newest()).await;
+    desk.forward(1..=2, Some((&begun, 60)), desk.store.queries().newest()).await;
     let heard = ear.publication().await;
     assert_eq!(ear::seqs(&heard), [1, 2]);
     let told: Vec<_> = heard.iter().filter_map(percentage).collect();
@@ -152,7 +154,7 @@ async fn of_what_the_answer_to_a_watch_told_only_ends_are_told_again() {
 
     desk.fail(begun).await;
     assert_eq!(percentage(&desk.watch(&ear, upload).await), Some((100, Status::Failed)));
-    desk.forward(3..=5, None, desk.store.newest()).await;
+    desk.forward(3..=5, None, desk.store.queries().newest()).await;
     let heard = ear.publication().await;
     assert_eq!(heard.iter().filter_map(percentage).count(), 0);
     assert_eq!(heard.iter().filter(|it| it.ends_upload()).count(), 1, "{heard:?}");

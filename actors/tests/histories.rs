@@ -14,7 +14,7 @@ use mediamill_actors::{
     batch_supervisor::{CancelBatch, DeleteUpload, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch},
     config::Config,
     error::Error,
-    event::{Event, What},
+    event::{Event, EventKind},
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
     upload::Status,
@@ -172,15 +172,15 @@ impl Known {
         world: &World,
         owner: &Owner,
         names: Vec<String>,
-        anew: bool,
+        force: bool,
     ) -> Vec<Admission> {
         let files = names.iter().map(|name| Source::InPlace(world.path(name))).collect();
-        let submitted = world.tell(SubmitBatch { owner: owner.clone(), files, anew }).await.expect("taken");
+        let submitted = world.tell(SubmitBatch { owner: owner.clone(), files, force }).await.expect("taken");
         self.batches.extend(submitted.batch_id.map(|it| (owner.clone(), it)));
         for admission in &submitted.files {
             match admission {
                 Admission::Accepted(id) => self.uploads.push((owner.clone(), *id)),
-                Admission::Done(_) | Admission::Unfinished(_) if !anew => {}
+                Admission::Done(_) | Admission::Unfinished(_) if !force => {}
                 other => unreachable!("{other:?}"),
             }
         }
@@ -279,10 +279,10 @@ impl Known {
             // One that has ended refuses.
             let _ = world.tell(ResumeBatch { owner, batch }).await;
         }
-        let store = world.pipeline.store();
+        let store = world.pipeline.queries();
         let mut changes = store.watch();
         let done = async {
-            while store.load() != (0, 0) {
+            while !store.queue_depth().is_empty() {
                 changes.changed().await.expect("open");
             }
         };
@@ -296,7 +296,7 @@ impl Known {
             let names = self.files_of(&owner);
             let second = self.submit(world, &owner, names.clone(), false).await;
             self.end(world).await;
-            let store = world.pipeline.store();
+            let store = world.pipeline.queries();
             let mut completed = Vec::new();
             for admission in &second {
                 completed.push(match admission {
@@ -324,7 +324,7 @@ impl Known {
 
     /// Holds what is there at the end against what was acknowledged and what the log says.
     async fn settle(&self, world: &World) {
-        let store = world.pipeline.store();
+        let store = world.pipeline.queries();
         let mut events: HashMap<Owner, Vec<Event>> = HashMap::new();
         for (owner, batch) in &self.batches {
             if !events.contains_key(owner) {
@@ -335,17 +335,17 @@ impl Known {
                 events.insert(owner.clone(), all);
             }
             let of_batch = events[owner].iter().filter(|it| it.batch_id == Some(*batch));
-            let ends: Vec<u32> = of_batch.clone().filter_map(|it| it.batch?.ends_run).collect();
+            let ends: Vec<u32> = of_batch.clone().filter_map(|it| it.batch?.ends_round).collect();
             let record = store.batch(owner.clone(), *batch).await.expect("the batch");
             assert!(record.status().is_terminal(), "{record:?}");
-            assert_eq!(ends, (1..=record.run).collect::<Vec<_>>(), "one end a run, in order");
+            assert_eq!(ends, (1..=record.round).collect::<Vec<_>>(), "one end a run, in order");
             assert_eq!(record.counts.total, record.counts.processed());
             let last = of_batch.clone().next_back().and_then(|it| it.batch).expect("an event");
             assert_eq!((last.counts, last.status), (record.counts, record.status()), "the log says the same");
         }
         let mut completed: BTreeMap<UploadId, u32> = BTreeMap::new();
         for event in events.values().flatten() {
-            if let (What::UploadCompleted { .. }, Some(upload)) = (&event.what, event.upload_id) {
+            if let (EventKind::UploadCompleted { .. }, Some(upload)) = (&event.kind, event.upload_id) {
                 *completed.entry(upload).or_default() += 1;
             }
         }
@@ -353,7 +353,7 @@ impl Known {
         for (owner, id) in &self.uploads {
             let deleted = events[owner]
                 .iter()
-                .any(|it| it.upload_id == Some(*id) && matches!(it.what, What::UploadDeleted { .. }));
+                .any(|it| it.upload_id == Some(*id) && matches!(it.kind, EventKind::UploadDeleted { .. }));
             match store.upload(owner.clone(), *id).await {
                 Ok(upload) => {
                     assert!(!deleted && !self.deleted.contains(id));
@@ -368,7 +368,7 @@ impl Known {
 }
 
 async fn fits(world: &World, after: &str) {
-    let found = world.pipeline.store().verify().await.expect("readable");
+    let found = world.pipeline.queries().verify().await.expect("readable");
     assert_eq!(found.faults, [""; 0], "after {after}");
 }
 

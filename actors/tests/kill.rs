@@ -22,7 +22,7 @@ use mediamill_actors::{
     analysis::{DescribeRequest, Described, Identity, Provider, ProviderError},
     batch_supervisor::SubmitBatch,
     config::Config,
-    event::What,
+    event::EventKind,
     files::Files,
     id::{Owner, UploadId},
     intake::{Admission, Source},
@@ -110,7 +110,7 @@ fn child(folder: &Path, submit: bool) -> ExitCode {
                     .expect("a new name");
                 Source::InPlace(name)
             });
-            let new = SubmitBatch { owner: Owner::local(), files: files.collect(), anew: true };
+            let new = SubmitBatch { owner: Owner::local(), files: files.collect(), force: true };
             let submitted = pipeline.supervisor.send(new).await.expect("alive").expect("taken");
             let ids = submitted.files.iter().filter_map(|admission| match admission {
                 Admission::Accepted(id) => Some(id.to_string()),
@@ -123,8 +123,8 @@ fn child(folder: &Path, submit: bool) -> ExitCode {
             round += 1;
             actix_rt::time::sleep(Duration::from_millis(15)).await;
         }
-        let mut changes = pipeline.store().watch();
-        while pipeline.store().load() != (0, 0) {
+        let mut changes = pipeline.queries().watch();
+        while !pipeline.queries().queue_depth().is_empty() {
             changes.changed().await.expect("open");
         }
         pipeline.stop(Duration::ZERO).await;
@@ -203,12 +203,12 @@ struct Faults {
 async fn look(folder: &Path, acknowledged: &HashSet<UploadId>) -> Faults {
     let config = config(folder);
     let store = pipeline::open(&config, Clock::System).await.expect("it opens");
-    let verified = store.verify().await.expect("it can be read");
+    let verified = store.queries().verify().await.expect("it can be read");
     let mut faults = Faults { others: verified.faults, ..Faults::default() };
     let mut completed: HashMap<UploadId, u32> = HashMap::new();
     let (mut cursor, mut seq) = (1, 0);
     loop {
-        let page = store.events_from(Owner::local(), cursor, 1000).await.expect("it can be read");
+        let page = store.queries().events_from(Owner::local(), cursor, 1000).await.expect("it can be read");
         if page.changes.is_empty() {
             break;
         }
@@ -217,9 +217,9 @@ async fn look(folder: &Path, acknowledged: &HashSet<UploadId>) -> Faults {
                 faults.others.push(format!("event {} follows event {seq}", change.event.seq));
             }
             seq = change.event.seq;
-            match (change.event.what, change.event.upload_id) {
-                (What::UploadCompleted { .. }, Some(id)) => *completed.entry(id).or_default() += 1,
-                (What::UploadFailed { .. }, id) => faults.others.push(format!("{id:?} failed")),
+            match (change.event.kind, change.event.upload_id) {
+                (EventKind::UploadCompleted { .. }, Some(id)) => *completed.entry(id).or_default() += 1,
+                (EventKind::UploadFailed { .. }, id) => faults.others.push(format!("{id:?} failed")),
                 _ => {}
             }
         }
@@ -227,7 +227,7 @@ async fn look(folder: &Path, acknowledged: &HashSet<UploadId>) -> Faults {
     }
     let files = Files::new(&config.store.data_dir);
     for id in acknowledged {
-        match store.upload(Owner::local(), *id).await {
+        match store.queries().upload(Owner::local(), *id).await {
             Ok(upload) if upload.status == Status::Completed => {
                 faults.without_thumbnail += usize::from(!files.thumbnail(*id).exists());
                 faults.lost += usize::from(!completed.contains_key(id));

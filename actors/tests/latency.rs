@@ -63,7 +63,7 @@ async fn measure(world: &World, what: &str, subscribers: usize) {
         tokio::time::sleep(Duration::from_millis(1 + number * 7 % 13)).await;
         // A batch whose only file is refused is one event.
         let files = vec![Source::InPlace(world.path("missing.png"))];
-        world.tell(SubmitBatch { owner: owner.clone(), files, anew: false }).await.expect("a batch");
+        world.tell(SubmitBatch { owner: owner.clone(), files, force: false }).await.expect("a batch");
         made.push(Instant::now());
     }
     tokio::time::sleep(Duration::from_secs(1)).await;

@@ -13,7 +13,7 @@ use mediamill_actors::{
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
     pipeline::Pipeline,
-    upload::{FailureKind, Outcome, Upload},
+    upload::{AttemptOutcome, FailureKind, Upload},
 };
 use model_server::{Fault, ModelServer, Script, TEXT};
 use serde_json::Value;
@@ -54,7 +54,7 @@ async fn world_with(
         picture.save(&path).expect("written");
         Source::InPlace(path)
     });
-    let submit = SubmitBatch { owner: Owner::local(), files: files.collect(), anew: false };
+    let submit = SubmitBatch { owner: Owner::local(), files: files.collect(), force: false };
     let pipeline = Pipeline::start(config).await.expect("it starts");
     let submitted = pipeline.supervisor.send(submit).await.expect("alive").expect("accepted");
     let id = |admission| match admission {
@@ -67,7 +67,7 @@ async fn world_with(
 
 impl World {
     async fn batch(&self) -> Batch {
-        self.pipeline.store().batch(Owner::local(), self.batch).await.expect("the batch")
+        self.pipeline.queries().batch(Owner::local(), self.batch).await.expect("the batch")
     }
 
     async fn ended(&self) -> Batch {
@@ -75,7 +75,7 @@ impl World {
     }
 
     async fn until(&self, is_so: impl Fn(&Batch) -> bool) -> Batch {
-        let mut changes = self.pipeline.store().watch();
+        let mut changes = self.pipeline.queries().watch();
         let wait = async {
             loop {
                 let batch = self.batch().await;
@@ -91,7 +91,7 @@ impl World {
     async fn uploads(&self) -> Vec<Upload> {
         let mut uploads = Vec::new();
         for id in &self.uploads {
-            uploads.push(self.pipeline.store().upload(Owner::local(), *id).await.expect("the upload"));
+            uploads.push(self.pipeline.queries().upload(Owner::local(), *id).await.expect("the upload"));
         }
         uploads
     }
@@ -116,7 +116,9 @@ impl World {
             assert!(upload.failures.is_empty(), "{:?}", upload.failures);
             let outcomes = upload.attempts.iter().filter_map(|it| it.outcome);
             assert!(
-                outcomes.clone().all(|it| matches!(it, Outcome::HandedBack | Outcome::Completed)),
+                outcomes
+                    .clone()
+                    .all(|it| matches!(it, AttemptOutcome::HandedBack | AttemptOutcome::Completed)),
                 "{upload:?}"
             );
             assert_eq!(upload.description.map(|it| it.text).as_deref(), Some(TEXT));
@@ -221,7 +223,10 @@ async fn a_filter_that_blocks_one_picture_fails_it_alone_and_soon() {
         assert_eq!(kinds, [FailureKind::BadAnswer; 2], "{failures:?}");
         assert!(failures[0].message.contains(words), "{failures:?}");
         let attempts = uploads.iter().flat_map(|it| &it.attempts);
-        assert!(attempts.filter_map(|it| it.outcome).all(|it| it != Outcome::HandedBack), "nobody waits");
+        assert!(
+            attempts.filter_map(|it| it.outcome).all(|it| it != AttemptOutcome::HandedBack),
+            "nobody waits"
+        );
     }
 }
 

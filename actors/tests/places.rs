@@ -23,14 +23,14 @@ async fn look(world: &World, names: &[&str]) -> Vec<UploadId> {
     look_as(world, names, false).await
 }
 
-async fn look_as(world: &World, names: &[&str], anew: bool) -> Vec<UploadId> {
+async fn look_as(world: &World, names: &[&str], force: bool) -> Vec<UploadId> {
     let files = names.iter().map(|name| Source::InPlace(world.path(name))).collect();
-    let submit = SubmitBatch { owner: world.owner.clone(), files, anew };
+    let submit = SubmitBatch { owner: world.owner.clone(), files, force };
     let Submitted { batch_id, files } = world.tell(submit).await.expect("taken");
     if let Some(batch) = batch_id {
         world.ended(batch).await;
     }
-    let store = world.pipeline.store();
+    let store = world.pipeline.queries();
     let mut changes = store.watch();
     while !store.removals().await.expect("readable").is_empty() {
         changes.changed().await.expect("open");
@@ -47,7 +47,7 @@ async fn look_as(world: &World, names: &[&str], anew: bool) -> Vec<UploadId> {
 async fn found(world: &World) -> BTreeMap<String, UploadId> {
     let search = SearchUploads { owner: world.owner.clone(), query: "a picture".into(), limit: 100 };
     let found = world.pipeline.monitor.send(search).await.expect("alive").expect("found");
-    let verified = world.pipeline.store().verify().await.expect("readable");
+    let verified = world.pipeline.queries().verify().await.expect("readable");
     assert_eq!(verified.faults, [""; 0]);
     let mut paths = BTreeMap::new();
     for it in found {
@@ -193,10 +193,10 @@ async fn a_file_that_was_renamed_can_be_edited_done_again_or_deleted_and_nothing
     let moved = look(&world, &["x.png", "y.png", "z.png"]).await;
     edit(&world, "x.png", "edited");
     let edited = look(&world, &["x.png"]).await;
-    let anew = look_as(&world, &["y.png"], true).await;
+    let force = look_as(&world, &["y.png"], true).await;
     let delete = DeleteUpload { owner: world.owner.clone(), upload: moved[2] };
     world.tell(delete).await.expect("deleted");
-    assert_eq!(found(&world).await, paths([("x.png", edited[0]), ("y.png", anew[0])]));
+    assert_eq!(found(&world).await, paths([("x.png", edited[0]), ("y.png", force[0])]));
 }
 
 #[actix_rt::test]
@@ -227,6 +227,6 @@ async fn the_older_result_stays_until_another_embedding_model_has_given_the_new_
     assert_eq!(world.upload(uploads[0]).await.status, Status::Completed);
     let after = look(&world, &["a.png"]).await;
     assert_eq!(found(&world).await, paths([("a.png", after[0])]));
-    assert!(world.pipeline.store().upload(world.owner.clone(), uploads[0]).await.is_err());
+    assert!(world.pipeline.queries().upload(world.owner.clone(), uploads[0]).await.is_err());
     assert_eq!(world.provider.asked(), ["a.png"]);
 }

@@ -77,7 +77,7 @@ async fn percentages_move_with_time_and_never_fall_within_an_attempt() {
         let attempts: Vec<&[u8]> = told.split_inclusive(|it| *it == 100).collect();
         assert_eq!(attempts.len(), 1, "100 is told once: {told:?}");
         let mut falls = told.windows(2).filter(|pair| pair[1] < pair[0]);
-        assert!(falls.all(|pair| pair[1] == 0), "only a new attempt begins anew: {told:?}");
+        assert!(falls.all(|pair| pair[1] == 0), "only a new attempt begins force: {told:?}");
         assert!(told.len() > 25, "it moves: {told:?}");
     }
     // Measured by the uploads before it, the last one moves evenly: 65 points of describing in 67 ticks.

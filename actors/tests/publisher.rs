@@ -294,7 +294,7 @@ async fn whatever_subscribers_do_each_is_told_whole_stretches_of_the_log() {
             batches.push(world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await.0);
         }
         tokio::time::sleep(Duration::from_millis(dice.throw(400))).await;
-        let log = world.pipeline.store().events_from(world.owner.clone(), 0, 1).await.expect("the log");
+        let log = world.pipeline.queries().events_from(world.owner.clone(), 0, 1).await.expect("the log");
         let ear = &ears[dice.throw(12) as usize];
         let resume = Resume { subscriber: ear.id, after_seq: dice.throw(log.newest + 1) };
         world.pipeline.publisher.send(resume).await.expect("alive").expect("known");
@@ -303,7 +303,8 @@ async fn whatever_subscribers_do_each_is_told_whole_stretches_of_the_log() {
         world.ended(batch).await;
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let newest = world.pipeline.store().events_from(world.owner.clone(), 0, 1).await.expect("the log").newest;
+    let newest =
+        world.pipeline.queries().events_from(world.owner.clone(), 0, 1).await.expect("the log").newest;
     for mut ear in ears {
         let heard = ear.heard();
         let mut last: Option<(u64, bool)> = None;

@@ -22,9 +22,9 @@ fn one_at_a_time(config: &mut Config) {
 
 /// The runs of a batch whose ends are in the log.
 async fn ends(world: &World, batch: BatchId) -> Vec<u32> {
-    let page = world.pipeline.store().events_from(world.owner.clone(), 1, 10_000).await.expect("the log");
+    let page = world.pipeline.queries().events_from(world.owner.clone(), 1, 10_000).await.expect("the log");
     let of_batch = page.changes.iter().filter(|it| it.event.batch_id == Some(batch));
-    of_batch.filter_map(|it| it.event.batch?.ends_run).collect()
+    of_batch.filter_map(|it| it.event.batch?.ends_round).collect()
 }
 
 #[actix_rt::test]
@@ -57,7 +57,7 @@ async fn a_paused_batch_lets_its_running_attempts_finish_and_loses_its_turn() {
     world.tell(pause()).await.expect("it stands so");
     world.ended(other).await;
     tokio::time::sleep(600 * SECOND).await;
-    let record = world.pipeline.store().batch(world.owner.clone(), batch).await.expect("the batch");
+    let record = world.pipeline.queries().batch(world.owner.clone(), batch).await.expect("the batch");
     assert_eq!(
         (record.counts.completed, record.counts.active, record.status().as_str()),
         (1, 0, "processing")
@@ -81,9 +81,9 @@ async fn failed_uploads_get_two_fresh_attempts_and_their_failures_move_to_histor
     let retry = || RetryFailed { owner: world.owner.clone(), batch };
     world.tell(retry()).await.expect("a second run");
     let record = world.ended(batch).await;
-    assert_eq!((record.run, record.counts.completed, record.counts.failed), (2, 2, 1));
+    assert_eq!((record.round, record.counts.completed, record.counts.failed), (2, 2, 1));
     let upload = world.upload(uploads[0]).await;
-    assert_eq!((upload.status, upload.attempt, upload.run), (Status::Completed, 4, 2));
+    assert_eq!((upload.status, upload.attempt, upload.round), (Status::Completed, 4, 2));
     assert_eq!((upload.failures.len(), upload.history[0].failures.len()), (1, 2));
     assert_eq!(world.upload(uploads[1]).await.attempt, 1, "what completed is not done again");
     let bad = world.upload(uploads[2]).await;
@@ -119,13 +119,13 @@ async fn each_run_ends_once_however_it_ends() {
 
     std::fs::write(world.path("no.png"), b"").expect("written");
     let files = vec![mediamill_actors::intake::Source::InPlace(world.path("no.png"))];
-    let submit = mediamill_actors::batch_supervisor::SubmitBatch { owner: owner(), files, anew: false };
+    let submit = mediamill_actors::batch_supervisor::SubmitBatch { owner: owner(), files, force: false };
     let refused = world.tell(submit).await.expect("taken").batch_id.expect("a batch");
 
     for (batch, status) in
         [(completed, "completed"), (cancelled, "cancelled"), (deleted, "completed"), (refused, "failed")]
     {
-        let record = world.pipeline.store().batch(owner(), batch).await.expect("the batch");
+        let record = world.pipeline.queries().batch(owner(), batch).await.expect("the batch");
         assert_eq!((record.status().as_str(), ends(&world, batch).await), (status, vec![1]));
     }
 }

@@ -68,7 +68,7 @@ async fn what_is_deleted_while_it_is_decoded_leaves_no_thumbnail() {
     world.batch_when(batch, |it| it.counts.active == 1).await;
     let delete = DeleteUpload { owner: world.owner.clone(), upload: uploads[0] };
     world.tell(delete).await.expect("deleted");
-    let store = world.pipeline.store();
+    let store = world.pipeline.queries();
     let mut changes = store.watch();
     while !store.removals().await.expect("readable").is_empty() {
         changes.changed().await.expect("open");

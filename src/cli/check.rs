@@ -92,7 +92,7 @@ async fn store(config: &Config) -> Result<String, String> {
         return Ok("there is none yet".into());
     }
     let store = super::open(config)?;
-    let found = store.verify().await.map_err(|error| {
+    let found = store.queries().verify().await.map_err(|error| {
         format!(
             "{error}; move {} away and restore a dump with `mediamill restore`",
             config.store.data_dir.display()

@@ -14,7 +14,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), String> {
     super::must_exist(config)?;
     let out = Out::default();
     let gone = Arc::clone(&out.gone);
-    match super::open(config)?.dump(BufWriter::new(out)).await.map(drop) {
+    match super::open(config)?.queries().dump(BufWriter::new(out)).await.map(drop) {
         Err(_) if gone.load(Ordering::Relaxed) => Ok(()),
         Err(Error::Store(text)) => {
             Err(format!("cannot dump the store in {}: {text}", config.store.data_dir.display()))

@@ -100,7 +100,7 @@ impl Process {
         // What fails from here on, also by what an earlier run left, has had its attempts in this run.
         let began = options.clock.now();
         let pipeline = Pipeline::start_with(config, options).await.map_err(|error| error.to_string())?;
-        let taken_up = pipeline.store().taken_up(&Owner::local());
+        let taken_up = pipeline.queries().taken_up(&Owner::local());
         let told = match subscribe(&pipeline).await {
             Ok(told) => told,
             Err(message) => {
@@ -165,7 +165,7 @@ async fn set_up(pipeline: &Pipeline) -> Result<(), String> {
 struct Run {
     pipeline: Pipeline,
     owner: Owner,
-    anew: bool,
+    force: bool,
     began: Timestamp,
     report: Report,
     queue: VecDeque<Found>,
@@ -204,7 +204,7 @@ impl Run {
         Ok(Self {
             pipeline,
             owner: Owner::local(),
-            anew: process.force,
+            force: process.force,
             began,
             report,
             queue: walked.files.into(),
@@ -246,7 +246,7 @@ impl Run {
         self.tell(self.waiting.clone());
         let mut stopped = std::pin::pin!(self.pipeline.stopped());
         let mut frames = tokio::time::interval(FRAME);
-        let mut changes = self.pipeline.store().watch();
+        let mut changes = self.pipeline.queries().watch();
         let mut submission = None;
         loop {
             if submission.is_none() && self.report.has_room() {
@@ -284,7 +284,7 @@ impl Run {
                 }
                 handed_over = self.report.hand_over() => handed_over?,
                 Ok(()) = changes.changed(), if self.full.is_some() => {
-                    let waiting = self.pipeline.store().load().0;
+                    let waiting = self.pipeline.queries().queue_depth().waiting;
                     if self.full.is_some_and(|full| waiting == 0 || waiting + self.batch_files <= full) {
                         self.full = None;
                     }
@@ -330,9 +330,12 @@ impl Run {
         self.submitting = self.queue.drain(..self.batch_files.min(self.queue.len())).collect();
         self.batch_files = (self.batch_files * 2).min(BATCH_FILES.1);
         let began = self.began;
-        let files =
-            self.submitting.iter().map(|found| Source::InRun { path: found.path.clone(), began }).collect();
-        let submit = SubmitBatch { owner: self.owner.clone(), files, anew: self.anew };
+        let files = self
+            .submitting
+            .iter()
+            .map(|found| Source::InSubmission { path: found.path.clone(), began })
+            .collect();
+        let submit = SubmitBatch { owner: self.owner.clone(), files, force: self.force };
         Some(self.pipeline.supervisor.send(submit))
     }
 
@@ -386,8 +389,8 @@ impl Run {
             self.queue.push_front(found);
         }
         match error {
-            Error::QueueFull { .. } if self.pipeline.store().load() != (0, 0) => {
-                self.full = Some(self.pipeline.store().load().0);
+            Error::QueueFull { .. } if !self.pipeline.queries().queue_depth().is_empty() => {
+                self.full = Some(self.pipeline.queries().queue_depth().waiting);
             }
             error => self.left = Some(error.to_string()),
         }
@@ -416,7 +419,7 @@ impl Run {
     /// Looks for uploads that ended without that being told.
     async fn untold(&mut self) {
         let unfinished: HashSet<UploadId> =
-            self.pipeline.store().taken_up(&self.owner).into_iter().map(|(_, upload)| upload).collect();
+            self.pipeline.queries().taken_up(&self.owner).into_iter().map(|(_, upload)| upload).collect();
         let ended: Vec<UploadId> =
             self.outstanding.keys().filter(|id| !unfinished.contains(id)).copied().collect();
         for id in ended {
@@ -425,7 +428,7 @@ impl Run {
     }
 
     async fn ended(&mut self, id: UploadId) {
-        let Ok(upload) = self.pipeline.store().upload(self.owner.clone(), id).await else {
+        let Ok(upload) = self.pipeline.queries().upload(self.owner.clone(), id).await else {
             // A newer upload of the same file took its place, or the store broke, which is told next.
             self.report.rests(id);
             self.outstanding.remove(&id);

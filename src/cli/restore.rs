@@ -18,7 +18,7 @@ pub(crate) async fn run(config: &Config, file: &Path) -> Result<(), String> {
     if lines == 0 {
         return Err(refused(&"it is empty"));
     }
-    let found = store.verify().await.map_err(|error| refused(&error))?;
+    let found = store.queries().verify().await.map_err(|error| refused(&error))?;
     if found.fault_count > 0 {
         return Err(format!(
             "restored {lines} entries into {data_dir}, but {} things in them do not fit together: the dump may have been cut short. \

@@ -39,6 +39,7 @@ impl Search {
         let embedded = provider.embed(self.words.join(" ")).await;
         let query = embedded.map_err(|error: ProviderError| error.message().to_owned())?;
         let found = store
+            .queries()
             .nearest(Owner::local(), provider.identity(), query, self.limit.into())
             .await
             .map_err(|error| error.to_string())?;

@@ -60,7 +60,8 @@ pub(super) async fn events(
     let after_seq = known.transpose()?.or(asked);
     let expired = Box::pin(caller.expired());
     let feed = Feed::subscribe(&inner, caller.owner, Uploads::All, after_seq).await?;
-    let teller = Teller { feed, expired, closing: inner.closing.subscribe(), sent: None, snapshot: None };
+    let teller =
+        EventRenderer { feed, expired, closing: inner.closing.subscribe(), sent: None, snapshot: None };
     let greeting = Bytes::from(format!("retry: {COME_BACK_MS}\n: here is what happens\n\n"));
     let pieces = stream::unfold(Some(teller), move |teller| async move {
         let mut teller = teller?;
@@ -76,7 +77,7 @@ pub(super) async fn events(
         .streaming(pieces))
 }
 
-struct Teller {
+struct EventRenderer {
     feed: Feed,
     /// Comes when it is no longer known whose stream this is.
     expired: Pin<Box<dyn Future<Output = ()>>>,
@@ -87,7 +88,7 @@ struct Teller {
     snapshot: Option<u64>,
 }
 
-impl Teller {
+impl EventRenderer {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(sent) = self.sent.take() {
             sent.passed_on();

@@ -13,7 +13,7 @@ use mediamill_actors::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Inner, error::Problem, shares::Share};
+use super::{Inner, error::Problem, quota::Share};
 
 /// A connection's subscription and what comes of it.
 pub(super) struct Feed {

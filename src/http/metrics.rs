@@ -12,7 +12,7 @@ use actix_web::{
     middleware::{Next, from_fn},
     web::{self, Data, ServiceConfig},
 };
-use mediamill_actors::{error::Error, event::What, progress_monitor::GetHealth};
+use mediamill_actors::{error::Error, event::EventKind, progress_monitor::GetHealth};
 use prometheus_client::{
     encoding::prometheus_text,
     metrics::{
@@ -72,8 +72,8 @@ impl Metrics {
 )]
 pub(super) async fn metrics(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
     let health = inner.monitor.send(GetHealth).await?;
-    let totals = inner.store.totals().await?;
-    let (flushes, flushed) = inner.store.flushes();
+    let totals = inner.queries.totals().await?;
+    let (flushes, flushed) = inner.queries.flushes();
     let mut registry = Registry::with_prefix("mediamill");
 
     let uploads = Family::<Label, Gauge>::default();
@@ -164,9 +164,9 @@ pub(super) async fn time(
 
 /// Reads the durations of stages from events, until the server is gone.
 pub(super) async fn follow(inner: Weak<Inner>) {
-    let Some(store) = inner.upgrade().map(|inner| inner.store.clone()) else { return };
-    let mut cursor = store.newest();
-    drop(store);
+    let Some(queries) = inner.upgrade().map(|inner| inner.queries.clone()) else { return };
+    let mut cursor = queries.newest();
+    drop(queries);
     loop {
         tokio::time::sleep(READ_EVERY).await;
         let Some(inner) = inner.upgrade() else { return };
@@ -191,11 +191,11 @@ async fn read(
     inner: &Arc<Inner>,
     cursor: mediamill_actors::store::Cursor,
 ) -> Result<(mediamill_actors::store::Cursor, bool), Error> {
-    let news = inner.store.news(cursor, |_| true, PAGE, None).await?;
+    let news = inner.queries.news(cursor, |_| true, PAGE, None).await?;
     for change in &news.changes {
-        let (stage, ms) = match change.event.what {
-            What::UploadDescribed { took_ms, .. } => ("description", took_ms),
-            What::UploadCompleted { took_ms, .. } => ("embedding", took_ms),
+        let (stage, ms) = match change.event.kind {
+            EventKind::UploadDescribed { took_ms, .. } => ("description", took_ms),
+            EventKind::UploadCompleted { took_ms, .. } => ("embedding", took_ms),
             _ => continue,
         };
         inner.metrics.stages.get_or_create(&[("stage", stage)]).observe(ms as f64 / 1000.0);

@@ -16,7 +16,7 @@ use mediamill_actors::{
     error::Error,
     id::Owner,
     intake::Source,
-    receiving::{Received, Untaken},
+    intake::receive::{ReceiveError, Received},
     upload::{Failure, FailureKind, Stage},
 };
 
@@ -57,8 +57,8 @@ pub(super) async fn files(
     if length.is_some_and(|length| length > most) {
         return Err(too_long(inner));
     }
-    let (waiting, active) = inner.store.load();
-    if (waiting + active) as u64 >= limits.max_queued_uploads {
+    let depth = inner.queries.queue_depth();
+    if depth.total() as u64 >= limits.max_queued_uploads {
         return Err(Error::QueueFull { limit: limits.max_queued_uploads }.into());
     }
     inner.intake.check_room(length.unwrap_or_default())?;
@@ -92,7 +92,7 @@ struct Receiver<'a> {
     inner: &'a Inner,
     arrived: Vec<Arrived>,
     /// Files that came in whole and wait for the disk, in order.
-    finishing: VecDeque<(String, JoinHandle<Result<Received, Untaken>>)>,
+    finishing: VecDeque<(String, JoinHandle<Result<Received, ReceiveError>>)>,
 }
 
 impl Receiver<'_> {
@@ -114,7 +114,7 @@ impl Receiver<'_> {
             let bytes = bytes.map_err(|error| unreadable(self.inner, error))?;
             match receiving.write(&bytes).await {
                 Ok(()) => {}
-                Err(Untaken::Failed(error)) => return Err(error.into()),
+                Err(ReceiveError::Failed(error)) => return Err(error.into()),
                 Err(refused) => {
                     drop(receiving);
                     pass_over(self.inner, field).await?;
@@ -144,17 +144,17 @@ impl Receiver<'_> {
         let Some((name, finishing)) = self.finishing.pop_front() else { return Ok(()) };
         let finished = finishing.await.unwrap_or_else(|_| {
             let message = format!("{name} could not be taken in; the log tells why");
-            Err(Untaken::Refused(Failure::new(0, Stage::Queued, FailureKind::Panicked, message)))
+            Err(ReceiveError::Refused(Failure::new(0, Stage::Queued, FailureKind::Panicked, message)))
         });
         self.settle(name, finished)
     }
 
-    fn settle(&mut self, name: String, finished: Result<Received, Untaken>) -> Result<(), Problem> {
+    fn settle(&mut self, name: String, finished: Result<Received, ReceiveError>) -> Result<(), Problem> {
         let source = match finished {
             Ok(received) => Source::Received(received),
-            Err(Untaken::Refused(failure)) => Source::Refused(failure),
+            Err(ReceiveError::Refused(failure)) => Source::Refused(failure),
             // What the disk does not take is not the fault of the file.
-            Err(Untaken::Failed(error)) => return Err(error.into()),
+            Err(ReceiveError::Failed(error)) => return Err(error.into()),
         };
         self.arrived.push(Arrived { name, source });
         Ok(())

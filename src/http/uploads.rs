@@ -94,7 +94,7 @@ pub(super) async fn create(
     let (names, files): (Vec<String>, Vec<_>) =
         arrived.into_iter().map(|Arrived { name, source }| (name, source)).unzip();
     let total_files = files.len();
-    let submitted = inner.supervisor.send(SubmitBatch { owner: caller.owner, files, anew: false }).await??;
+    let submitted = inner.supervisor.send(SubmitBatch { owner: caller.owner, files, force: false }).await??;
     let batch_id = submitted.batch_id.ok_or_else(|| Problem::internal("the files became no batch"))?;
     let (mut upload_ids, mut failed_files) = (Vec::with_capacity(total_files), Vec::new());
     for (filename, admission) in names.into_iter().zip(submitted.files) {

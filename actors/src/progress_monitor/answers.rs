@@ -13,7 +13,7 @@ use crate::{
     disk::free_bytes,
     error::Error,
     provider_gate::{CallError, ProviderGate},
-    store::Store,
+    store::Queries,
     upload::Upload,
     wire,
 };
@@ -88,14 +88,14 @@ impl Handler<GetHealth> for ProgressMonitor {
             let folder = store.data_dir().to_owned();
             // A disk may be asleep, or at the other end of a network.
             let free_bytes = tokio::task::spawn_blocking(move || free_bytes(&folder).ok()).await;
-            let (waiting, active) = store.load();
+            let depth = store.queue_depth();
             let provider = gate.state().borrow().clone();
             let subscribers = listeners.borrow().0.values().sum();
             Health {
                 provider,
                 identity: gate.identity(),
-                waiting,
-                active,
+                waiting: depth.waiting,
+                active: depth.in_flight,
                 subscribers,
                 free_bytes: free_bytes.ok().flatten(),
                 store_broken: store.broken().map(str::to_owned),
@@ -114,7 +114,7 @@ impl<W: Write + Send + 'static> Handler<DumpStore<W>> for ProgressMonitor {
 }
 
 impl BatchView {
-    fn of(batch: Batch, store: &Store, gate: &ProviderGate) -> Self {
+    fn of(batch: Batch, store: &Queries, gate: &ProviderGate) -> Self {
         let now = store.clock().now();
         let waiting =
             wire::waiting(&batch.counts, batch.paused_at.is_some(), || gate.state().borrow().waiting());

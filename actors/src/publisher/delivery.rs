@@ -5,14 +5,14 @@ use std::{sync::Arc, time::Duration};
 use actix::prelude::*;
 
 use super::{
-    Forward, MOST_MESSAGES, Percentage, Publication, Publisher, SubscriberId, Told,
+    Forward, MOST_MESSAGES, Percentage, Publication, Publisher, RenderedEvent, SubscriberId,
     feed::Feed,
     subscriber::{Mode, Subscriber},
 };
 use crate::{
     error::Error,
     id::Owner,
-    store::{LogPage, Present},
+    store::{LogPage, OwnerSnapshot},
     wire::{self, Live},
 };
 
@@ -43,9 +43,9 @@ struct PageRead {
 /// The present state was read for a subscriber to whom the log no longer goes back.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct PresentRead {
+struct SnapshotRead {
     subscriber: SubscriberId,
-    present: Result<Present, Error>,
+    present: Result<OwnerSnapshot, Error>,
 }
 
 impl Handler<Forward> for Publisher {
@@ -126,7 +126,8 @@ impl Handler<PageRead> for Publisher {
                 return;
             }
         };
-        let told: Vec<Told> = page.changes.iter().map(|it| Told::of(it, &Live::default())).collect();
+        let told: Vec<RenderedEvent> =
+            page.changes.iter().map(|it| RenderedEvent::of(it, &Live::default())).collect();
         let waiting = self.provider.borrow().waiting();
         feed.reading = false;
         for id in std::iter::once(subscriber).chain(std::mem::take(&mut feed.queue)) {
@@ -144,10 +145,10 @@ impl Handler<PageRead> for Publisher {
     }
 }
 
-impl Handler<PresentRead> for Publisher {
+impl Handler<SnapshotRead> for Publisher {
     type Result = ();
 
-    fn handle(&mut self, PresentRead { subscriber: id, present }: PresentRead, ctx: &mut Self::Context) {
+    fn handle(&mut self, SnapshotRead { subscriber: id, present }: SnapshotRead, ctx: &mut Self::Context) {
         // A resume may have come meanwhile.
         let Some(subscriber) = self.subscribers.get_mut(&id).filter(|it| it.mode == Mode::Snapshot) else {
             return;
@@ -235,7 +236,7 @@ impl Publisher {
         let (store, owner) = (self.store.clone(), it.owner.clone());
         tell(ctx, async move {
             let present = store.present(owner, RECENT_BATCHES, chosen).await;
-            PresentRead { subscriber, present }
+            SnapshotRead { subscriber, present }
         });
     }
 

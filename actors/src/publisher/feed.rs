@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use super::{Percentage, SubscriberId, Told};
+use super::{Percentage, RenderedEvent, SubscriberId};
 use crate::{
     id::UploadId,
     progress::Step,
@@ -20,7 +20,7 @@ pub(super) struct Feed {
     /// A page of the log is being read.
     pub(super) reading: bool,
     /// The newest events, as far as somebody who keeps up has not taken them; without gaps.
-    recent: VecDeque<Told>,
+    recent: VecDeque<RenderedEvent>,
     /// Number of the last event that was forwarded; 0: none yet.
     last: u64,
     /// Attempts and percentages that were told since the last event of their uploads.
@@ -29,7 +29,7 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Takes what the monitor forwards. What is known already is passed over; a gap is left to the log.
-    pub(super) fn append(&mut self, events: Vec<Told>) {
+    pub(super) fn append(&mut self, events: Vec<RenderedEvent>) {
         for told in events {
             if told.seq <= self.last {
                 continue;
@@ -53,7 +53,7 @@ impl Feed {
     }
 
     /// The events after `cursor`; `None` if some of them are only in the log.
-    pub(super) fn after(&self, cursor: u64) -> Option<impl Iterator<Item = &Told>> {
+    pub(super) fn after(&self, cursor: u64) -> Option<impl Iterator<Item = &RenderedEvent>> {
         let first = self.recent.front().map_or(self.last + 1, |told| told.seq);
         let skip = (cursor + 1).checked_sub(first)?;
         Some(self.recent.iter().skip(skip as usize))
@@ -85,9 +85,9 @@ impl Feed {
 mod tests {
     use super::*;
 
-    fn events(seqs: impl IntoIterator<Item = u64>) -> Vec<Told> {
+    fn events(seqs: impl IntoIterator<Item = u64>) -> Vec<RenderedEvent> {
         seqs.into_iter()
-            .map(|seq| Told { seq, upload: None, provider_changed: false, messages: Vec::new() })
+            .map(|seq| RenderedEvent { seq, upload: None, provider_changed: false, messages: Vec::new() })
             .collect()
     }
 

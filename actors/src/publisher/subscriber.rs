@@ -9,10 +9,10 @@ use actix::Recipient;
 use jiff::Timestamp;
 use tokio::task::JoinHandle;
 
-use super::{MOST_MESSAGES, Publication, Told, Uploads, feed::Feed};
+use super::{MOST_MESSAGES, Publication, RenderedEvent, Uploads, feed::Feed};
 use crate::{
     id::{Owner, UploadId},
-    store::{Cursor, LogPage, Present},
+    store::{Cursor, LogPage, OwnerSnapshot},
     wire::{self, Message},
 };
 
@@ -117,7 +117,13 @@ impl Subscriber {
     }
 
     /// Takes what it needs from a part of the log that may have been read for another one.
-    pub(super) fn take_page(&mut self, page: &LogPage, told: &[Told], waiting: Option<&str>, now: Timestamp) {
+    pub(super) fn take_page(
+        &mut self,
+        page: &LogPage,
+        told: &[RenderedEvent],
+        waiting: Option<&str>,
+        now: Timestamp,
+    ) {
         let (next, kept) = match self.mode {
             Mode::Resuming(0) => (1, page.oldest <= 1),
             Mode::Resuming(after) => (after, (page.oldest..=page.newest).contains(&after)),
@@ -156,7 +162,7 @@ impl Subscriber {
     /// Takes how everything stands, since the log no longer goes back far enough.
     pub(super) fn take_present(
         &mut self,
-        present: &Present,
+        present: &OwnerSnapshot,
         feed: &Feed,
         waiting: Option<&str>,
         now: Timestamp,
@@ -191,7 +197,7 @@ impl Subscriber {
     }
 
     /// Takes the events that follow the cursor, as many as fit one publication.
-    pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = &'a Told>) -> Vec<Arc<Message>> {
+    pub(super) fn take<'a>(&mut self, events: impl Iterator<Item = &'a RenderedEvent>) -> Vec<Arc<Message>> {
         let mut messages: Vec<Arc<Message>> = Vec::new();
         for told in events {
             if !messages.is_empty() && messages.len() + told.messages.len() > MOST_MESSAGES {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AfterAttempt, Begun, Store, Token, WriteError,
+    AfterAttempt, Begun, Commands, Token, WriteError,
     batches::unfinished_batches,
     draft::{Active, Draft, InFlight},
     keys::{self, Tree},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     analysis::{Identity, Object, ProviderState},
-    event::What,
+    event::EventKind,
     id::{Owner, UploadId},
     media::Facts,
     upload::{Description, Failure, FailureKind, Stage, Status, Step, Thumbnail},
@@ -24,7 +24,7 @@ pub(super) struct Hashed {
     pub(super) upload_id: UploadId,
 }
 
-impl Store {
+impl Commands {
     /// Chooses up to `most` uploads whose turn it is and begins an attempt of each. Fewer come back if fewer may be begun: none beside a
     /// suspect, and a suspect only alone.
     pub async fn begin_next(&self, most: usize) -> Result<Vec<Begun>, WriteError> {
@@ -53,7 +53,7 @@ impl Store {
     }
 
     /// Notes the step that an attempt is in. Nobody waits for it: it reaches the disk with the next change that somebody waits for.
-    pub fn note_stage(&self, token: Token, stage: Stage) {
+    pub fn record_stage(&self, token: Token, stage: Stage) {
         drop(self.inner.write(move |draft| {
             let now = draft.now;
             let in_flight = held(draft, &token)?;
@@ -64,8 +64,8 @@ impl Store {
         }));
     }
 
-    /// Keeps what the decode gave. Nobody waits for it, as for [`Store::note_stage`].
-    pub fn keep_media(&self, token: Token, thumbnail: Thumbnail, facts: Facts) {
+    /// Keeps what the decode gave. Nobody waits for it, as for [`Commands::record_stage`].
+    pub fn record_media(&self, token: Token, thumbnail: Thumbnail, facts: Facts) {
         drop(self.inner.write(move |draft| {
             held(draft, &token)?;
             draft.advance(token.upload, Step::Prepare { thumbnail, facts })
@@ -73,7 +73,7 @@ impl Store {
     }
 
     /// Goes on with a description that an earlier attempt kept. Nobody waits for it.
-    pub fn keep_going(&self, token: Token) {
+    pub fn resume_embedding(&self, token: Token) {
         drop(self.inner.write(move |draft| {
             held(draft, &token)?;
             draft.advance(token.upload, Step::Embed)
@@ -82,7 +82,7 @@ impl Store {
 
     /// Keeps a description. Nobody waits for it: it is written at once, while the text is embedded, and before whatever ends the attempt,
     /// since changes are made in the order in which they are asked for.
-    pub fn keep_description(
+    pub fn record_description(
         &self,
         token: Token,
         description: Description,
@@ -96,7 +96,7 @@ impl Store {
             draft.emit(
                 batch_id,
                 Some(token.upload),
-                What::UploadDescribed { attempt: token.attempt, audit_score, needs_review, took_ms },
+                EventKind::UploadDescribed { attempt: token.attempt, audit_score, needs_review, took_ms },
             )
         }));
     }
@@ -134,7 +134,7 @@ impl Store {
                 draft.emit(
                     upload.batch_id,
                     Some(upload.id),
-                    What::UploadCompleted { attempt: token.attempt, audit_score, needs_review, took_ms },
+                    EventKind::UploadCompleted { attempt: token.attempt, audit_score, needs_review, took_ms },
                 )?;
                 let replaced = match upload.replaces {
                     Some(older) => give_way(draft, &upload.owner, older)?,
@@ -211,7 +211,7 @@ impl Store {
                     }
                 }
                 for owner in owners {
-                    draft.log(owner, None, None, What::ProviderChanged)?;
+                    draft.log(owner, None, None, EventKind::ProviderChanged)?;
                 }
                 Ok(())
             })
@@ -236,7 +236,7 @@ fn begin(draft: &mut Draft<'_>, id: UploadId, alone: bool) -> Result<Option<Begu
     };
     let token = Token::of(id, &entry);
     let held = draft.enter(&mut upload, entry, pieces)?;
-    draft.emit(upload.batch_id, Some(id), What::UploadBegun { attempt: upload.attempt })?;
+    draft.emit(upload.batch_id, Some(id), EventKind::UploadBegun { attempt: upload.attempt })?;
     Ok(Some(Begun { upload, token, alone, held }))
 }
 
@@ -260,7 +260,7 @@ fn fail(draft: &mut Draft<'_>, token: &Token, mut failure: Failure) -> Result<Af
     let (attempt, stage, kind) = (token.attempt, failure.stage, failure.kind);
     let upload = draft.leave(token.upload, Step::Fail(failure))?;
     let last = upload.status == Status::Failed;
-    draft.emit(upload.batch_id, Some(upload.id), What::UploadFailed { attempt, stage, kind, last })?;
+    draft.emit(upload.batch_id, Some(upload.id), EventKind::UploadFailed { attempt, stage, kind, last })?;
     if last {
         return Ok(AfterAttempt::Ended);
     }
@@ -275,6 +275,6 @@ fn hand_back(
 ) -> Result<AfterAttempt, WriteError> {
     held(draft, token)?;
     let upload = draft.leave(token.upload, Step::HandBack { provider_went_away })?;
-    draft.emit(upload.batch_id, Some(upload.id), What::UploadHandedBack { attempt: token.attempt })?;
+    draft.emit(upload.batch_id, Some(upload.id), EventKind::UploadHandedBack { attempt: token.attempt })?;
     Ok(AfterAttempt::Rests)
 }

@@ -1,15 +1,15 @@
 //! What happens to batches, each change a command of the committer.
 
 use super::{
-    Accepted, NewBatch, NewUpload, Store, WriteError,
+    Accepted, Commands, NewBatch, NewUpload, WriteError,
     draft::Draft,
     keys::{self, Tree},
     places::{Replaces, occupy, release},
-    removal::{Ended, delete},
+    removal::{Terminated, delete},
 };
 use crate::{
     batch::Batch,
-    event::What,
+    event::EventKind,
     id::{BatchId, Owner, UploadId},
     upload::{Stage, Status, Step, Thumbnail, Upload},
 };
@@ -18,7 +18,7 @@ use crate::{
 /// some 20 KiB for each upload, until its end.
 const GROUP: usize = 1000;
 
-impl Store {
+impl Commands {
     /// Writes a batch and its uploads, those of a large one in groups. A process that dies between two leaves a batch of those that were
     /// written, which nobody was told of.
     ///
@@ -37,7 +37,8 @@ impl Store {
             .inner
             .write(move |draft| {
                 let id = create(draft, &of, refused, total, max_queued)?;
-                let mut accepted = Accepted { batch_id: id, uploads: Vec::new(), ended: Ended::default() };
+                let mut accepted =
+                    Accepted { batch_id: id, uploads: Vec::new(), ended: Terminated::default() };
                 add(draft, &mut accepted, first)?;
                 if whole {
                     complete(draft, id)?;
@@ -61,14 +62,14 @@ impl Store {
 
     /// Lets the uploads of a batch be begun, which are all written now, or as many of them as there will be. Whoever cancelled it meanwhile
     /// meant all.
-    pub(super) async fn set_complete(&self, owner: Owner, batch: BatchId) -> Result<Ended, WriteError> {
+    pub(super) async fn set_complete(&self, owner: Owner, batch: BatchId) -> Result<Terminated, WriteError> {
         let cancelled = self.inner.write(move |draft| complete(draft, batch)).await?;
-        if cancelled { self.cancel(owner, batch).await } else { Ok(Ended::default()) }
+        if cancelled { self.cancel(owner, batch).await } else { Ok(Terminated::default()) }
     }
 
     /// Cancels the unfinished uploads of a batch; of one that has none, nothing changes.
-    pub async fn cancel(&self, owner: Owner, batch: BatchId) -> Result<Ended, WriteError> {
-        let mut ended = Ended::default();
+    pub async fn cancel(&self, owner: Owner, batch: BatchId) -> Result<Terminated, WriteError> {
+        let mut ended = Terminated::default();
         loop {
             let owner = owner.clone();
             let (more, in_flight) = self.inner.write(move |draft| cancel(draft, &owner, batch)).await?;
@@ -98,7 +99,7 @@ impl Store {
                 record.pace = None;
                 let (number, open) = (record.number, record.is_open());
                 draft.state.queue.set_open(number, open);
-                draft.emit(batch, None, if paused { What::BatchPaused } else { What::BatchResumed })
+                draft.emit(batch, None, if paused { EventKind::BatchPaused } else { EventKind::BatchResumed })
             })
             .await
     }
@@ -195,7 +196,7 @@ fn add(draft: &mut Draft<'_>, accepted: &mut Accepted, uploads: Vec<NewUpload>) 
             updated_at: now,
             status: Status::Pending,
             stage: Stage::Queued,
-            run: 1,
+            round: 1,
             attempt: 0,
             attempts: Vec::new(),
             failures: Vec::new(),
@@ -232,7 +233,7 @@ fn complete(draft: &mut Draft<'_>, id: BatchId) -> Result<bool, WriteError> {
     batch.arriving = false;
     let (number, open, cancelled) = (batch.number, batch.is_open(), batch.cancelled_at.is_some());
     draft.state.queue.set_open(number, open);
-    draft.emit(id, None, What::BatchSubmitted)?;
+    draft.emit(id, None, EventKind::BatchSubmitted)?;
     Ok(cancelled)
 }
 
@@ -257,7 +258,7 @@ fn cancel(draft: &mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<(bool, Ve
     batch.cancelled_at.get_or_insert(now);
     draft.state.queue.set_open(number, false);
     if first {
-        draft.emit(id, None, What::BatchCancelled)?;
+        draft.emit(id, None, EventKind::BatchCancelled)?;
     }
     let in_flight: Vec<UploadId> =
         draft.state.active.iter().filter(|(_, it)| it.upload.batch_id == id).map(|(id, _)| *id).collect();
@@ -276,12 +277,12 @@ fn cancel(draft: &mut Draft<'_>, owner: &Owner, id: BatchId) -> Result<(bool, Ve
     }
     for running in &in_flight {
         draft.leave(*running, Step::Cancel)?;
-        draft.emit(id, Some(*running), What::UploadCancelled)?;
+        draft.emit(id, Some(*running), EventKind::UploadCancelled)?;
     }
     for key in keys {
         let Some(mut upload) = draft.upload_at(&key)? else { continue };
         draft.step(&mut upload, Step::Cancel)?;
-        draft.emit(id, Some(upload.id), What::UploadCancelled)?;
+        draft.emit(id, Some(upload.id), EventKind::UploadCancelled)?;
     }
     let more = owned_batch(draft, owner, id)?.counts.unfinished() > 0;
     Ok((more, in_flight))
@@ -322,21 +323,21 @@ fn retry(
     // Later groups find the run begun, unless it has ended meanwhile.
     let begins = record.status().is_terminal();
     if begins {
-        record.run += 1;
+        record.round += 1;
         record.started_at = None;
         record.completed_at = None;
         record.cancelled_at = None;
         record.paused_at = None;
     }
     record.pace = None;
-    let run = record.run;
+    let round = record.round;
     let retried = failed.len() as u32;
     for mut upload in failed {
-        let run = run.max(upload.run + 1);
-        draft.step(&mut upload, Step::Retry { run })?;
+        let round = round.max(upload.round + 1);
+        draft.step(&mut upload, Step::Retry { round })?;
     }
     if begins || !goes_on {
-        draft.emit(id, None, What::BatchRetried { run })?;
+        draft.emit(id, None, EventKind::BatchRetried { round })?;
     }
     Ok((retried, next))
 }

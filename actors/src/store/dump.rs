@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Inner, Store,
+    Inner, Queries, Store,
     draft::cut,
     events,
     keys::{self, Tree},
@@ -28,7 +28,7 @@ struct Line<'a> {
     value: &'a RawValue,
 }
 
-impl Store {
+impl Queries {
     /// Writes the store as it stands between two commits, trees by name and keys in their order, and gives the writer back. Writers of the
     /// store wait meanwhile.
     ///
@@ -41,7 +41,9 @@ impl Store {
         })
         .await
     }
+}
 
+impl Store {
     /// Fills an empty store with a dump, wholly or not at all. A store in which this was cut short does not open again.
     ///
     /// # Errors

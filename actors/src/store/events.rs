@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     batch::Status as BatchStatus,
-    event::{Event, Tally, What},
+    event::{Event, EventKind, Tally},
     id::{BatchId, Owner, UploadId},
 };
 
@@ -27,17 +27,17 @@ impl Draft<'_> {
         &mut self,
         batch_id: BatchId,
         upload: Option<UploadId>,
-        what: What,
+        kind: EventKind,
     ) -> Result<(), WriteError> {
         let now = self.now;
         let Some(batch) = self.batch(batch_id)? else {
             return Err(WriteError::Unknown(format!("batch {batch_id} is missing")));
         };
-        let mut ends_run = None;
-        if batch.status().is_terminal() && batch.ended_run < batch.run {
-            batch.ended_run = batch.run;
+        let mut ends_round = None;
+        if batch.status().is_terminal() && batch.ended_round < batch.round {
+            batch.ended_round = batch.round;
             batch.completed_at = Some(now);
-            ends_run = Some(batch.run);
+            ends_round = Some(batch.round);
             log::info!(
                 "batch {batch_id} ended {}: {} completed, {} failed, {} cancelled",
                 match batch.status() {
@@ -50,8 +50,8 @@ impl Draft<'_> {
                 batch.counts.cancelled
             );
         }
-        let (owner, tally) = (batch.owner.clone(), Tally::of(batch, ends_run));
-        self.log(owner, Some((batch_id, tally)), upload, what)
+        let (owner, tally) = (batch.owner.clone(), Tally::of(batch, ends_round));
+        self.log(owner, Some((batch_id, tally)), upload, kind)
     }
 
     /// Writes an event under the owner's next number.
@@ -60,7 +60,7 @@ impl Draft<'_> {
         owner: Owner,
         batch: Option<(BatchId, Tally)>,
         upload_id: Option<UploadId>,
-        what: What,
+        kind: EventKind,
     ) -> Result<(), WriteError> {
         let (first, last) = match self.state.seqs.get(&owner) {
             Some(kept) => *kept,
@@ -75,7 +75,7 @@ impl Draft<'_> {
             batch_id: batch.map(|(id, _)| id),
             batch: batch.map(|(_, tally)| tally),
             upload_id,
-            what,
+            kind,
         };
         let json = self.json_of(&event)?;
         match self.runs.last_mut().filter(|run| run.takes(&owner, json.len())) {

@@ -9,7 +9,7 @@ use std::{
 use sled::IVec;
 
 use super::{
-    Inner, Store,
+    Inner, Queries,
     draft::Active,
     events::{self, Run, RunOf},
     keys::{self, Tree},
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     batch::{Batch, Pace},
     error::Error,
-    event::{Event, What},
+    event::{Event, EventKind},
     id::{BatchId, Owner, UploadId},
     upload::Upload,
 };
@@ -43,7 +43,7 @@ pub struct Change {
 
 /// What happened after a cursor, and how that stands, as of one moment.
 #[derive(Debug)]
-pub struct News {
+pub struct ChangeBatch {
     /// The events, in order.
     pub changes: Vec<Change>,
     /// The present pace of their batches.
@@ -88,7 +88,7 @@ pub struct LogPage {
 
 /// How far an owner's log goes, and how an upload stands, at one moment.
 #[derive(Debug)]
-pub struct Standing {
+pub struct LogPosition {
     /// Number of the newest event.
     pub newest: u64,
     /// The upload asked for, if it is this owner's.
@@ -99,7 +99,7 @@ pub struct Standing {
 
 /// How an owner's batches stand at one moment.
 #[derive(Debug)]
-pub struct Present {
+pub struct OwnerSnapshot {
     /// Number of the newest event.
     pub newest: u64,
     /// Unfinished and recent batches, the oldest first.
@@ -112,7 +112,7 @@ pub struct Present {
     pub reached: Cursor,
 }
 
-impl Store {
+impl Queries {
     /// Where a reader starts that wants only what comes from now on.
     pub fn newest(&self) -> Cursor {
         self.inner.newest()
@@ -129,7 +129,7 @@ impl Store {
         wanted: impl Fn(&Owner) -> bool + Send + 'static,
         most: usize,
         known: Option<HashSet<UploadId>>,
-    ) -> Result<News, Error> {
+    ) -> Result<ChangeBatch, Error> {
         self.read(move |inner| {
             let mut news = inner.changes_after(cursor, &wanted, most)?;
             if let Some(known) = known
@@ -163,12 +163,12 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn standing(&self, owner: Owner, upload: Option<UploadId>) -> Result<Standing, Error> {
+    pub async fn standing(&self, owner: Owner, upload: Option<UploadId>) -> Result<LogPosition, Error> {
         self.read(move |inner| {
             let (_, newest) = inner.kept(&owner)?;
             let upload = upload.map(|id| inner.upload(id)).transpose()?.flatten();
             let upload = upload.filter(|upload| upload.owner == owner);
-            Ok(Standing { newest, upload, reached: inner.newest() })
+            Ok(LogPosition { newest, upload, reached: inner.newest() })
         })
         .await
     }
@@ -182,7 +182,7 @@ impl Store {
         owner: Owner,
         recent: usize,
         uploads: Vec<UploadId>,
-    ) -> Result<Present, Error> {
+    ) -> Result<OwnerSnapshot, Error> {
         self.read(move |inner| {
             let (_, newest) = inner.kept(&owner)?;
             let mut batches = inner.unfinished(&owner);
@@ -198,7 +198,7 @@ impl Store {
             for id in uploads {
                 found.extend(inner.upload(id)?.filter(|upload| upload.owner == owner));
             }
-            Ok(Present { newest, batches, in_flight, uploads: found, reached: inner.newest() })
+            Ok(OwnerSnapshot { newest, batches, in_flight, uploads: found, reached: inner.newest() })
         })
         .await
     }
@@ -214,9 +214,14 @@ impl Inner {
         events::kept_events(self.tree(Tree::Events), owner).map_err(|error| error.to_string())
     }
 
-    fn changes_after(&self, cursor: Cursor, wanted: &impl Fn(&Owner) -> bool, most: usize) -> Read<News> {
+    fn changes_after(
+        &self,
+        cursor: Cursor,
+        wanted: &impl Fn(&Owner) -> bool,
+        most: usize,
+    ) -> Read<ChangeBatch> {
         let newest = self.newest();
-        let mut news = News {
+        let mut news = ChangeBatch {
             changes: Vec::new(),
             paces: HashMap::new(),
             unfinished: HashMap::new(),
@@ -265,7 +270,8 @@ impl Inner {
         }
         drop(state);
         for change in &news.changes {
-            if change.event.what == What::ProviderChanged && !news.unfinished.contains_key(&change.owner) {
+            if change.event.kind == EventKind::ProviderChanged && !news.unfinished.contains_key(&change.owner)
+            {
                 news.unfinished.insert(change.owner.clone(), self.unfinished(&change.owner));
             }
         }

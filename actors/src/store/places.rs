@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Store, WriteError,
+    Commands, WriteError,
     draft::Draft,
     keys::{self, Tree},
-    removal::{Ended, delete},
+    removal::{Terminated, delete},
 };
 use crate::{
     id::{Owner, UploadId},
@@ -57,7 +57,7 @@ pub struct Replaces {
     pub at: PlacePath,
 }
 
-impl Store {
+impl Commands {
     /// Lets an upload stand for the bytes at another path: with `moved` they are no longer where they were, otherwise they are at both.
     ///
     /// # Errors
@@ -87,10 +87,10 @@ impl Store {
     }
 
     /// Lets uploads whose path another one stands for go on at another of their paths; one that has none goes.
-    pub async fn displace(&self, owner: Owner, uploads: Vec<UploadId>) -> Result<Ended, WriteError> {
+    pub async fn displace(&self, owner: Owner, uploads: Vec<UploadId>) -> Result<Terminated, WriteError> {
         self.inner
             .write(move |draft| {
-                let mut ended = Ended::default();
+                let mut ended = Terminated::default();
                 for upload in uploads {
                     if let Some((gone, was_active)) = give_way(draft, &owner, upload)? {
                         ended.in_flight.extend(was_active.then_some(gone.id));

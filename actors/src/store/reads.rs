@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Begun, Inner, Place, Store,
+    Begun, Inner, Place, Queries,
     attempts::Hashed,
     draft::{Active, PIECE, piece_key},
     keys::{self, Tree},
@@ -21,7 +21,7 @@ use crate::{
 
 pub(super) type Read<T> = Result<T, String>;
 
-impl Store {
+impl Queries {
     pub(super) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Inner) -> Read<T> + Send + 'static,

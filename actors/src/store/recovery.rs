@@ -1,9 +1,12 @@
 //! Taking up what an earlier process left unfinished.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{
-    Inner, Store, WriteError,
+    Commands, Inner, WriteError,
     batches::unfinished_batches,
     draft::{self, Active, State, Work},
     events,
@@ -13,7 +16,7 @@ use super::{
 };
 use crate::{
     batch::Batch,
-    event::What,
+    event::EventKind,
     id::{BatchId, Owner, UploadId},
     upload::{Status, Step, Upload},
 };
@@ -61,7 +64,7 @@ struct Left {
     arriving: Vec<(Owner, BatchId)>,
 }
 
-impl Store {
+impl Commands {
     /// Takes up what is unfinished: what waits waits again, and what was in flight is ended as interrupted.
     ///
     /// # Errors
@@ -87,7 +90,7 @@ impl Store {
         for (owner, batch) in cancelled {
             self.cancel(owner, batch).await?;
         }
-        let (waiting, _) = self.load();
+        let waiting = self.inner.waiting.load(Ordering::Acquire);
         Ok(Recovered { waiting, interrupted, resting })
     }
 
@@ -103,7 +106,7 @@ impl Store {
                     let (attempt, alone) = (in_flight.upload.attempt, in_flight.entry.alone);
                     let upload = draft.leave(*id, Step::Interrupt { alone, limit })?;
                     let last = upload.status == Status::Failed;
-                    draft.emit(upload.batch_id, Some(*id), What::UploadInterrupted { attempt, last })?;
+                    draft.emit(upload.batch_id, Some(*id), EventKind::UploadInterrupted { attempt, last })?;
                     // As a suspect it would run before all others, and alone: what is outside must not pay for it.
                     if !last
                         && !scope.includes(&upload)

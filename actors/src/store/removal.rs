@@ -1,7 +1,7 @@
 //! Deleting uploads with all that belongs to them.
 
 use super::{
-    Store, WriteError,
+    Commands, WriteError,
     attempts::Hashed,
     draft::Draft,
     keys::{self, Tree},
@@ -9,21 +9,21 @@ use super::{
     vectors,
 };
 use crate::{
-    event::What,
+    event::EventKind,
     id::{Owner, UploadId},
     upload::{FileRef, Upload},
 };
 
 /// What a cancel or a delete did.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct Terminated {
     /// Uploads that were in the hands of workers, which are to be stopped.
     pub in_flight: Vec<UploadId>,
     /// Uploads whose files are to be removed.
     pub removed: Vec<UploadId>,
 }
 
-impl Ended {
+impl Terminated {
     /// Adds what else was ended.
     pub(crate) fn extend(&mut self, other: Self) {
         self.in_flight.extend(other.in_flight);
@@ -31,16 +31,16 @@ impl Ended {
     }
 }
 
-impl Store {
+impl Commands {
     /// Deletes an upload, wherever it stands.
-    pub async fn delete(&self, owner: Owner, upload: UploadId) -> Result<Ended, WriteError> {
+    pub async fn delete(&self, owner: Owner, upload: UploadId) -> Result<Terminated, WriteError> {
         self.inner
             .write(move |draft| {
                 let Some((upload, was_active)) = delete(draft, &owner, upload)? else {
                     return Err(WriteError::NotFound("upload"));
                 };
                 let in_flight = if was_active { vec![upload.id] } else { Vec::new() };
-                Ok(Ended { in_flight, removed: vec![upload.id] })
+                Ok(Terminated { in_flight, removed: vec![upload.id] })
             })
             .await
     }
@@ -95,6 +95,6 @@ pub(super) fn delete(
     }
     draft.put_json(Tree::Removals, id.as_bytes(), &())?;
     let unfinished = !upload.status.is_terminal();
-    draft.emit(upload.batch_id, Some(id), What::UploadDeleted { unfinished })?;
+    draft.emit(upload.batch_id, Some(id), EventKind::UploadDeleted { unfinished })?;
     Ok(Some((upload, was_active)))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Inner, Store,
+    Inner, Queries,
     attempts::Hashed,
     draft::{Active, Work},
     events::{self, Run, RunOf},
@@ -47,7 +47,7 @@ impl Verification {
     }
 }
 
-impl Store {
+impl Queries {
     /// Reads the whole store and holds its trees against each other. Writers wait meanwhile.
     ///
     /// # Errors
@@ -119,7 +119,7 @@ impl Inner {
                 });
             }
             let ended = batch.status().is_terminal();
-            if ended != (batch.ended_run == batch.run) {
+            if ended != (batch.ended_round == batch.round) {
                 found.fault(|| {
                     format!("batch {} ended without its end being told, or the other way", batch.id)
                 });

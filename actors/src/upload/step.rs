@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Attempt, Description, Failure, FailureKind, Outcome, PastRun, Stage, Status, Thumbnail, Upload};
+use super::{
+    AttemptOutcome, AttemptRecord, Description, Failure, FailureKind, PastRound, Stage, Status, Thumbnail,
+    Upload,
+};
 use crate::{
     analysis::{Identity, Object},
     media::Facts,
@@ -52,10 +55,10 @@ pub enum Step {
     },
     /// It is cancelled.
     Cancel,
-    /// A new run begins for a failed upload.
+    /// A new round begins for a failed upload.
     Retry {
-        /// Number of the run.
-        run: u32,
+        /// Number of the round.
+        round: u32,
     },
 }
 
@@ -83,7 +86,7 @@ impl Upload {
                 if self.attempts.len() == Self::MAX_ATTEMPTS {
                     self.attempts.remove(0);
                 }
-                self.attempts.push(Attempt {
+                self.attempts.push(AttemptRecord {
                     number: self.attempt,
                     started_at: now,
                     ended_at: None,
@@ -111,26 +114,26 @@ impl Upload {
                 self.stage = Stage::Completed;
                 self.embedded_by = Some(by);
                 self.embedding_changed = changed;
-                self.end_attempt(Outcome::Completed, now);
+                self.end_attempt(AttemptOutcome::Completed, now);
             }
             Step::Fail(failure) => {
                 to(from, from.is_active())?;
                 self.failures.push(failure);
-                self.end_attempt(Outcome::Failed, now);
+                self.end_attempt(AttemptOutcome::Failed, now);
                 self.rest_or_fail(self.failures.len() >= Self::MAX_FAILURES);
             }
             Step::HandBack { provider_went_away } => {
                 to(from, from.is_active())?;
                 self.provider_away += u32::from(provider_went_away);
                 let suspect = self.suspect;
-                self.end_attempt(Outcome::HandedBack, now);
+                self.end_attempt(AttemptOutcome::HandedBack, now);
                 self.suspect = suspect;
                 self.rest_or_fail(false);
             }
             Step::Interrupt { alone, limit } => {
                 to(from, from.is_active())?;
                 self.interruptions += u32::from(alone);
-                self.end_attempt(Outcome::Interrupted, now);
+                self.end_attempt(AttemptOutcome::Interrupted, now);
                 self.suspect = true;
                 let hopeless = limit > 0 && self.interruptions >= limit;
                 if hopeless {
@@ -153,29 +156,29 @@ impl Upload {
                 self.stage = Stage::Failed;
                 self.suspect = false;
                 if from.is_active() {
-                    self.end_attempt(Outcome::GivenUp, now);
+                    self.end_attempt(AttemptOutcome::GivenUp, now);
                 }
             }
-            Step::Retry { run } => {
+            Step::Retry { round } => {
                 self.status = to(Status::Pending, from == Status::Failed)?;
                 self.stage = Stage::Queued;
                 if self.history.len() == Self::MAX_HISTORY {
                     self.history.remove(0);
                 }
-                self.history.push(PastRun {
-                    run: self.run,
+                self.history.push(PastRound {
+                    round: self.round,
                     failures: std::mem::take(&mut self.failures),
                     interruptions: std::mem::take(&mut self.interruptions),
                 });
                 self.provider_away = 0;
-                self.run = run;
+                self.round = round;
             }
         }
         self.updated_at = now;
         Ok(())
     }
 
-    fn end_attempt(&mut self, outcome: Outcome, now: Timestamp) {
+    fn end_attempt(&mut self, outcome: AttemptOutcome, now: Timestamp) {
         self.suspect = false;
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.ended_at = Some(now);

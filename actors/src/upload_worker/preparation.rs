@@ -4,7 +4,7 @@ use std::{io::ErrorKind, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Stop, Tools};
+use super::{Stop, WorkerContext};
 use crate::{
     files::Files,
     media::{self, Facts, Kind, Picture, VisionSpec},
@@ -30,18 +30,18 @@ type Held = (Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>, Arc<OwnedSemapho
 /// What came of looking at a file, and of its thumbnail.
 type Looked = Result<(Prepared, Thumbnail), (FailureKind, String)>;
 
-impl Tools {
+impl WorkerContext {
     /// Sees to the thumbnail of an upload whose description is kept: it is that of the upload whose description it took over, or made.
     pub(super) async fn catch_up(&self, begun: Begun) -> Result<(), Stop> {
         if let (Some(older), Some(facts)) = (begun.upload.replaces, begun.upload.facts.clone()) {
             let (files, upload) = (self.files.clone(), begun.upload.clone());
-            let is_gone = self.store.is_gone(&begun);
+            let is_gone = self.queries.is_gone(&begun);
             let copy = move || {
                 let jpeg = std::fs::read(files.thumbnail(older)).ok()?;
                 Some(write_thumbnail(&files, &upload, Some(Ok(jpeg)), is_gone))
             };
             if let Ok(Some(thumbnail)) = tokio::task::spawn_blocking(copy).await {
-                self.store.keep_media(begun.token, thumbnail, facts);
+                self.commands.record_media(begun.token, thumbnail, facts);
                 return Ok(());
             }
         }
@@ -52,7 +52,7 @@ impl Tools {
     /// anything of it goes on, also after the worker was aborted.
     pub(super) async fn prepare(&self, begun: Begun, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
-        let is_gone = self.store.is_gone(&begun);
+        let is_gone = self.queries.is_gone(&begun);
         let (token, upload) = (begun.token, begun.upload);
         let only_jpeg = vision.jpeg;
         let (mib, most) = (upload.decode_bytes.div_ceil(1 << 20).max(1), self.limits.decode_memory >> 20);
@@ -76,7 +76,7 @@ impl Tools {
             // Pictures wait for the provider outside of the budget for decodes, and their pixels are the most of them.
             prepared.pictures.iter_mut().for_each(|picture| picture.rgb = Vec::new());
         }
-        self.store.keep_media(token, thumbnail, prepared.facts.clone());
+        self.commands.record_media(token, thumbnail, prepared.facts.clone());
         Ok(prepared)
     }
 

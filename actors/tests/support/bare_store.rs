@@ -31,7 +31,7 @@ pub fn files(count: usize) -> Vec<NewUpload> {
 
 pub async fn submit(store: &Store, owner: &Owner, count: usize) -> Accepted {
     let new = NewBatch { owner: owner.clone(), refused: 0, uploads: files(count) };
-    store.submit(new, 1000).await.expect("the batch is written")
+    store.commands().submit(new, 1000).await.expect("the batch is written")
 }
 
 pub fn identity() -> Identity {
@@ -58,12 +58,12 @@ pub async fn complete(store: &Store, begun: &Begun) -> Result<(), WriteError> {
         by: identity(),
         asked: 1,
         changed: None,
-        at: store.clock().now(),
+        at: store.queries().clock().now(),
     };
-    store.keep_description(begun.token.clone(), description, Vec::new(), 5);
-    store.complete(begun.token.clone(), vec![1.0, 0.5, -0.25], identity(), None, 5).await.map(drop)
+    store.commands().record_description(begun.token.clone(), description, Vec::new(), 5);
+    store.commands().complete(begun.token.clone(), vec![1.0, 0.5, -0.25], identity(), None, 5).await.map(drop)
 }
 
 pub async fn dump(store: &Store) -> String {
-    String::from_utf8(store.dump(Vec::new()).await.expect("a dump")).expect("text")
+    String::from_utf8(store.queries().dump(Vec::new()).await.expect("a dump")).expect("text")
 }

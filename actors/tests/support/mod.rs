@@ -20,7 +20,7 @@ use mediamill_actors::{
     intake::{Admission, Source},
     pipeline::{Options, Pipeline, Stopped},
     publisher::{Subscribe, Uploads},
-    store::{Clock, Store},
+    store::{Clock, Queries},
     upload::Upload,
 };
 
@@ -84,7 +84,7 @@ impl World {
     /// Gives up all hold of the engine, whose tasks are about to be dropped.
     fn abandon(self) -> Ruins {
         let Self { folder, config, pipeline, provider, owner, clock, scripted } = self;
-        Ruins { folder, config, store: pipeline.store().clone(), provider, owner, clock, scripted }
+        Ruins { folder, config, store: pipeline.queries().clone(), provider, owner, clock, scripted }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -104,7 +104,7 @@ impl World {
             }
         }
         let files = names.iter().map(|name| Source::InPlace(self.path(name))).collect();
-        let submit = SubmitBatch { owner: owner.clone(), files, anew: false };
+        let submit = SubmitBatch { owner: owner.clone(), files, force: false };
         let submitted = self.tell(submit).await.expect("accepted");
         let id = |admission| match admission {
             Admission::Accepted(id) => id,
@@ -130,7 +130,7 @@ impl World {
 
     /// Waits until a batch stands so.
     pub async fn batch_when(&self, batch: BatchId, so: impl Fn(&Batch) -> bool) -> Batch {
-        let store = self.pipeline.store();
+        let store = self.pipeline.queries();
         let mut changes = store.watch();
         let wait = async {
             loop {
@@ -145,7 +145,7 @@ impl World {
     }
 
     pub async fn upload(&self, id: UploadId) -> Upload {
-        self.pipeline.store().upload(self.owner.clone(), id).await.expect("the upload")
+        self.pipeline.queries().upload(self.owner.clone(), id).await.expect("the upload")
     }
 
     /// Subscribes to everything of the owner's, from now on.
@@ -175,7 +175,7 @@ impl World {
 struct Ruins {
     folder: tempfile::TempDir,
     config: Config,
-    store: Store,
+    store: Queries,
     provider: Arc<Scripted>,
     owner: Owner,
     clock: Clock,

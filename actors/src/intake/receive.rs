@@ -40,14 +40,14 @@ pub struct Receiving {
 
 /// Why a file was not taken in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Untaken {
+pub enum ReceiveError {
     /// For what it is; the sentence may be shown. Others may be taken.
     Refused(Failure),
     /// For what the disk is: [`Error::DiskFull`] or [`Error::Store`].
     Failed(Error),
 }
 
-impl From<Error> for Untaken {
+impl From<Error> for ReceiveError {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
@@ -127,8 +127,8 @@ impl Receiving {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// [`Untaken`]: the file is too large, or the disk does not take it.
-    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), Untaken> {
+    /// [`ReceiveError`]: the file is too large, or the disk does not take it.
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (now, later) = rest.split_at(rest.len().min(CHUNK - self.buffer.len()));
@@ -141,12 +141,12 @@ impl Receiving {
         Ok(())
     }
 
-    async fn flush(&mut self) -> Result<(), Untaken> {
+    async fn flush(&mut self) -> Result<(), ReceiveError> {
         let (mut sink, bytes) = (self.sink()?, std::mem::take(&mut self.buffer));
         if sink.length + bytes.len() as u64 > self.most {
             let message =
                 format!("{} is larger than the {} bytes that are allowed", self.file_name, self.most);
-            return Err(Untaken::Refused(not_accepted(FailureKind::Refused, message)));
+            return Err(ReceiveError::Refused(not_accepted(FailureKind::Refused, message)));
         }
         let disk = self.disk.clone();
         let write = move || {
@@ -170,8 +170,8 @@ impl Receiving {
     /// Ends the file: what it is is told from its bytes, and it is on disk when this answers.
     ///
     /// # Errors
-    /// [`Untaken`]: it is no picture or video, not one that can be decoded here, too large, or the disk failed.
-    pub async fn finish(mut self) -> Result<Received, Untaken> {
+    /// [`ReceiveError`]: it is no picture or video, not one that can be decoded here, too large, or the disk failed.
+    pub async fn finish(mut self) -> Result<Received, ReceiveError> {
         self.flush().await?;
         let sink = self.sink()?;
         let (limits, vision, disk) = (self.limits.clone(), self.vision.clone(), self.disk.clone());
@@ -182,7 +182,7 @@ impl Receiving {
             let mut reader = BufReader::new(File::open(&sink.incoming.path)?);
             Ok((media::inspect(&mut reader, sink.length, &limits, &vision), sink, self.file_name))
         };
-        let refused = |kind, message| Untaken::Refused(not_accepted(kind, message));
+        let refused = |kind, message| ReceiveError::Refused(not_accepted(kind, message));
         // A parser that panics is about this file, and no reason to refuse the others.
         let finished: io::Result<_> = tokio::task::spawn_blocking(finish).await.map_err(|_| {
             let message = format!("the code that looks at {name} panicked; the log tells where");
@@ -267,10 +267,10 @@ mod tests {
         let mut receiving = begun(folder.path(), u64::MAX).await;
         assert_eq!(incoming(), 2);
         let told = receiving.write(&vec![0; 2 * CHUNK]).await.expect_err("no room");
-        assert!(matches!(told, Untaken::Failed(Error::DiskFull { .. })), "{told:?}");
+        assert!(matches!(told, ReceiveError::Failed(Error::DiskFull { .. })), "{told:?}");
         assert_eq!(incoming(), 1);
         let told = begun(folder.path(), u64::MAX).await.finish().await.expect_err("no room");
-        assert!(matches!(told, Untaken::Failed(Error::DiskFull { .. })), "{told:?}");
+        assert!(matches!(told, ReceiveError::Failed(Error::DiskFull { .. })), "{told:?}");
     }
 
     #[tokio::test]
@@ -278,7 +278,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let receive = async || {
             let mut receiving = begun(folder.path(), 0).await;
-            receiving.write(include_bytes!("../tests/fixtures/cat.jpg")).await.expect("room");
+            receiving.write(include_bytes!("../../tests/fixtures/cat.jpg")).await.expect("room");
             receiving.finish().await.expect("a picture")
         };
         let (mut written, mut refused, dropped) = (receive().await, receive().await, receive().await);

@@ -8,18 +8,18 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
-    event::What,
+    event::EventKind,
     id::{Owner, UploadId},
     progress::{Means, Step, Track},
-    publisher::{Forward, Percentage, Told},
-    store::{Change, InFlight, News},
+    publisher::{Forward, Percentage, RenderedEvent},
+    store::{Change, ChangeBatch, InFlight},
     upload::Upload,
     wire::{self, Live},
 };
 
 /// What is remembered between ticks.
 #[derive(Default)]
-pub(super) struct Digest {
+pub(super) struct ProgressTracker {
     /// Uploads in flight of owners that somebody listens to.
     tracked: HashMap<UploadId, Tracked>,
     means: Means,
@@ -31,7 +31,7 @@ struct Tracked {
     upload: Upload,
 }
 
-impl Digest {
+impl ProgressTracker {
     /// Uploads whose records need not be read again.
     pub(super) fn known(&self) -> HashSet<UploadId> {
         self.tracked.keys().copied().collect()
@@ -45,15 +45,15 @@ impl Digest {
     /// What is to be forwarded, one for each owner that something happened to.
     pub(super) fn digest(
         &mut self,
-        news: News,
+        news: ChangeBatch,
         waiting: Option<String>,
         now: Timestamp,
         tick: Duration,
     ) -> Vec<Forward> {
-        let News { changes, paces, unfinished, in_flight, reached, more: _ } = news;
+        let ChangeBatch { changes, paces, unfinished, in_flight, reached, more: _ } = news;
         let live = Live { waiting, paces };
         let mut forwards: HashMap<Owner, Forward> = HashMap::new();
-        let mut forward = |owner: &Owner, event: Option<Told>, percentage: Option<Percentage>| {
+        let mut forward = |owner: &Owner, event: Option<RenderedEvent>, percentage: Option<Percentage>| {
             let forward = forwards.entry(owner.clone()).or_insert_with(|| Forward {
                 owner: owner.clone(),
                 events: Vec::new(),
@@ -64,8 +64,8 @@ impl Digest {
             forward.percentages.extend(percentage);
         };
         for change in changes {
-            let mut told = Told::of(&change, &live);
-            if change.event.what == What::ProviderChanged {
+            let mut told = RenderedEvent::of(&change, &live);
+            if change.event.kind == EventKind::ProviderChanged {
                 let batches = unfinished.get(&change.owner).map(Vec::as_slice).unwrap_or_default();
                 let message =
                     |batch| wire::batch_now(batch, told.seq, live.waiting.as_deref(), change.event.at);
@@ -92,11 +92,11 @@ impl Digest {
         let Change { event, upload, .. } = change;
         if let Some(upload) = &upload {
             let kind = upload.format.kind();
-            match event.what {
-                What::UploadDescribed { took_ms, .. } => {
+            match event.kind {
+                EventKind::UploadDescribed { took_ms, .. } => {
                     self.means.note(kind, Step::Describing, Duration::from_millis(took_ms));
                 }
-                What::UploadCompleted { took_ms, .. } => {
+                EventKind::UploadCompleted { took_ms, .. } => {
                     self.means.note(kind, Step::Embedding, Duration::from_millis(took_ms));
                 }
                 _ => {}
@@ -108,9 +108,9 @@ impl Digest {
             return;
         };
         let tracked = self.track(upload);
-        match event.what {
-            What::UploadBegun { attempt } => tracked.track = Track::new(attempt),
-            What::UploadDescribed { attempt, .. } if attempt == tracked.track.attempt => {
+        match event.kind {
+            EventKind::UploadBegun { attempt } => tracked.track = Track::new(attempt),
+            EventKind::UploadDescribed { attempt, .. } if attempt == tracked.track.attempt => {
                 // It was told with the event.
                 tracked.track.rise(Step::Embedding.range().0);
             }

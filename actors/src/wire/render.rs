@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{BatchProgress, FileProgress, FileStatus, Message, UploadProgress};
 use crate::{
     batch::{Batch, Counts, Pace},
-    event::{Event, Tally, What},
+    event::{Event, EventKind, Tally},
     id::{BatchId, UploadId},
     progress::Step,
     upload::{FailureKind, Stage, Status, Upload},
@@ -26,7 +26,7 @@ pub struct Live {
 pub fn told(event: &Event, upload: Option<&Upload>, live: &Live) -> Vec<Message> {
     let mut messages = Vec::with_capacity(4);
     if let (Some(upload_id), Some(batch_id)) = (event.upload_id, event.batch_id) {
-        let teller = Teller { event, upload, upload_id, batch_id };
+        let teller = EventRenderer { event, upload, upload_id, batch_id };
         teller.tell(&mut messages);
     }
     if let (Some(batch_id), Some(tally)) = (event.batch_id, &event.batch) {
@@ -148,7 +148,7 @@ fn batch_progress(
         progress_percentage: counts.percent(),
         eta_seconds: pace.and_then(|pace| pace.eta_seconds(counts, at)),
         waiting: self::waiting(counts, tally.paused, || waiting.map(str::to_owned)),
-        ends_run: tally.ends_run,
+        ends_run: tally.ends_round,
     }
 }
 
@@ -170,14 +170,14 @@ fn words(stage: Stage) -> &'static str {
 }
 
 /// Tells what one event did to its upload.
-struct Teller<'a> {
+struct EventRenderer<'a> {
     event: &'a Event,
     upload: Option<&'a Upload>,
     upload_id: UploadId,
     batch_id: BatchId,
 }
 
-impl Teller<'_> {
+impl EventRenderer<'_> {
     fn tell(&self, to: &mut Vec<Message>) {
         let running = |status, stage, percent, score| {
             [
@@ -191,21 +191,21 @@ impl Teller<'_> {
                 self.file(0, FileStatus::Processing, false),
             ]
         };
-        match self.event.what {
-            What::BatchSubmitted
-            | What::BatchPaused
-            | What::BatchResumed
-            | What::BatchCancelled
-            | What::BatchRetried { .. }
-            | What::ProviderChanged
-            | What::UploadDeleted { unfinished: false } => {}
-            What::UploadBegun { .. } => {
+        match self.event.kind {
+            EventKind::BatchSubmitted
+            | EventKind::BatchPaused
+            | EventKind::BatchResumed
+            | EventKind::BatchCancelled
+            | EventKind::BatchRetried { .. }
+            | EventKind::ProviderChanged
+            | EventKind::UploadDeleted { unfinished: false } => {}
+            EventKind::UploadBegun { .. } => {
                 to.extend(running(Status::Analyzing, Stage::ExtractingFrames, 0, None));
             }
-            What::UploadDescribed { audit_score, .. } => {
+            EventKind::UploadDescribed { audit_score, .. } => {
                 to.extend(running(Status::Embedding, Stage::EmbeddingGeneration, 75, Some(audit_score)));
             }
-            What::UploadCompleted { audit_score, needs_review, .. } => {
+            EventKind::UploadCompleted { audit_score, needs_review, .. } => {
                 let message = if needs_review {
                     "completed, but a person should look at the description"
                 } else {
@@ -228,7 +228,7 @@ impl Teller<'_> {
                     needs_review,
                 });
             }
-            What::UploadFailed { attempt, stage, kind, last } => {
+            EventKind::UploadFailed { attempt, stage, kind, last } => {
                 let error = self.error(attempt, stage, kind);
                 if last {
                     self.failed(error, to);
@@ -236,16 +236,16 @@ impl Teller<'_> {
                     to.extend(waits("the attempt failed; it is tried once more", Some(error)));
                 }
             }
-            What::UploadHandedBack { .. } => to.extend(waits("waits to be taken up again", None)),
-            What::UploadInterrupted { attempt, last } => {
+            EventKind::UploadHandedBack { .. } => to.extend(waits("waits to be taken up again", None)),
+            EventKind::UploadInterrupted { attempt, last } => {
                 if last {
                     self.failed(self.error(attempt, Stage::ExtractingFrames, FailureKind::Interrupted), to);
                 } else {
                     to.extend(waits("the process died meanwhile; waits to be taken up again", None));
                 }
             }
-            What::UploadCancelled => self.gone(CANCELLED, to),
-            What::UploadDeleted { unfinished: true } => self.gone(DELETED, to),
+            EventKind::UploadCancelled => self.gone(CANCELLED, to),
+            EventKind::UploadDeleted { unfinished: true } => self.gone(DELETED, to),
         }
     }
 

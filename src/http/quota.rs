@@ -11,7 +11,7 @@ use super::{Inner, error::Problem};
 
 /// How many of something each owner has open; those that have none are not known.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Shares(Arc<Mutex<Counts>>);
+pub(super) struct Quota(Arc<Mutex<Counts>>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -22,7 +22,7 @@ struct Counts {
 /// One of them, counted as its owner's until this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
-    shares: Shares,
+    quota: Quota,
     owner: Owner,
 }
 
@@ -32,7 +32,7 @@ enum Full {
     All,
 }
 
-impl Shares {
+impl Quota {
     /// How many there are of all owners.
     pub(super) fn all(&self) -> u32 {
         self.counts().all
@@ -52,13 +52,13 @@ impl Shares {
         }
         counts.all += 1;
         *counts.of.entry(owner.clone()).or_default() += 1;
-        Ok(Share { shares: self.clone(), owner: owner.clone() })
+        Ok(Share { quota: self.clone(), owner: owner.clone() })
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut counts = self.shares.counts();
+        let mut counts = self.quota.counts();
         counts.all -= 1;
         if let Some(count) = counts.of.get_mut(&self.owner) {
             *count -= 1;

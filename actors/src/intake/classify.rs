@@ -20,11 +20,11 @@ use crate::{
     error::Error,
     files::{self, Files},
     id::{Owner, UploadId},
+    intake::receive::Received,
     intake::{Admission, Source, failure_kind, not_accepted},
     media::{self, ErrorKind, VisionSpec},
     provider_gate::ProviderGate,
-    receiving::Received,
-    store::{NewUpload, Place, Replaces, Store},
+    store::{Commands, NewUpload, Place, Queries, Replaces},
     upload::{FailureKind, FileRef, PlacePath, Status, Thumbnail, Upload},
 };
 
@@ -36,7 +36,7 @@ const READ_AT_ONCE: usize = 8;
 const READ_BYTES: usize = 1 << 18;
 
 /// What became of the look at a file.
-pub(crate) enum Look {
+pub(crate) enum Verdict {
     /// It becomes an upload.
     New(Box<NewUpload>, Option<Received>),
     /// It does not.
@@ -51,18 +51,19 @@ pub(crate) trait GoesOn: Fn() -> Result<(), Error> + Clone + Send + 'static {}
 impl<T: Fn() -> Result<(), Error> + Clone + Send + 'static> GoesOn for T {}
 
 /// Looks at the files of one submission.
-pub(crate) struct Looker(pub(crate) Arc<Terms>);
+pub(crate) struct Classifier(pub(crate) Arc<Terms>);
 
 /// What a look goes by.
 pub(crate) struct Terms {
-    pub(crate) store: Store,
+    pub(crate) commands: Commands,
+    pub(crate) queries: Queries,
     pub(crate) files: Files,
     pub(crate) limits: media::Limits,
     pub(crate) vision: VisionSpec,
     /// Whose files.
     pub(crate) owner: Owner,
     /// What was done before is done again.
-    pub(crate) anew: bool,
+    pub(crate) force: bool,
     /// Knows by whom they would be described.
     pub(crate) gate: Arc<ProviderGate>,
 }
@@ -72,7 +73,7 @@ type Step<T> = Result<(Place, T), Box<Outcome>>;
 
 /// What became of a file, before the store has noted it.
 enum Outcome {
-    Clear(Look),
+    Clear(Verdict),
     /// The bytes are known from another path, where they may no longer be.
     Elsewhere {
         upload: Box<Upload>,
@@ -85,7 +86,7 @@ enum Outcome {
 
 impl From<Admission> for Box<Outcome> {
     fn from(admission: Admission) -> Self {
-        Self::new(Outcome::Clear(Look::Decided(admission)))
+        Self::new(Outcome::Clear(Verdict::Decided(admission)))
     }
 }
 
@@ -105,15 +106,19 @@ struct Read {
     file_size: u64,
 }
 
-impl Looker {
+impl Classifier {
     /// Looks at files, and answers in their order. `goes_on` is asked before each is read, as to read many large ones takes minutes.
-    pub(crate) async fn look(&self, sources: Vec<Source>, goes_on: impl GoesOn) -> Result<Vec<Look>, Error> {
-        let mut looks = Vec::with_capacity(sources.len());
+    pub(crate) async fn classify(
+        &self,
+        sources: Vec<Source>,
+        goes_on: impl GoesOn,
+    ) -> Result<Vec<Verdict>, Error> {
+        let mut verdicts = Vec::with_capacity(sources.len());
         let mut sources = sources.into_iter();
         loop {
             let together: Vec<Source> = sources.by_ref().take(LOOKED_UP_TOGETHER).collect();
             if together.is_empty() {
-                return Ok(looks);
+                return Ok(verdicts);
             }
             let steps = self.together(move |terms| terms.locate(together)).await?;
             let steps = self.each(steps, goes_on.clone(), Terms::by_place).await?;
@@ -123,7 +128,7 @@ impl Looker {
                 let Err(outcome) = step;
                 self.note(*outcome)
             };
-            looks.extend(stream::iter(steps).map(note).buffered(READ_AT_ONCE).collect::<Vec<_>>().await);
+            verdicts.extend(stream::iter(steps).map(note).buffered(READ_AT_ONCE).collect::<Vec<_>>().await);
         }
     }
 
@@ -135,7 +140,7 @@ impl Looker {
         let terms = Arc::clone(&self.0);
         let done = tokio::task::spawn_blocking(move || job(&terms)).await;
         done.unwrap_or_else(|_| {
-            Err(Error::Store("the code that looks files up panicked; the log tells where".into()))
+            Err(Error::Store("the code that verdicts files up panicked; the log tells where".into()))
         })
     }
 
@@ -177,14 +182,14 @@ impl Looker {
         Ok(taken.into_iter().flatten().collect())
     }
 
-    async fn note(&self, outcome: Outcome) -> Look {
+    async fn note(&self, outcome: Outcome) -> Verdict {
         match outcome {
             Outcome::Clear(look) => look,
             Outcome::Elsewhere { upload, place, moved, displaced } => {
-                if let Err(error) = self.0.store.note_place(upload.id, place, moved).await {
+                if let Err(error) = self.0.commands.note_place(upload.id, place, moved).await {
                     log::warn!("upload {}: cannot note that it is also at another path: {error}", upload.id);
                 }
-                Look::Known(upload, displaced)
+                Verdict::Known(upload, displaced)
             }
         }
     }
@@ -202,7 +207,7 @@ impl Terms {
         let path = place.path.clone();
         catch_unwind(AssertUnwindSafe(|| step(self, place, from))).unwrap_or_else(|_| {
             let path = path.as_path().display();
-            let message = format!("the code that looks at {path} panicked; the log tells where");
+            let message = format!("the code that verdicts at {path} panicked; the log tells where");
             Ok(Err(refused(FailureKind::Panicked, message).into()))
         })
     }
@@ -211,15 +216,15 @@ impl Terms {
     fn locate(&self, sources: Vec<Source>) -> Result<Vec<Step<Located>>, Error> {
         let located = |source| match source {
             Source::Received(received) => {
-                Err(Box::new(Outcome::Clear(Look::New(Box::new(received.upload()), Some(received)))))
+                Err(Box::new(Outcome::Clear(Verdict::New(Box::new(received.upload()), Some(received)))))
             }
             Source::Refused(failure) => Err(Admission::Refused(failure).into()),
             Source::InPlace(path) => Ok((place_of(&path)?, None)),
-            Source::InRun { path, began } => Ok((place_of(&path)?, Some(began))),
+            Source::InSubmission { path, began } => Ok((place_of(&path)?, Some(began))),
         };
         let files: Vec<_> = sources.into_iter().map(located).collect();
         let places = files.iter().flatten().map(|(place, _)| place);
-        let mut known = self.store.at_places(&self.owner, places)?.into_iter();
+        let mut known = self.queries.at_places(&self.owner, places)?.into_iter();
         let step = |file: Result<_, _>| {
             file.map(|(place, began)| (place, Located { began, known: known.next().flatten() }))
         };
@@ -235,7 +240,7 @@ impl Terms {
             if same && upload.status == Status::Failed && in_this_run(&upload) {
                 return Ok(Err(Admission::Failed(Box::new(upload)).into()));
             }
-            if same && !self.anew {
+            if same && !self.force {
                 if self.is_done(&upload) {
                     let upload = Box::new(upload);
                     return Ok(Err(match self.has_left(&upload, path)? {
@@ -263,9 +268,9 @@ impl Terms {
     /// Finds out what is known of the bytes; of which nothing is, is a new upload.
     fn look_up(&self, steps: Vec<Step<Read>>) -> Result<Vec<Step<(Read, Upload)>>, Error> {
         let hashes = steps.iter().flatten().map(|(_, read)| read.content_hash.as_str());
-        let mut known = match self.anew {
+        let mut known = match self.force {
             true => Vec::new(),
-            false => self.store.with_contents(&self.owner, hashes)?,
+            false => self.queries.with_contents(&self.owner, hashes)?,
         }
         .into_iter();
         let step = |step: Step<Read>| {
@@ -306,7 +311,7 @@ impl Terms {
     fn has_left(&self, upload: &Upload, path: &Path) -> Result<bool, Error> {
         let Some(old) = upload.place().filter(|old| *old != path) else { return Ok(false) };
         let Ok(place) = place_of(old) else { return Ok(true) };
-        let known = self.store.at_places(&self.owner, [&place])?.into_iter().next().flatten();
+        let known = self.queries.at_places(&self.owner, [&place])?.into_iter().next().flatten();
         let unchanged = known.is_some_and(|(it, same)| same && it.id == upload.id);
         Ok(!unchanged && self.files.check(upload).is_err())
     }
@@ -325,7 +330,7 @@ impl Terms {
 }
 
 impl Read {
-    fn into_new(self, place: Place, described_as: Option<UploadId>) -> Look {
+    fn into_new(self, place: Place, described_as: Option<UploadId>) -> Verdict {
         let name = place.path.as_path().file_name();
         let new = NewUpload {
             id: UploadId::generate(),
@@ -339,7 +344,7 @@ impl Read {
             replaces: self.replaces,
             described_as,
         };
-        Look::New(Box::new(new), None)
+        Verdict::New(Box::new(new), None)
     }
 }
 
