@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use indicatif::MultiProgress;
 use mediamill_actors::{
     config::Config,
-    store::{Clock, Store},
+    store::{Options, Store},
 };
 
 use tokio::sync::watch;
@@ -95,8 +95,11 @@ fn must_exist(config: &Config) -> Result<(), String> {
 
 /// Opens the store without taking anything up.
 fn open(config: &Config) -> Result<Store, String> {
-    Store::open(&config.store.data_dir, config.store.cache_mb, config.events.keep, Clock::System)
-        .map_err(|error| error.to_string())
+    Store::open(
+        &config.store.data_dir,
+        Options { cache_mb: config.store.cache_mb, keep_events: config.events.keep, ..Options::default() },
+    )
+    .map_err(|error| error.to_string())
 }
 
 /// Whether Ctrl-C was pressed, or the process was asked to terminate. The second time ends the process at once. A terminal that is closed

@@ -19,7 +19,7 @@ use mediamill_actors::{
     intake::{Admission, Source},
     pipeline::{Options, Pipeline, Stopped},
     progress_monitor::DumpStore,
-    store::{Clock, Store},
+    store::{self, Store},
 };
 use program::{mediamill, picture};
 
@@ -188,9 +188,9 @@ async fn a_dump_is_the_same_by_message_by_command_and_after_a_restore() {
     let restored = round_trip(&host, &live, "of-live");
     assert_eq!(restored, live);
     // What is restored goes on as what it was taken from would.
-    let store = Store::open(Path::new(&host.data("of-live")), 8, 1000, Clock::System).expect("it opens");
-    assert_eq!(store.queries().verify().await.expect("readable").faults, [""; 0]);
-    store.close().await;
+    let opened = Store::open(Path::new(&host.data("of-live")), store::Options::default()).expect("it opens");
+    assert_eq!(opened.queries().verify().await.expect("readable").faults, [""; 0]);
+    opened.close().await;
 
     let Host { folder, pipeline } = host;
     let stores = pipeline.queries().clone();

@@ -139,6 +139,29 @@ impl From<&Upload> for Counted {
     }
 }
 
+/// How a batch stood right after an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Its status.
+    pub status: Status,
+    /// How many uploads stood where.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Whether it was paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
+    /// This event ended the round of this number: there is one such event a round.
+    #[serde(default, rename = "ends_run", skip_serializing_if = "Option::is_none")]
+    pub ends_round: Option<u32>,
+}
+
+impl Tally {
+    /// How `batch` stands.
+    pub fn of(batch: &Batch, ends_round: Option<u32>) -> Self {
+        Self { status: batch.status(), counts: batch.counts, paused: batch.paused_at.is_some(), ends_round }
+    }
+}
+
 /// Since when uploads of a batch have been ending at the present pace: the base of the time left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {

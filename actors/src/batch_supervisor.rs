@@ -1,6 +1,7 @@
-//! What runs next and how many at once: spawns UploadWorkers and notices the dead ones.
+//! The next upload and how many at once: spawns UploadWorkers and notices the dead ones.
 //!
-//! It takes the commands about batches. A change that it makes is durable when it answers.
+//! It takes the commands about batches. A change is durable when it answers. It follows the notices of the store: the worker of an
+//! attempt that somebody else ended is aborted, and the files of deleted uploads are removed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,26 +13,32 @@ use std::{
 };
 
 use actix::prelude::*;
+use tokio::sync::watch;
 
 use crate::{
     analysis::ProviderState,
     error::Error,
+    files::Files,
     id::{BatchId, Owner, UploadId},
-    intake::classify::Verdict,
-    intake::receive::Received,
-    intake::{Admission, Intake, Source},
+    intake::{Intake, Source},
     lifeline::Lifeline,
-    store::{AfterAttempt, Begun, Commands, NewBatch, Terminated, WriteError},
+    provider_gate::ProviderGate,
+    store::{AfterAttempt, Begun, CommandError, Commands, Notice, Queries, Token},
     upload::{Failure, FailureKind, Stage},
-    upload_worker::{Abort, UploadFinished, UploadWorker, WorkerContext},
+    upload_worker::{Abort, UploadWorker, WorkerContext, WorkerOutcome, WorkerStopped},
 };
 
+pub use crate::intake::Submitted;
+
+/// How often the run is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+
 /// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that were handed over are durable; files in
-/// place are only referenced. Without an answer (the process died) a batch may be there or not, and of one of more than 1,000 files a part.
+/// place are only referenced. Without an answer (the process died) the batch may exist, and of more than 1,000 files a part of it.
 ///
 /// # Errors
-/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`]: nothing of it was taken then. A file that cannot be
-/// taken is no error of the batch: see [`Admission`].
+/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`]: nothing of it was taken. [`Error::Store`]: the engine stops, and the
+/// next start shows whether it was taken. A file that is refused is no error of the batch: see [`Submitted`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Submitted, Error>")]
 pub struct SubmitBatch {
@@ -39,23 +46,14 @@ pub struct SubmitBatch {
     pub owner: Owner,
     /// The files.
     pub files: Vec<Source>,
-    /// Does again what earlier uploads of the same files hold.
+    /// Describes files again, whatever earlier uploads of them have.
     pub force: bool,
 }
 
-/// What became of a [`SubmitBatch`].
-#[derive(Debug)]
-pub struct Submitted {
-    /// The batch; `None` if nothing new came with it, because all was done before or is no media, or nothing was submitted.
-    pub batch_id: Option<BatchId>,
-    /// What became of each file, in order.
-    pub files: Vec<Admission>,
-}
-
-/// Ends what is unfinished of a batch and aborts running calls; of a batch that has ended nothing changes.
+/// Cancels the unfinished uploads of a batch and aborts their calls. A batch that has ended stays as it is.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct CancelBatch {
@@ -68,7 +66,7 @@ pub struct CancelBatch {
 /// Begins no more uploads of a batch; running attempts finish.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct PauseBatch {
@@ -81,7 +79,7 @@ pub struct PauseBatch {
 /// Begins the uploads of a paused batch again.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct ResumeBatch {
@@ -91,10 +89,10 @@ pub struct ResumeBatch {
     pub batch: BatchId,
 }
 
-/// Gives the failed uploads of a batch two fresh attempts: its next run.
+/// Gives the failed uploads of a batch two fresh attempts: its next round.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if it does not stand so, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct RetryFailed {
@@ -104,7 +102,7 @@ pub struct RetryFailed {
     pub batch: BatchId,
 }
 
-/// Deletes an upload with all that belongs to it, wherever it stands.
+/// Deletes an upload with all that belongs to it, whatever its status.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Store`].
@@ -117,64 +115,79 @@ pub struct DeleteUpload {
     pub upload: UploadId,
 }
 
-/// Takes no more work, gives running attempts this long to finish, hands back the rest, and stops the engine. Answers with how many were
-/// handed back. Whatever command comes after that is answered with [`Error::Stopping`].
+/// Takes no more work, gives running attempts this long to finish, hands back the others, and stops the engine. Answers with how many
+/// attempts were handed back. Every later command is answered with [`Error::Stopping`].
 ///
 /// # Errors
-/// [`Error::Store`] if they could not be handed back; the next start takes them as interrupted then.
+/// [`Error::Store`] if they could not be handed back; the next start ends them as interrupted.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<usize, Error>")]
 pub struct Drain(pub Duration);
 
-/// There may be something to begin.
+/// Something may be waiting for a worker.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Fill;
 
 /// See the module.
 pub struct BatchSupervisor {
-    /// Gone once it has drained, so that whoever still has its address does not keep the data folder.
+    /// Gone once it has drained, so that a holder of its address does not keep the data folder.
     at_work: Option<AtWork>,
     concurrency: usize,
-    max_queued: u64,
-    /// Each with the number of the attempt that it was spawned for.
+    /// By upload, each with the number of its attempt.
     workers: HashMap<UploadId, (u32, Addr<UploadWorker>)>,
-    /// A request for what is next is under way.
+    /// A request for the next uploads is under way.
     filling: bool,
-    /// Something changed meanwhile, so that it is to be asked for again.
+    /// Something changed meanwhile, so that another request follows.
     again: bool,
-    /// Uploads that were ended between the begin of their attempt and its worker.
-    too_late: HashSet<UploadId>,
+    /// Answers with new attempts that are under way.
+    beginning: usize,
+    /// Attempts that were revoked before their answer came.
+    revoked: HashSet<Token>,
     /// It takes no more work; shared with submissions that are under way.
     draining: Arc<AtomicBool>,
 }
 
 /// What a supervisor works with until it has drained.
 struct AtWork {
-    tools: Arc<WorkerContext>,
+    commands: Commands,
+    queries: Queries,
+    gate: Arc<ProviderGate>,
+    files: Files,
     intake: Arc<Intake>,
+    /// For its workers.
+    context: Arc<WorkerContext>,
     lifeline: Lifeline,
-    /// Passes the provider's state on.
-    follows: Option<SpawnHandle>,
+    /// What it follows: the state of the provider, and the notices of the store.
+    follows: Vec<SpawnHandle>,
 }
 
 impl BatchSupervisor {
-    /// A supervisor of at most `concurrency` workers that takes submissions until `max_queued` uploads wait.
-    pub fn new(
-        tools: Arc<WorkerContext>,
+    /// A supervisor of at most `concurrency` workers.
+    pub(crate) fn new(
+        context: Arc<WorkerContext>,
         intake: Arc<Intake>,
         concurrency: usize,
-        max_queued: u64,
         lifeline: Lifeline,
     ) -> Self {
+        let at_work = AtWork {
+            commands: context.commands.clone(),
+            queries: context.queries.clone(),
+            gate: Arc::clone(&context.gate),
+            files: context.files.clone(),
+            intake,
+            context,
+            lifeline,
+            follows: Vec::new(),
+        };
         Self {
-            at_work: Some(AtWork { tools, intake, lifeline, follows: None }),
+            at_work: Some(at_work),
             concurrency: concurrency.max(1),
-            max_queued,
             workers: HashMap::new(),
             filling: false,
             again: false,
-            too_late: HashSet::new(),
+            beginning: 0,
+            revoked: HashSet::new(),
             draining: Arc::default(),
         }
     }
@@ -184,26 +197,85 @@ impl Actor for BatchSupervisor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(AtWork { tools, .. }) = &self.at_work else { return };
-        let (tools, supervisor) = (Arc::clone(tools), ctx.address());
-        let mut state = tools.gate.state();
-        let follows = ctx.spawn(
-            async move {
-                loop {
-                    let now = state.borrow_and_update().clone();
-                    let workable = matches!(now, ProviderState::Ready | ProviderState::GaveUp { .. });
-                    if tools.commands.set_provider_state(now).await.is_ok() && workable {
-                        supervisor.do_send(Fill);
-                    }
-                    if state.changed().await.is_err() {
-                        return;
-                    }
-                }
+        let Some(at_work) = &self.at_work else { return };
+        let provider = follow_provider(at_work.commands.clone(), at_work.gate.state(), ctx.address());
+        let mut notices = at_work.commands.notices();
+        let supervisor = ctx.address();
+        let follow_store = async move {
+            while let Some(notice) = notices.next().await {
+                supervisor.do_send(Noticed(notice));
             }
-            .into_actor(self),
-        );
+        };
+        let follows = vec![
+            ctx.spawn(provider.into_actor(self)),
+            ctx.spawn(follow_store.into_actor(self)),
+            ctx.run_interval(RENEW_EVERY, |supervisor, ctx| supervisor.renew(ctx)),
+        ];
         if let Some(at_work) = &mut self.at_work {
-            at_work.follows = Some(follows);
+            at_work.follows = follows;
+        }
+    }
+}
+
+/// Records every state of the provider, and looks for work when it can be called.
+async fn follow_provider(
+    commands: Commands,
+    mut state: watch::Receiver<ProviderState>,
+    supervisor: Addr<BatchSupervisor>,
+) {
+    loop {
+        let now = state.borrow_and_update().clone();
+        let workable = is_workable(&now);
+        match commands.set_provider_state(now).await {
+            Ok(()) if workable => supervisor.do_send(Fill),
+            Ok(()) => {}
+            // A broken store ends the engine by itself.
+            Err(error) => log::debug!("the state of the provider was not recorded: {error}"),
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn is_workable(state: &ProviderState) -> bool {
+    matches!(state, ProviderState::Ready | ProviderState::GaveUp { .. })
+}
+
+/// A notice of the store.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Noticed(Notice);
+
+impl Handler<Noticed> for BatchSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, Noticed(notice): Noticed, _: &mut Self::Context) {
+        match notice {
+            Notice::Revoked(token) => match self.workers.get(&token.upload) {
+                Some((attempt, worker)) if *attempt == token.attempt => worker.do_send(Abort),
+                _ if self.beginning > 0 => drop(self.revoked.insert(token)),
+                Some(_) | None => {}
+            },
+            Notice::FilesToRemove(upload) => {
+                // After the drain, the next start removes them.
+                let Some(AtWork { commands, files, .. }) = &self.at_work else { return };
+                actix_rt::spawn(remove_files(commands.clone(), files.clone(), upload));
+            }
+        }
+    }
+}
+
+/// Removes the files of a deleted upload, and then the note about them.
+pub(crate) async fn remove_files(commands: Commands, files: Files, upload: UploadId) {
+    match files.delete(upload).await {
+        Ok(()) => {
+            if let Err(error) = commands.files_removed(vec![upload]).await {
+                log::debug!("upload {upload}: the next start removes its files once more: {error}");
+            }
+        }
+        Err(error) => {
+            log::warn!("upload {upload}: cannot remove its files, the next start tries again: {error}");
         }
     }
 }
@@ -212,67 +284,14 @@ impl Handler<SubmitBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<Submitted, Error>>;
 
     fn handle(&mut self, submit: SubmitBatch, _: &mut Self::Context) -> Self::Result {
-        let Some(AtWork { tools, intake, .. }) = &self.at_work else { return stopped() };
-        let (tools, intake) = (Arc::clone(tools), Arc::clone(intake));
-        let (max_queued, draining) = (self.max_queued, Arc::clone(&self.draining));
-        let submit = async move {
-            let goes_on =
-                move || if draining.load(Ordering::Relaxed) { Err(Error::Stopping) } else { Ok(()) };
-            goes_on()?;
-            intake.check_disk()?;
-            let SubmitBatch { owner, files, force } = submit;
-            // Looking is reading, and in vain if there is no room for one more.
-            if !files.is_empty() && tools.queries.queue_depth().total() as u64 >= max_queued {
-                return Err(Error::QueueFull { limit: max_queued });
-            }
-            let verdicts = intake.classifier(owner.clone(), force).classify(files, goes_on.clone()).await?;
-            let (mut admissions, mut uploads, mut received) = (Vec::new(), Vec::new(), Vec::new());
-            let mut displaced = Vec::new();
-            for look in verdicts {
-                admissions.push(match look {
-                    Verdict::New(upload, bytes) => {
-                        let id = upload.id;
-                        uploads.push(*upload);
-                        received.extend(bytes);
-                        Admission::Accepted(id)
-                    }
-                    Verdict::Decided(admission) => admission,
-                    Verdict::Known(upload, stood_there) => {
-                        displaced.extend(stood_there);
-                        Admission::Done(upload)
-                    }
-                });
-            }
-            goes_on()?;
-            // Only now, as files that change places may find each other in one submission.
-            let mut ended = match displaced.is_empty() {
-                true => Terminated::default(),
-                false => tools.commands.displace(owner.clone(), displaced).await?,
-            };
-            let refused = admissions.iter().filter(|it| matches!(it, Admission::Refused(_))).count();
-            if uploads.is_empty() && refused == 0 {
-                return Ok((Submitted { batch_id: None, files: admissions }, ended));
-            }
-            let new = NewBatch { owner, refused: refused as u32, uploads };
-            // From now on the uploads may be written whatever becomes of this: what is not is removed at the next start.
-            received.iter_mut().for_each(Received::keep);
-            let accepted = match tools.commands.submit(new, max_queued).await {
-                Ok(accepted) => accepted,
-                Err(WriteError::Unknown(why)) => return Err(WriteError::Unknown(why).into()),
-                Err(refused) => {
-                    received.into_iter().for_each(Received::remove);
-                    return Err(refused.into());
-                }
-            };
-            tools.settle(received).await;
-            ended.extend(accepted.ended);
-            Ok((Submitted { batch_id: Some(accepted.batch_id), files: admissions }, ended))
-        };
+        let Some(AtWork { intake, .. }) = &self.at_work else { return stopped() };
+        let (intake, draining) = (Arc::clone(intake), Arc::clone(&self.draining));
+        let is_open = move || if draining.load(Ordering::Relaxed) { Err(Error::Stopping) } else { Ok(()) };
+        let SubmitBatch { owner, files, force } = submit;
+        let submit = async move { intake.admit(owner, files, force, is_open).await };
         Box::pin(submit.into_actor(self).map(|submitted, supervisor, ctx| {
-            let (submitted, ended) = submitted?;
-            supervisor.abort_and_clean_up(ended);
             supervisor.fill(ctx);
-            Ok(submitted)
+            submitted
         }))
     }
 }
@@ -281,7 +300,7 @@ impl Handler<CancelBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, CancelBatch { owner, batch }: CancelBatch, _: &mut Self::Context) -> Self::Result {
-        self.ending(async move |store| store.cancel(owner, batch).await)
+        self.change(async move |commands, _| Ok(commands.cancel(owner, batch).await?))
     }
 }
 
@@ -289,9 +308,7 @@ impl Handler<PauseBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, PauseBatch { owner, batch }: PauseBatch, _: &mut Self::Context) -> Self::Result {
-        self.ending(async move |store| {
-            store.set_paused(owner, batch, true).await.map(|()| Terminated::default())
-        })
+        self.change(async move |commands, _| Ok(commands.set_paused(owner, batch, true).await?))
     }
 }
 
@@ -299,9 +316,7 @@ impl Handler<ResumeBatch> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, ResumeBatch { owner, batch }: ResumeBatch, _: &mut Self::Context) -> Self::Result {
-        self.ending(async move |store| {
-            store.set_paused(owner, batch, false).await.map(|()| Terminated::default())
-        })
+        self.change(async move |commands, _| Ok(commands.set_paused(owner, batch, false).await?))
     }
 }
 
@@ -309,7 +324,7 @@ impl Handler<RetryFailed> for BatchSupervisor {
     type Result = ResponseActFuture<Self, Result<(), Error>>;
 
     fn handle(&mut self, RetryFailed { owner, batch }: RetryFailed, _: &mut Self::Context) -> Self::Result {
-        self.ending(async move |store| store.retry_failed(owner, batch).await.map(|_| Terminated::default()))
+        self.change(async move |commands, _| Ok(commands.retry_failed(owner, batch).await?))
     }
 }
 
@@ -321,34 +336,42 @@ impl Handler<DeleteUpload> for BatchSupervisor {
         DeleteUpload { owner, upload }: DeleteUpload,
         _: &mut Self::Context,
     ) -> Self::Result {
-        self.ending(async move |store| store.delete(owner, upload).await)
+        self.change(async move |commands, queries| {
+            // The command itself is content with an upload that is gone already.
+            queries.upload(owner.clone(), upload).await?;
+            Ok(commands.delete(owner, upload).await?)
+        })
     }
 }
 
-impl Handler<UploadFinished> for BatchSupervisor {
+impl Handler<WorkerStopped> for BatchSupervisor {
     type Result = ();
 
-    fn handle(&mut self, finished: UploadFinished, ctx: &mut Self::Context) {
-        let UploadFinished { upload, token, died } = finished;
-        // An upload that was handed back may have a new worker before the old one is heard of.
+    fn handle(&mut self, WorkerStopped { token, outcome }: WorkerStopped, ctx: &mut Self::Context) {
+        let upload = token.upload;
+        // An upload that was handed back may have a new worker before the end of the old one is noticed.
         if self.workers.get(&upload).is_some_and(|(attempt, _)| *attempt <= token.attempt) {
             self.workers.remove(&upload);
         }
-        if !died {
-            return self.fill(ctx);
+        match (outcome, &self.at_work) {
+            (WorkerOutcome::Ended, _) | (WorkerOutcome::Panicked, None) => self.fill(ctx),
+            (WorkerOutcome::Panicked, Some(AtWork { commands, .. })) => {
+                log::error!("upload {upload}: its worker panicked");
+                let message = "the code that worked on it panicked; the log says where";
+                let failure =
+                    Failure::new(token.attempt, Stage::VisionAnalysis, FailureKind::Panicked, message);
+                let fail = commands.fail(token, failure);
+                self.beginning += 1;
+                ctx.spawn(fail.into_actor(self).map(|after, supervisor, ctx| {
+                    let retried = match after {
+                        Ok(AfterAttempt::Retried(begun)) => vec![*begun],
+                        Ok(AfterAttempt::Waits | AfterAttempt::Ended) | Err(_) => Vec::new(),
+                    };
+                    supervisor.begun(retried, ctx);
+                    supervisor.fill(ctx);
+                }));
+            }
         }
-        let Some(store) = self.commands() else { return };
-        let message = "the code that worked on it panicked; the log tells where";
-        let failure = Failure::new(token.attempt, Stage::VisionAnalysis, FailureKind::Panicked, message);
-        ctx.spawn(async move { store.fail(token, failure).await }.into_actor(self).map(
-            move |after, supervisor, ctx| {
-                log::error!("upload {upload}: its worker died");
-                if let Ok(AfterAttempt::Again(begun)) = after {
-                    supervisor.spawn(*begun, ctx);
-                }
-                supervisor.fill(ctx);
-            },
-        ));
     }
 }
 
@@ -365,22 +388,24 @@ impl Handler<Drain> for BatchSupervisor {
 
     fn handle(&mut self, Drain(limit): Drain, _: &mut Self::Context) -> Self::Result {
         self.draining.store(true, Ordering::Relaxed);
-        let Some(AtWork { tools, .. }) = &self.at_work else { return Box::pin(fut::ready(Ok(0))) };
-        let (commands, queries) = (tools.commands.clone(), tools.queries.clone());
-        let idle = async move {
-            let mut changes = queries.watch();
-            let wait =
-                async { while queries.queue_depth().in_flight > 0 && changes.changed().await.is_ok() {} };
-            let _ = tokio::time::timeout(limit, wait).await;
-            commands.hand_back_all().await
+        let Some(AtWork { commands, queries, .. }) = &self.at_work else {
+            return Box::pin(fut::ready(Ok(0)));
         };
-        Box::pin(idle.into_actor(self).map(|handed_back, supervisor, ctx| {
+        let (commands, queries) = (commands.clone(), queries.clone());
+        let drain = async move {
+            let mut changes = queries.watch();
+            let idle =
+                async { while queries.queue_depth().in_flight > 0 && changes.changed().await.is_ok() {} };
+            let _ = tokio::time::timeout(limit, idle).await;
+            commands.end().await
+        };
+        Box::pin(drain.into_actor(self).map(|handed_back, supervisor, ctx| {
             for (_, (_, worker)) in supervisor.workers.drain() {
                 worker.do_send(Abort);
             }
-            // It stays to tell whoever comes late. The rest of the engine follows its lifeline.
+            // It stays to answer late commands. The rest of the engine follows its lifeline.
             if let Some(mut at_work) = supervisor.at_work.take() {
-                if let Some(follows) = at_work.follows {
+                for follows in at_work.follows.drain(..) {
                     ctx.cancel_future(follows);
                 }
                 at_work.lifeline.release();
@@ -390,54 +415,47 @@ impl Handler<Drain> for BatchSupervisor {
     }
 }
 
-/// The answer to whoever comes after the end.
+/// The answer to a command that comes after the end.
 fn stopped<T: 'static>() -> ResponseActFuture<BatchSupervisor, Result<T, Error>> {
     Box::pin(fut::ready(Err(Error::Stopping)))
 }
 
 impl BatchSupervisor {
-    fn commands(&self) -> Option<Commands> {
-        self.at_work.as_ref().map(|it| it.tools.commands.clone())
-    }
-
-    /// Waits for a change that may end uploads, and carries out what follows from it.
-    fn ending<F>(&self, change: impl FnOnce(Commands) -> F) -> ResponseActFuture<Self, Result<(), Error>>
+    /// Makes a change, and looks for work after it.
+    fn change<F>(
+        &self,
+        change: impl FnOnce(Commands, Queries) -> F,
+    ) -> ResponseActFuture<Self, Result<(), Error>>
     where
-        F: Future<Output = Result<Terminated, WriteError>> + 'static,
+        F: Future<Output = Result<(), Error>> + 'static,
     {
-        let Some(store) = self.commands() else { return stopped() };
-        Box::pin(change(store).into_actor(self).map(|ended, supervisor, ctx| {
-            supervisor.abort_and_clean_up(ended?);
+        let Some(AtWork { commands, queries, .. }) = &self.at_work else { return stopped() };
+        let change = change(commands.clone(), queries.clone());
+        Box::pin(change.into_actor(self).map(|done, supervisor, ctx| {
             supervisor.fill(ctx);
-            Ok(())
+            done
         }))
     }
 
-    /// Stops the workers of uploads that were ended, and removes the files of those that were deleted.
-    fn abort_and_clean_up(&mut self, ended: Terminated) {
-        for upload in ended.in_flight {
-            match self.workers.get(&upload) {
-                Some((_, worker)) => worker.do_send(Abort),
-                // Its attempt is begun, but this was heard of first.
-                None => {
-                    self.too_late.insert(upload);
-                }
+    /// Renews the run. An engine whose run was recovered by somebody else must end.
+    fn renew(&self, ctx: &mut Context<Self>) {
+        let Some(AtWork { commands, .. }) = &self.at_work else { return };
+        let commands = commands.clone();
+        ctx.spawn(async move { commands.renew().await }.into_actor(self).map(|renewed, supervisor, ctx| {
+            let draining = supervisor.draining.load(Ordering::Relaxed);
+            if let (Err(CommandError::Stale), false) = (renewed, draining) {
+                log::error!("another process took over the work of this one, so this one ends");
+                ctx.stop();
             }
-        }
-        // After the end, the next start removes them.
-        let Some(AtWork { tools, .. }) = &self.at_work else { return };
-        for upload in ended.removed {
-            let tools = Arc::clone(tools);
-            actix_rt::spawn(async move { tools.remove_files(upload).await });
-        }
+        }));
     }
 
+    /// Begins as many attempts as workers are free.
     fn fill(&mut self, ctx: &mut Context<Self>) {
-        let Some(AtWork { tools, .. }) = &self.at_work else { return };
-        let workable =
-            matches!(*tools.gate.state().borrow(), ProviderState::Ready | ProviderState::GaveUp { .. });
+        let Some(AtWork { commands, gate, .. }) = &self.at_work else { return };
         let free = self.concurrency.saturating_sub(self.workers.len());
-        if self.draining.load(Ordering::Relaxed) || !workable || free == 0 {
+        let draining = self.draining.load(Ordering::Relaxed);
+        if draining || free == 0 || !is_workable(&gate.state().borrow()) {
             return;
         }
         if self.filling {
@@ -445,28 +463,30 @@ impl BatchSupervisor {
             return;
         }
         self.filling = true;
-        let store = tools.commands.clone();
-        ctx.spawn(async move { store.begin_next(free).await }.into_actor(self).map(
-            |begun, supervisor, ctx| {
-                supervisor.filling = false;
-                for begun in begun.unwrap_or_default() {
-                    supervisor.spawn(begun, ctx);
-                }
-                if std::mem::take(&mut supervisor.again) {
-                    supervisor.fill(ctx);
-                }
-            },
-        ));
+        self.beginning += 1;
+        ctx.spawn(commands.begin_next(free).into_actor(self).map(|begun, supervisor, ctx| {
+            supervisor.filling = false;
+            // A broken store ends the engine by itself.
+            supervisor.begun(begun.unwrap_or_default(), ctx);
+            if std::mem::take(&mut supervisor.again) {
+                supervisor.fill(ctx);
+            }
+        }));
     }
 
-    fn spawn(&mut self, begun: Begun, ctx: &mut Context<Self>) {
-        // Also while it drains: the attempt is begun, so the drain waits for it.
-        let (upload, attempt) = (begun.token.upload, begun.token.attempt);
-        let Some(AtWork { tools, .. }) = &self.at_work else { return };
-        if self.too_late.remove(&upload) {
-            return;
+    /// Spawns a worker for each new attempt, also while it drains: the attempts have begun, and the drain waits for them.
+    fn begun(&mut self, begun: Vec<Begun>, ctx: &mut Context<Self>) {
+        for begun in begun {
+            let Some(AtWork { context, .. }) = &self.at_work else { break };
+            if !self.revoked.remove(&begun.token) {
+                let (upload, attempt) = (begun.token.upload, begun.token.attempt);
+                let worker = UploadWorker::new(Arc::clone(context), begun, ctx.address().recipient());
+                self.workers.insert(upload, (attempt, worker.start()));
+            }
         }
-        let worker = UploadWorker::new(Arc::clone(tools), begun, ctx.address().recipient()).start();
-        self.workers.insert(upload, (attempt, worker));
+        self.beginning -= 1;
+        if self.beginning == 0 {
+            self.revoked.clear();
+        }
     }
 }

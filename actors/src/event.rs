@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    batch::{Batch, Counts, Status as BatchStatus},
+    batch::Tally,
     id::{BatchId, UploadId},
     upload::{FailureKind, Stage},
 };
@@ -16,11 +16,9 @@ pub struct Event {
     pub v: u8,
     /// Number among the owner's events, from 1, without gaps.
     pub seq: u64,
-    /// Number among all changes of the store.
-    pub change: u64,
     /// When it happened.
     pub at: Timestamp,
-    /// The batch that it happened to; `None` for [`EventKind::ProviderChanged`].
+    /// Its batch; `None` for [`EventKind::ProviderChanged`].
     pub batch_id: Option<BatchId>,
     /// How the batch stood right after it.
     pub batch: Option<Tally>,
@@ -29,29 +27,6 @@ pub struct Event {
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
-}
-
-/// How a batch stood right after an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
-    /// Its status.
-    pub status: BatchStatus,
-    /// How many uploads stood where.
-    #[serde(flatten)]
-    pub counts: Counts,
-    /// Whether it was paused.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub paused: bool,
-    /// This event ended the round of this number: there is one such event a round.
-    #[serde(default, rename = "ends_run", skip_serializing_if = "Option::is_none")]
-    pub ends_round: Option<u32>,
-}
-
-impl Tally {
-    /// How `batch` stands.
-    pub fn of(batch: &Batch, ends_round: Option<u32>) -> Self {
-        Self { status: batch.status(), counts: batch.counts, paused: batch.paused_at.is_some(), ends_round }
-    }
 }
 
 /// The sorts of event.

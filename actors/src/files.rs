@@ -1,4 +1,7 @@
-//! Where bytes lie: reading what was submitted, writing thumbnails so that they survive a power cut, removing what was deleted.
+//! The files of uploads: reading what was submitted, writing thumbnails so that they survive a power cut, removing what was deleted.
+
+mod claims;
+mod incoming;
 
 use std::{
     fs::{self, File},
@@ -8,48 +11,131 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
+use self::claims::Claims;
+pub(crate) use self::{
+    claims::Claim,
+    incoming::{Arrived, Incoming},
+};
 use crate::{
     id::UploadId,
-    upload::{FailureKind, FileRef, Upload},
+    upload::{FailureKind, FileKey, FileRef, Upload},
 };
 
-/// The files below a data folder.
+/// The files of a data folder, and the way to files in place. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Files {
     data_dir: PathBuf,
+    claims: Claims,
+}
+
+/// A file that is open for reading.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The file, at its beginning.
+    pub file: File,
+    /// Its path on this machine, for its name and for error messages.
+    pub path: PathBuf,
+    /// Length in bytes.
+    pub length: u64,
 }
 
 impl Files {
     /// The files of a data folder, which exists.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into() }
+        Self { data_dir: data_dir.into(), claims: Claims::default() }
     }
 
-    /// Where the thumbnail of an upload lies, if it was made.
-    pub fn thumbnail(&self, id: UploadId) -> PathBuf {
-        self.sharded("thumbnails", id).with_extension("jpg")
+    /// Opens a managed file.
+    ///
+    /// # Errors
+    /// The error of the disk; [`io::ErrorKind::NotFound`] if there is no such file.
+    pub async fn open(&self, key: &FileKey) -> io::Result<OpenFile> {
+        let path = self.local_path(key);
+        blocking(move || open(path)).await
     }
 
-    /// Where our own copy of an upload lies.
-    pub fn original(&self, id: UploadId) -> PathBuf {
-        self.sharded("originals", id)
+    /// Opens the original of an upload, managed or in place.
+    ///
+    /// # Errors
+    /// The error of the disk; [`io::ErrorKind::NotFound`] if it is no longer there, or is no file.
+    pub async fn open_original(&self, upload: &Upload) -> io::Result<OpenFile> {
+        let (files, upload) = (self.clone(), upload.clone());
+        // Twice, since it may be moved right now from where it came in.
+        blocking(move || open(files.readable(&upload)).or_else(|_| open(files.readable(&upload)))).await
     }
 
-    /// Where the bytes of an upload lie while they come in, and until it is written and they are moved to [`Files::original`].
-    pub fn incoming(&self, id: UploadId) -> PathBuf {
+    /// Whether there is such a managed file.
+    pub async fn exists(&self, key: &FileKey) -> bool {
+        let path = self.local_path(key);
+        blocking(move || Ok(path.exists())).await.unwrap_or_default()
+    }
+
+    /// Removes all files of an upload; files that are not there are no error.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub async fn delete(&self, id: UploadId) -> io::Result<()> {
+        let files = self.clone();
+        blocking(move || files.remove(id)).await
+    }
+
+    /// Uploads whose originals were coming in when the last process ended: [`Files::promote`] or [`Files::delete`] each.
+    ///
+    /// # Errors
+    /// The error of the disk.
+    pub async fn left_incoming(&self) -> io::Result<Vec<UploadId>> {
+        let files = self.clone();
+        blocking(move || files.incoming_ids()).await
+    }
+
+    /// Moves originals that came in, and whose uploads are written, to where they stay. A file that cannot be moved is found where it
+    /// is, and the next start moves it.
+    pub async fn promote(&self, ids: Vec<UploadId>) {
+        let files = self.clone();
+        let promoted = blocking(move || {
+            for id in ids {
+                if let Err(error) = files.settle(id) {
+                    log::warn!("upload {id}: cannot move its file, the next start tries again: {error}");
+                }
+            }
+            Ok(())
+        });
+        if let Err(error) = promoted.await {
+            log::warn!("moving the files of uploads failed: {error}");
+        }
+    }
+
+    /// The path of a managed file on this machine, whether or not it exists.
+    pub fn local_path(&self, key: &FileKey) -> PathBuf {
+        let (kind, id) = key.parts();
+        let path = self.sharded(kind, id);
+        if kind == "thumbnails" { path.with_extension("jpg") } else { path }
+    }
+
+    /// Claims an upload whose files are about to be written by a job that cannot be aborted.
+    pub(crate) fn claim(&self, id: UploadId) -> Claim {
+        self.claims.claim(id)
+    }
+
+    fn thumbnail(&self, id: UploadId) -> PathBuf {
+        self.local_path(&FileKey::thumbnail(id))
+    }
+
+    fn original(&self, id: UploadId) -> PathBuf {
+        self.local_path(&FileKey::original(id))
+    }
+
+    /// Where the original of an upload is until the upload is written.
+    fn incoming(&self, id: UploadId) -> PathBuf {
         self.data_dir.join("incoming").join(id.to_string())
     }
 
     /// Makes the names of files that are coming in durable.
-    pub(crate) fn sync_incoming(&self) -> io::Result<()> {
+    fn sync_incoming(&self) -> io::Result<()> {
         File::open(self.data_dir.join("incoming"))?.sync_all()
     }
 
-    /// Moves the bytes of an upload that is written to where they stay.
-    ///
-    /// # Errors
-    /// Whatever the disk says; they are still found where they are, and the next start moves them.
-    pub(crate) fn settle(&self, id: UploadId) -> io::Result<()> {
+    fn settle(&self, id: UploadId) -> io::Result<()> {
         let original = self.original(id);
         if let Some(folder) = original.parent() {
             fs::create_dir_all(folder)?;
@@ -57,11 +143,7 @@ impl Files {
         fs::rename(self.incoming(id), original)
     }
 
-    /// Uploads whose bytes were coming in when the last process ended.
-    ///
-    /// # Errors
-    /// Whatever the disk says.
-    pub(crate) fn left_incoming(&self) -> io::Result<Vec<UploadId>> {
+    fn incoming_ids(&self) -> io::Result<Vec<UploadId>> {
         let entries = match fs::read_dir(self.data_dir.join("incoming")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -70,32 +152,32 @@ impl Files {
         Ok(ids.collect())
     }
 
-    /// Where the bytes of an upload can be read now.
-    pub fn readable(&self, upload: &Upload) -> PathBuf {
+    /// Where the original of an upload can be read now.
+    fn readable(&self, upload: &Upload) -> PathBuf {
         match &upload.file {
-            FileRef::InPlace(path) => path.as_path().to_owned(),
-            FileRef::Stored => {
-                let original = self.original(upload.id);
+            FileRef::InPlace { path, .. } => path.as_path().to_owned(),
+            FileRef::Managed(key) => {
+                let original = self.local_path(key);
                 if original.exists() { original } else { self.incoming(upload.id) }
             }
         }
     }
 
     /// The last digits of an id are random, so they spread files evenly over 256 folders.
-    fn sharded(&self, kind: &str, id: UploadId) -> PathBuf {
-        let name = id.to_string();
-        self.data_dir.join(kind).join(&name[name.len() - 2..]).join(&name)
+    fn sharded(&self, kind: &str, id: &str) -> PathBuf {
+        let shard = id.get(id.len().saturating_sub(2)..).unwrap_or(id);
+        self.data_dir.join(kind).join(shard).join(id)
     }
 
-    /// Reads the bytes of an upload and makes sure that they are those that were submitted.
+    /// Reads the original of an upload and makes sure that its bytes are those that were submitted. Blocks.
     ///
     /// # Errors
-    /// The sort of failure and a sentence: the file is gone, cannot be read, or has changed.
-    pub fn read(&self, upload: &Upload) -> Result<Vec<u8>, (FailureKind, String)> {
+    /// The kind of failure and a sentence: the file is gone, cannot be read, or has changed.
+    pub(crate) fn read(&self, upload: &Upload) -> Result<Vec<u8>, (FailureKind, String)> {
         let mut path = self.readable(upload);
         let mut length = fs::metadata(&path);
         if length.is_err() {
-            // It may just have been moved from where it came in.
+            // It may have been moved just now from where it came in.
             path = self.readable(upload);
             length = fs::metadata(&path);
         }
@@ -107,15 +189,15 @@ impl Files {
         if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&path)) }
     }
 
-    /// Makes sure that the bytes of an upload are those that were submitted, without holding them, and says where they lie.
+    /// Makes sure that the bytes of an upload are those that were submitted, without holding them, and gives their path. Blocks.
     ///
     /// # Errors
     /// As [`Files::read`].
-    pub fn check(&self, upload: &Upload) -> Result<PathBuf, (FailureKind, String)> {
+    pub(crate) fn check(&self, upload: &Upload) -> Result<PathBuf, (FailureKind, String)> {
         let mut path = self.readable(upload);
         let mut metadata = fs::metadata(&path);
         if metadata.is_err() {
-            // It may just have been moved from where it came in.
+            // It may have been moved just now from where it came in.
             path = self.readable(upload);
             metadata = fs::metadata(&path);
         }
@@ -124,29 +206,28 @@ impl Files {
         if !metadata.is_file() || metadata.len() != upload.file_size {
             return Err(changed(&path));
         }
-        let hash = || -> io::Result<String> {
-            let mut hasher = Sha256::new();
-            let mut file = File::open(&path)?;
-            let mut buffer = vec![0; 1 << 18];
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok(base16ct::lower::encode_string(&hasher.finalize())),
-                    read => hasher.update(&buffer[..read]),
-                }
-            }
-        };
-        match hash() {
+        match hash_file(&path) {
             Ok(hash) if hash == upload.content_hash => Ok(path),
             Ok(_) => Err(changed(&path)),
             Err(error) => Err(unreadable(&path, &error)),
         }
     }
 
-    /// Writes a thumbnail and waits for the disk.
+    /// A thumbnail. Blocks.
+    pub(crate) fn read_thumbnail(&self, id: UploadId) -> io::Result<Vec<u8>> {
+        fs::read(self.thumbnail(id))
+    }
+
+    /// Whether there is a thumbnail. Blocks.
+    pub(crate) fn has_thumbnail(&self, id: UploadId) -> bool {
+        self.thumbnail(id).exists()
+    }
+
+    /// Writes a thumbnail and makes it durable. Blocks.
     ///
     /// # Errors
-    /// Whatever the disk says; nothing is left at the thumbnail's path then.
-    pub fn write_thumbnail(&self, id: UploadId, jpeg: &[u8]) -> io::Result<()> {
+    /// The error of the disk; then nothing is left at the path of the thumbnail.
+    pub(crate) fn write_thumbnail(&self, id: UploadId, jpeg: &[u8]) -> io::Result<()> {
         let path = self.thumbnail(id);
         let unfinished = path.with_extension("tmp");
         let create = || match File::create(&unfinished) {
@@ -160,7 +241,7 @@ impl Files {
             let mut file = create()?;
             file.write_all(jpeg)?;
             fs::rename(&unfinished, &path)?;
-            // Of a file that is new, the file systems in use write the name down with the bytes; so the name comes first.
+            // File systems in use make the name of a new file durable with its bytes, so the rename comes first.
             file.sync_all()
         };
         write().inspect_err(|_| {
@@ -169,13 +250,11 @@ impl Files {
         })
     }
 
-    /// Removes all files of an upload; those that are not there are fine.
-    ///
-    /// # Errors
-    /// Whatever the disk says.
-    pub fn remove(&self, id: UploadId) -> io::Result<()> {
+    /// As [`Files::delete`]. Blocks.
+    pub(crate) fn remove(&self, id: UploadId) -> io::Result<()> {
+        self.claims.note_removed(id);
         let thumbnail = self.thumbnail(id);
-        // What comes in may just be moved to where it stays, so that place is looked at last.
+        // An original may be moved right now to where it stays, so that path comes last.
         for path in [thumbnail.with_extension("tmp"), thumbnail, self.incoming(id), self.original(id)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -183,6 +262,32 @@ impl Files {
             }
         }
         Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(job).await.map_err(io::Error::other)?
+}
+
+fn open(path: PathBuf) -> io::Result<OpenFile> {
+    // Opening a pipe would wait for its writer.
+    let metadata = fs::metadata(&path)?;
+    if !metadata.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(OpenFile { file: File::open(&path)?, path, length: metadata.len() })
+}
+
+/// The content hash of a file. Blocks.
+fn hash_file(path: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut file = File::open(path)?;
+    let mut buffer = vec![0; 1 << 18];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(base16ct::lower::encode_string(&hasher.finalize())),
+            read => hasher.update(&buffer[..read]),
+        }
     }
 }
 
@@ -196,7 +301,7 @@ fn changed(path: &Path) -> (FailureKind, String) {
     (FailureKind::FileChanged, message)
 }
 
-/// Why a file cannot be read, as a sort of failure and a sentence.
+/// Why a file cannot be read, as a kind of failure and a sentence.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> (FailureKind, String) {
     match error.kind() {
         io::ErrorKind::NotFound => (

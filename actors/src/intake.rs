@@ -1,61 +1,30 @@
-//! The door: takes files in, and refuses what cannot be taken.
+//! The way in: files are classified, and admitted as one batch.
+//!
+//! [`classify`] finds out what each file is and what is known of it; it only reads. [`receive`] writes bytes that are handed over.
+//! [`Intake::admit`] is one command of the store.
 
-use std::{path::PathBuf, sync::Arc};
-
-use jiff::Timestamp;
-
-pub(crate) mod classify;
+mod admission;
+mod classify;
 pub mod receive;
 
+use std::sync::Arc;
+
+use self::classify::{Classifier, Verdict};
+pub use self::{
+    admission::{Admission, Source, Submitted},
+    receive::{ReceiveError, Received, Receiving},
+};
 use crate::{
     disk::Disk,
     error::Error,
     files::Files,
-    id::{Owner, UploadId},
-    intake::classify::{Classifier, Terms},
-    intake::receive::{Received, Receiving},
-    media::{self, ErrorKind, VisionSpec},
+    id::{BatchId, Owner},
+    media::{self, VisionSpec},
     provider_gate::ProviderGate,
-    store::{Commands, Queries, Store},
-    upload::{Failure, FailureKind, Stage, Upload},
+    store::{CommandError, Commands, NewBatch, Queries, Relocation},
 };
 
-/// Where the bytes of a submitted file are.
-#[derive(Debug)]
-pub enum Source {
-    /// A file that is only referenced and never changed. A path that is not absolute is taken from the current folder.
-    InPlace(PathBuf),
-    /// The same, by whoever gives each file its attempts once from that time on: one that failed since is [`Admission::Failed`].
-    InSubmission {
-        /// The file.
-        path: PathBuf,
-        /// When the run began, by the clock of the store.
-        began: Timestamp,
-    },
-    /// Bytes that [`Intake::receive`] took in.
-    Received(Received),
-    /// Bytes that could not be taken in: a file of the batch all the same.
-    Refused(Failure),
-}
-
-/// What became of a submitted file.
-#[derive(Debug)]
-pub enum Admission {
-    /// It is a new upload.
-    Accepted(UploadId),
-    /// An earlier upload of the same bytes holds all that this one would give, from the same provider, models and audit.
-    Done(Box<Upload>),
-    /// An earlier upload of the same file waits or is worked on.
-    Unfinished(UploadId),
-    /// An earlier upload of the same file failed in the run that [`Source::InSubmission`] names, and stays as it is.
-    Failed(Box<Upload>),
-    /// It cannot be taken, and has no record.
-    Refused(Failure),
-    /// It is neither a picture nor a video, and has no record.
-    NotMedia(Failure),
-}
-
-/// What files come in by; see the module.
+/// The way in; see the module.
 pub struct Intake {
     commands: Commands,
     queries: Queries,
@@ -64,76 +33,147 @@ pub struct Intake {
     limits: media::Limits,
     vision: VisionSpec,
     disk: Disk,
+    max_queued: u64,
+}
+
+/// What an [`Intake`] refuses by.
+pub(crate) struct Limits {
+    /// Limits of single files.
+    pub(crate) media: media::Limits,
+    /// Space on the disk of the data folder that must stay free, in bytes.
+    pub(crate) min_free_bytes: u64,
+    /// Most uploads that may be unfinished.
+    pub(crate) max_queued: u64,
 }
 
 impl Intake {
-    /// A door before `store`, which refuses everything while less than `min_free_bytes` are free on its disk.
-    pub fn new(
-        store: &Store,
+    /// A way into the store.
+    pub(crate) fn new(
+        commands: Commands,
+        queries: Queries,
         gate: Arc<ProviderGate>,
         files: Files,
-        limits: media::Limits,
         vision: VisionSpec,
-        min_free_bytes: u64,
+        limits: Limits,
     ) -> Self {
-        let (commands, queries) = (store.commands(), store.queries());
-        let disk = Disk::new(queries.data_dir().to_owned(), min_free_bytes);
-        Self { commands, queries, gate, files, limits, vision, disk }
+        let disk = Disk::new(queries.data_dir().to_owned(), limits.min_free_bytes);
+        let Limits { media, max_queued, .. } = limits;
+        Self { commands, queries, gate, files, limits: media, vision, disk, max_queued }
     }
 
     /// Makes sure that the disk has room.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with room: writing will tell.
-    pub fn check_disk(&self) -> Result<(), Error> {
-        self.disk.check(0)
+    /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with room, since writing will fail.
+    pub async fn check_disk(&self) -> Result<(), Error> {
+        self.check_room(0).await
     }
 
-    /// Makes sure that the disk has room for so many bytes.
+    /// Makes sure that the disk has room for this many bytes.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] if less than the watermark would be left.
-    pub fn check_room(&self, bytes: u64) -> Result<(), Error> {
+    /// [`Error::DiskFull`] if less than the watermark would stay free.
+    pub async fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        let disk = self.disk.clone();
+        // A disk may be asleep, or at the other end of a network.
+        let check = tokio::task::spawn_blocking(move || disk.check(bytes));
+        check.await.unwrap_or_else(|_| Err(Error::Store("the look at the disk panicked".into())))
+    }
+
+    /// As [`Intake::check_room`], for callers that may block.
+    ///
+    /// # Errors
+    /// As [`Intake::check_room`].
+    pub fn check_room_blocking(&self, bytes: u64) -> Result<(), Error> {
         self.disk.check(bytes)
     }
 
-    /// Begins to take in the bytes of a file. What is not submitted afterwards leaves nothing behind.
+    /// Begins to receive the bytes of a file. A file that is not submitted afterwards leaves nothing behind.
     ///
     /// # Errors
     /// [`Error::DiskFull`], and [`Error::Store`] if no file can be made.
     pub async fn receive(&self, file_name: &str) -> Result<Receiving, Error> {
-        self.check_disk()?;
-        let most = self.limits.max_image_bytes.max(self.limits.max_video_bytes);
-        let (files, disk) = (self.files.clone(), self.disk.clone());
-        Receiving::begin(files, disk, self.limits.clone(), self.vision.clone(), file_name, most).await
+        self.check_disk().await?;
+        Receiving::begin(
+            self.files.clone(),
+            self.disk.clone(),
+            self.limits.clone(),
+            self.vision.clone(),
+            file_name,
+        )
+        .await
     }
 
-    /// What looks at the files of an owner. With `force`, what was done before is done again.
-    pub(crate) fn classifier(&self, owner: Owner, force: bool) -> Classifier {
-        Classifier(Arc::new(Terms {
-            commands: self.commands.clone(),
+    /// Admits files as one batch, in order. Answers when the batch is durable.
+    ///
+    /// `is_open` is asked before each file is read, since reading many large files takes minutes.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`] and the error of `is_open`: nothing of the batch is taken.
+    pub(crate) async fn admit(
+        &self,
+        owner: Owner,
+        files: Vec<Source>,
+        force: bool,
+        is_open: impl Fn() -> Result<(), Error> + Clone + Send + 'static,
+    ) -> Result<Submitted, Error> {
+        is_open()?;
+        self.check_disk().await?;
+        let classifier = Classifier {
             queries: self.queries.clone(),
             files: self.files.clone(),
             limits: self.limits.clone(),
             vision: self.vision.clone(),
-            owner,
-            force,
             gate: Arc::clone(&self.gate),
-        }))
-    }
-}
-
-/// The sort of failure of what the door refuses.
-pub(crate) fn failure_kind(kind: ErrorKind) -> FailureKind {
-    match kind {
-        ErrorKind::Undecodable => FailureKind::Undecodable,
-        ErrorKind::Empty | ErrorKind::NotMedia | ErrorKind::Unsupported | ErrorKind::TooLarge => {
-            FailureKind::Refused
+            owner: owner.clone(),
+            force,
+        };
+        // Classification reads whole files, which is in vain if there is no room for a single upload.
+        if !files.is_empty() && self.queries.queue_depth().total() as u64 >= self.max_queued {
+            return Err(Error::QueueFull { limit: self.max_queued });
         }
+        let verdicts = classifier.classify(files, is_open.clone()).await?;
+        is_open()?;
+        self.commit(owner, verdicts).await
     }
-}
 
-/// The failure of a file that never became an upload.
-pub(crate) fn not_accepted(kind: FailureKind, message: String) -> Failure {
-    Failure::new(0, Stage::Queued, kind, message)
+    /// Writes the verdicts as one batch.
+    async fn commit(&self, owner: Owner, verdicts: Vec<Verdict>) -> Result<Submitted, Error> {
+        let (mut files, mut received) = (Vec::with_capacity(verdicts.len()), Vec::new());
+        let (mut uploads, mut relocations, mut displaced) = (Vec::new(), Vec::new(), Vec::new());
+        for verdict in verdicts {
+            files.push(match verdict {
+                Verdict::New { upload, bytes } => {
+                    let id = upload.id;
+                    uploads.push(*upload);
+                    received.extend(bytes);
+                    Admission::Accepted(id)
+                }
+                Verdict::Elsewhere { upload, stamp, moved, displaces } => {
+                    relocations.push(Relocation { upload: upload.id, stamp, moved });
+                    displaced.extend(displaces);
+                    Admission::Done(upload)
+                }
+                Verdict::Decided(admission) => admission,
+            });
+        }
+        let refused = files.iter().filter(|it| matches!(it, Admission::Refused(_))).count() as u32;
+        let id = (!uploads.is_empty() || refused > 0).then(BatchId::generate);
+        if id.is_none() && relocations.is_empty() {
+            return Ok(Submitted { batch_id: None, files });
+        }
+        // From here on the uploads may be written, whatever becomes of this call. The next start removes files without one.
+        received.iter_mut().for_each(Received::keep);
+        let ids = received.iter().map(Received::id).collect();
+        let new = NewBatch { id, owner, refused, uploads, relocations, displaced };
+        match self.commands.admit(new, self.max_queued).await {
+            Ok(()) => self.files.promote(ids).await,
+            Err(error @ CommandError::Unknown(_)) => return Err(error.into()),
+            Err(refusal) => {
+                received.into_iter().for_each(Received::remove);
+                return Err(refusal.into());
+            }
+        }
+        Ok(Submitted { batch_id: id, files })
+    }
 }

@@ -87,22 +87,22 @@
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     analysis::{self, Provider, ProviderState},
-    batch_supervisor::{BatchSupervisor, Drain},
-    config::{self, Config, ProviderKind},
+    batch_supervisor::{self, BatchSupervisor, Drain},
+    config::{Config, ProviderKind},
     error::Error,
     files::Files,
-    intake::Intake,
+    intake::{self, Intake},
     lifeline::{End, Lifeline},
     media::{self, VisionSpec},
     progress_monitor::{self, ProgressMonitor},
     provider_gate::ProviderGate,
     publisher::{self, Listeners, Publisher},
-    store::{Clock, OpenError, Queries, Recovered, Scope, Store},
-    upload_worker::{THUMBNAILS_AT_ONCE, WorkerContext},
+    store::{self, Clock, Commands, Faults, OpenError, Queries, Recovered, Scope, Store},
+    upload_worker::WorkerContext,
 };
 
 /// How long subscribers have to take what is left when the engine stops.
@@ -187,6 +187,8 @@ pub struct Options {
     pub clock: Clock,
     /// What describes and embeds, instead of what the configuration names.
     pub provider: Option<Arc<dyn Provider>>,
+    /// Faults of the storage that are injected.
+    pub faults: Faults,
 }
 
 impl Pipeline {
@@ -208,44 +210,37 @@ impl Pipeline {
             Some(provider) => provider,
             None => connect(&config)?,
         };
-        let store = open(&config, options.clock).await?;
-        let failed = |error: &dyn fmt::Display| StartError::Store(error.to_string());
+        let store = open_with(&config, options.clock, options.faults).await?;
         let (commands, queries) = (store.commands(), store.queries());
         let recovered = commands
-            .recover(options.scope, config.limits.max_interruptions)
+            .start(options.scope, config.limits.max_interruptions)
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| StartError::Store(error.to_string()))?;
         let files = Files::new(queries.data_dir());
         let vision = provider.vision(vision(&config));
         let limits = limits(&config);
         let gate = ProviderGate::new(provider, &config, options.clock);
         let intake = Arc::new(Intake::new(
-            &store,
+            commands.clone(),
+            queries.clone(),
             Arc::clone(&gate),
             files.clone(),
-            limits.clone(),
             vision.clone(),
-            config.limits.min_free_disk_mb << 20,
+            intake::Limits {
+                media: limits.clone(),
+                min_free_bytes: config.limits.min_free_disk_mb << 20,
+                max_queued: config.limits.max_queued_uploads,
+            },
         ));
-        let tools = Arc::new(WorkerContext {
-            commands,
-            queries: queries.clone(),
-            gate: Arc::clone(&gate),
-            files: files.clone(),
-            limits,
-            vision,
-            decode_memory: Arc::new(Semaphore::new(config.limits.decode_memory_mb as usize)),
-            decoders: Arc::new(Semaphore::new(config::processors())),
-            jobs: Arc::new(Semaphore::new(config::processors() + THUMBNAILS_AT_ONCE)),
-        });
-        sweep(&tools).await.map_err(|error| failed(&error))?;
+        sweep(&commands, &queries, &files).await.map_err(|error| StartError::Store(error.to_string()))?;
+        let context =
+            WorkerContext::new(commands, queries.clone(), Arc::clone(&gate), files.clone(), limits, vision);
 
         let (ends, ended) = mpsc::unbounded_channel();
         let supervisor = BatchSupervisor::new(
-            tools,
+            Arc::new(context),
             Arc::clone(&intake),
             config.worker_concurrency(),
-            config.limits.max_queued_uploads,
             Lifeline::new("BatchSupervisor", ends.clone()),
         )
         .start();
@@ -344,50 +339,49 @@ async fn keep(
     stopping.send_replace(Some(reason));
 }
 
-/// Removes the files of deleted uploads and of uploads that were never written, and settles the others.
-async fn sweep(tools: &Arc<WorkerContext>) -> Result<(), Error> {
-    let removals = tools.queries.removals().await?;
-    if !removals.is_empty() {
-        let tools = Arc::clone(tools);
-        actix_rt::spawn(async move {
+/// Removes the files of deleted uploads and of uploads that were never written, and promotes the others.
+async fn sweep(commands: &Commands, queries: &Queries, files: &Files) -> Result<(), Error> {
+    let removals = queries.removals().await?;
+    let remove = {
+        let (commands, files) = (commands.clone(), files.clone());
+        async move {
             for id in removals {
-                tools.remove_files(id).await;
+                batch_supervisor::remove_files(commands.clone(), files.clone(), id).await;
             }
-        });
+        }
+    };
+    actix_rt::spawn(remove);
+    let incoming = files.left_incoming().await.unwrap_or_else(|error| {
+        log::warn!("cannot look for files that were coming in: {error}");
+        Vec::new()
+    });
+    if incoming.is_empty() {
+        return Ok(());
     }
-    let files = tools.files.clone();
-    let left = tokio::task::spawn_blocking(move || files.left_incoming()).await;
-    let left = match left {
-        Ok(Ok(left)) => left,
-        Ok(Err(error)) => {
-            log::warn!("cannot look for files that were coming in: {error}");
-            Vec::new()
+    let (written, unwritten): (Vec<_>, Vec<_>) =
+        queries.known(incoming).await?.into_iter().partition(|(_, is_written)| *is_written);
+    files.promote(written.into_iter().map(|(id, _)| id).collect()).await;
+    for (id, _) in unwritten {
+        if let Err(error) = files.delete(id).await {
+            log::warn!("upload {id}: cannot remove its file, the next start tries again: {error}");
         }
-        Err(error) => return Err(Error::Store(error.to_string())),
-    };
-    let known = tools.queries.known(left).await?;
-    let files = tools.files.clone();
-    let settle = move || {
-        for (id, written) in known {
-            let done = if written { files.settle(id) } else { files.remove(id) };
-            if let Err(error) = done {
-                log::warn!(
-                    "upload {id}: cannot move or remove its bytes, the next start tries again: {error}"
-                );
-            }
-        }
-    };
-    tokio::task::spawn_blocking(settle).await.map_err(|error| Error::Store(error.to_string()))
+    }
+    Ok(())
 }
 
-/// Opens the store of a configuration, which may take a second, without taking anything up.
+/// Opens the store of a configuration, which may take a second. Nothing is resumed.
 ///
 /// # Errors
 /// [`StartError::Open`].
 pub async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
-    let (data_dir, cache_mb, keep): (PathBuf, u64, u64) =
-        (config.store.data_dir.clone(), config.store.cache_mb, config.events.keep);
-    tokio::task::spawn_blocking(move || Store::open(&data_dir, cache_mb, keep, clock))
+    open_with(config, clock, Faults::default()).await
+}
+
+async fn open_with(config: &Config, clock: Clock, faults: Faults) -> Result<Store, StartError> {
+    let data_dir: PathBuf = config.store.data_dir.clone();
+    let options =
+        store::Options { cache_mb: config.store.cache_mb, keep_events: config.events.keep, clock, faults };
+    tokio::task::spawn_blocking(move || Store::open(&data_dir, options))
         .await
         .map_err(|error| StartError::Store(error.to_string()))?
         .map_err(StartError::Open)

@@ -1,6 +1,6 @@
 //! The upload: its record, its statuses and stages, and the table of legal steps. Pure.
 
-mod place;
+mod file_ref;
 mod step;
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    place::{FileRef, PlacePath},
+    file_ref::{FileKey, FileRef, Node, PlacePath},
     step::{IllegalStep, Step},
 };
 use crate::{
@@ -143,8 +143,6 @@ pub enum FailureKind {
     Panicked,
     /// The process died each time that this upload ran alone.
     Interrupted,
-    /// What was made could not be written.
-    Storage,
 }
 
 impl FailureKind {
@@ -162,7 +160,6 @@ impl FailureKind {
             Self::ProviderAway => "provider_away",
             Self::Panicked => "panicked",
             Self::Interrupted => "interrupted",
-            Self::Storage => "storage",
         }
     }
 }
@@ -195,8 +192,8 @@ impl Failure {
         Self { attempt, stage, kind, message }
     }
 
-    /// The failure as a reason for what was done differently afterwards.
-    pub(crate) fn told(&self) -> String {
+    /// The failure as the reason of a later change.
+    pub(crate) fn as_reason(&self) -> String {
         format!("attempt {} ended with: {}", self.attempt, self.message)
     }
 }
@@ -327,6 +324,9 @@ pub struct Upload {
     /// What of the description was embedded and why, if not all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_changed: Option<String>,
+    /// An earlier upload of the same bytes, whose thumbnail and vector are copied if they still hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<UploadId>,
     /// An older upload of the same file, which goes when this one completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<UploadId>,
@@ -349,8 +349,8 @@ impl Upload {
     /// The path of a file in place.
     pub fn place(&self) -> Option<&Path> {
         match &self.file {
-            FileRef::InPlace(path) => Some(path.as_path()),
-            FileRef::Stored => None,
+            FileRef::InPlace { path, .. } => Some(path.as_path()),
+            FileRef::Managed(_) => None,
         }
     }
 
@@ -360,7 +360,16 @@ impl Upload {
         if let Some(name) = path.as_path().file_name() {
             self.file_name = name.to_string_lossy().into_owned();
         }
-        self.file = FileRef::InPlace(path);
+        self.file = FileRef::in_place(path);
+    }
+
+    /// Brings a record of an older store format to the present form.
+    pub(crate) fn adopt_older_forms(&mut self) {
+        if let FileRef::Managed(key) = &mut self.file
+            && key.is_older()
+        {
+            *key = FileKey::original(self.id);
+        }
     }
 
     /// The text of the newest failure.

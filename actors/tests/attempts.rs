@@ -9,7 +9,7 @@ use mediamill_actors::{
     config::Config,
     error::Error,
     id::UploadId,
-    upload::{AttemptOutcome, FailureKind, Stage, Status, Thumbnail, Upload},
+    upload::{AttemptOutcome, FailureKind, FileKey, Stage, Status, Thumbnail, Upload},
 };
 use support::{World, crash::Mortal, scripted::Act};
 
@@ -430,7 +430,10 @@ async fn an_upload_can_be_deleted_while_it_is_worked_on() {
     tokio::time::sleep(SECOND).await;
     assert_eq!(world.provider.running(), 0);
     for upload in &uploads[..2] {
-        assert!(!world.pipeline.files.thumbnail(*upload).exists(), "nothing is left of it");
+        assert!(
+            !world.pipeline.files.local_path(&FileKey::thumbnail(*upload)).exists(),
+            "nothing is left of it"
+        );
     }
     let found = world.pipeline.queries().verify().await.expect("readable");
     assert_eq!(found.faults, [""; 0]);

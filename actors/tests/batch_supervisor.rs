@@ -9,7 +9,7 @@ use mediamill_actors::{
     error::Error,
     intake::{Admission, Source},
     pipeline::Stopped,
-    upload::{FailureKind, Status},
+    upload::{FailureKind, FileKey, Status},
 };
 use support::World;
 
@@ -104,14 +104,20 @@ async fn bytes_that_were_handed_over_stay_only_if_they_are_submitted() {
     assert_eq!(batch.counts.completed, 1);
     let upload = world.upload(id).await;
     assert_eq!(upload.file_name, "cat.jpg");
-    assert!(world.pipeline.files.original(id).exists() && world.pipeline.files.thumbnail(id).exists());
+    assert!(
+        world.pipeline.files.local_path(&FileKey::original(id)).exists()
+            && world.pipeline.files.local_path(&FileKey::thumbnail(id)).exists()
+    );
     let delete = DeleteUpload { owner: world.owner.clone(), upload: id };
     world.tell(delete).await.expect("deleted");
     let mut changes = world.pipeline.queries().watch();
     while !world.pipeline.queries().removals().await.expect("readable").is_empty() {
         changes.changed().await.expect("open");
     }
-    assert!(!world.pipeline.files.original(id).exists() && !world.pipeline.files.thumbnail(id).exists());
+    assert!(
+        !world.pipeline.files.local_path(&FileKey::original(id)).exists()
+            && !world.pipeline.files.local_path(&FileKey::thumbnail(id)).exists()
+    );
 }
 
 #[actix_rt::test]

@@ -5,13 +5,13 @@ mod support;
 use futures_util::future::join_all;
 use mediamill_actors::{
     id::Owner,
-    store::{Clock, Scope, Store},
+    store::{Options, Scope},
 };
-use support::bare_store::{complete, dump, open, submit};
+use support::bare_store::{Bare, complete, dump, open, open_with, options, submit};
 
 /// How many events of an owner are kept.
-async fn kept(store: &Store, owner: &Owner) -> u64 {
-    let log = store.queries().events_from(owner.clone(), 0, 1).await.expect("the log");
+async fn kept(store: &Bare, owner: &Owner) -> u64 {
+    let log = store.queries.events_from(owner.clone(), 0, 1).await.expect("the log");
     log.newest + 1 - log.oldest
 }
 
@@ -19,8 +19,8 @@ async fn kept(store: &Store, owner: &Owner) -> u64 {
 async fn an_event_that_is_damaged_is_passed_over() {
     let (folder, other, owner) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
-    let store = open(&folder);
-    let before = store.queries().newest();
+    let store = open(&folder).await;
+    let before = store.queries.newest();
     for _ in 0..3 {
         submit(&store, &owner, 1).await;
     }
@@ -32,36 +32,36 @@ async fn an_event_that_is_damaged_is_passed_over() {
             false => line.to_owned() + "\n",
         })
         .collect();
-    let restored = open(&other);
-    restored.restore(damaged.as_bytes()).expect("restored");
-    let news = restored.queries().news(before, |_| true, 100, None).await.expect("read");
+    let restored = open(&other).await;
+    restored.store.restore(damaged.as_bytes()).expect("restored");
+    let news = restored.queries.news(before, |_| true, 100, None).await.expect("read");
     let seqs: Vec<u64> = news.changes.iter().map(|it| it.event.seq).collect();
-    assert_eq!((seqs, news.reached), (vec![1, 3], restored.queries().newest()));
-    let page = restored.queries().events_from(owner.clone(), 1, 100).await.expect("read");
+    assert_eq!((seqs, news.reached), (vec![1, 3], restored.queries.newest()));
+    let page = restored.queries.events_from(owner.clone(), 1, 100).await.expect("read");
     assert_eq!((page.changes.len(), page.numbers), (2, 1..=3));
     restored.close().await;
     // Nor does it hold anything up when it is forgotten.
-    let restored = Store::open(other.path(), 8, 100, Clock::System).expect("the store opens");
+    let restored = open_with(&other, Options { keep_events: 100, ..options() }, Scope::All, 3).await;
     for _ in 0..120 {
         submit(&restored, &owner, 1).await;
     }
-    let mut changes = restored.queries().watch();
+    let mut changes = restored.queries.watch();
     while kept(&restored, &owner).await > 100 {
         changes.changed().await.expect("open");
     }
-    assert_eq!(restored.queries().broken(), None);
+    assert_eq!(restored.queries.broken(), None);
 }
 
 #[actix_rt::test]
 async fn old_events_are_forgotten_once_there_is_time_for_it() {
     let (folder, owner) = (tempfile::tempdir().expect("a folder"), Owner::local());
-    let store = Store::open(folder.path(), 8, 100, Clock::System).expect("the store opens");
+    let store = open_with(&folder, Options { keep_events: 100, ..options() }, Scope::All, 3).await;
     submit(&store, &owner, 60).await;
     let mut kept_at_work = Vec::new();
-    let begun = store.commands().begin_next(1).await.expect("begun");
+    let begun = store.commands.begin_next(1).await.expect("begun");
     let mut last = begun.into_iter().next().expect("one");
     for _ in 1..60 {
-        let next = store.commands().begin_next(1).await.expect("begun").into_iter().next().expect("one");
+        let next = store.commands.begin_next(1).await.expect("begun").into_iter().next().expect("one");
         complete(&store, &last).await.expect("written");
         kept_at_work.push(kept(&store, &owner).await);
         last = next;
@@ -69,27 +69,27 @@ async fn old_events_are_forgotten_once_there_is_time_for_it() {
     // Events that were written together go together: the beginning of an attempt stands by itself, its description beside its end.
     let most = kept_at_work.iter().max().copied().expect("some");
     assert!((110..=112).contains(&most), "a tenth more while there is work: {kept_at_work:?}");
-    let mut changes = store.queries().watch();
+    let mut changes = store.queries.watch();
     complete(&store, &last).await.expect("written");
     while kept(&store, &owner).await > 101 {
         changes.changed().await.expect("open");
     }
     assert!(kept(&store, &owner).await >= 100);
-    assert_eq!(store.queries().verify().await.expect("readable").faults, [""; 0]);
+    assert_eq!(store.queries.verify().await.expect("readable").faults, [""; 0]);
 }
 
 #[actix_rt::test]
 async fn the_news_are_the_whole_log_in_pieces_of_any_size() {
     let folder = tempfile::tempdir().expect("a folder");
     let (one, other) = (Owner::local(), Owner::new("other").expect("valid"));
-    let store = open(&folder);
-    let before = store.queries().newest();
+    let store = open(&folder).await;
+    let before = store.queries.newest();
     // Written together, as they are asked for at once.
     join_all([&one, &one, &other, &one, &other, &other, &one].map(|owner| submit(&store, owner, 10))).await;
-    let submitted = store.commands().begin_next(70).await.expect("begun");
+    let submitted = store.commands.begin_next(70).await.expect("begun");
     join_all(submitted.iter().map(|begun| complete(&store, begun))).await;
-    let whole = store.queries().news(before, |_| true, 1000, None).await.expect("read").changes;
-    assert_eq!(store.queries().verify().await.expect("readable").faults, [""; 0]);
+    let whole = store.queries.news(before, |_| true, 1000, None).await.expect("read").changes;
+    assert_eq!(store.queries.verify().await.expect("readable").faults, [""; 0]);
     assert_eq!(whole.len(), 7 + 70 * 3, "each is submitted, begun, described and completed");
     let told = |owner: &Owner, seq: u64| (owner.clone(), seq);
     for wanted in [None, Some(&one), Some(&other)] {
@@ -103,12 +103,12 @@ async fn the_news_are_the_whole_log_in_pieces_of_any_size() {
             while more {
                 let only = wanted.cloned();
                 let is_wanted = move |owner: &Owner| only.as_ref().is_none_or(|only| only == owner);
-                let news = store.queries().news(cursor, is_wanted, most, None).await.expect("read");
+                let news = store.queries.news(cursor, is_wanted, most, None).await.expect("read");
                 assert!(news.changes.len() <= most);
                 heard.extend(news.changes.iter().map(|it| told(&it.owner, it.event.seq)));
                 (cursor, more) = (news.reached, news.more);
             }
-            assert_eq!((heard, cursor), (expected.clone(), store.queries().newest()), "at most {most}");
+            assert_eq!((heard, cursor), (expected.clone(), store.queries.newest()), "at most {most}");
         }
     }
 }
@@ -126,9 +126,9 @@ async fn a_store_of_format_2_goes_on() {
 async fn a_store_of_format_goes_on(format: u8) {
     let (folder, other, owner) =
         (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), Owner::local());
-    let store = open(&folder);
+    let store = open(&folder).await;
     submit(&store, &owner, 3).await;
-    let begun = store.commands().begin_next(2).await.expect("begun");
+    let begun = store.commands.begin_next(2).await.expect("begun");
     complete(&store, &begun[0]).await.expect("written");
     let now = dump(&store).await;
     // Both had an entry for each event, as a dump does. The first one had that in `changes`, too, and in flight it was the record that told how
@@ -164,22 +164,22 @@ async fn a_store_of_format_goes_on(format: u8) {
         }
         before += &format!("{line}\n");
     }
-    let restored = open(&other);
-    restored.restore(before.as_bytes()).expect("restored");
-    assert_eq!(restored.queries().verify().await.expect("readable").faults, [""; 0]);
+    let restored = open(&other).await;
+    restored.store.restore(before.as_bytes()).expect("restored");
+    assert_eq!(restored.queries.verify().await.expect("readable").faults, [""; 0]);
     restored.close().await;
-    let restored = open(&other);
-    let recovered = restored.commands().recover(Scope::All, 3).await.expect("recovered");
+    let restored = open(&other).await;
+    let recovered = restored.recovered;
     assert_eq!((recovered.interrupted, recovered.waiting), (1, 2));
     for _ in 0..2 {
-        let begun = restored.commands().begin_next(1).await.expect("begun").into_iter().next().expect("one");
+        let begun = restored.commands.begin_next(1).await.expect("begun").into_iter().next().expect("one");
         assert_eq!(begun.token.attempt, if begun.upload.position == 1 { 2 } else { 1 });
         complete(&restored, &begun).await.expect("written");
     }
-    let verified = restored.queries().verify().await.expect("readable");
+    let verified = restored.queries.verify().await.expect("readable");
     assert_eq!(verified.faults, [""; 0]);
-    let log = restored.queries().events_from(owner, 1, 1000).await.expect("the log");
+    let log = restored.queries.events_from(owner, 1, 1000).await.expect("the log");
     let seqs: Vec<u64> = log.changes.iter().map(|it| it.event.seq).collect();
     assert_eq!(seqs, (1..=log.newest).collect::<Vec<_>>());
-    assert!(dump(&restored).await.contains(r#""key":"format","value":3"#));
+    assert!(dump(&restored).await.contains(r#""key":"format","value":4"#));
 }

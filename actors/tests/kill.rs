@@ -28,7 +28,7 @@ use mediamill_actors::{
     intake::{Admission, Source},
     pipeline::{self, Options, Pipeline},
     store::Clock,
-    upload::Status,
+    upload::{FileKey, Status},
 };
 
 /// Pictures that are submitted over and over, each time under a new name.
@@ -229,7 +229,7 @@ async fn look(folder: &Path, acknowledged: &HashSet<UploadId>) -> Faults {
     for id in acknowledged {
         match store.queries().upload(Owner::local(), *id).await {
             Ok(upload) if upload.status == Status::Completed => {
-                faults.without_thumbnail += usize::from(!files.thumbnail(*id).exists());
+                faults.without_thumbnail += usize::from(!files.local_path(&FileKey::thumbnail(*id)).exists());
                 faults.lost += usize::from(!completed.contains_key(id));
             }
             Ok(_) | Err(_) => faults.lost += 1,

@@ -14,7 +14,7 @@ use mediamill_actors::{
     id::UploadId,
     intake::{Admission, Source},
     progress_monitor::SearchUploads,
-    upload::Status,
+    upload::{FileKey, Status},
 };
 use support::{World, scripted::Act};
 
@@ -51,7 +51,11 @@ async fn found(world: &World) -> BTreeMap<String, UploadId> {
     assert_eq!(verified.faults, [""; 0]);
     let mut paths = BTreeMap::new();
     for it in found {
-        assert!(world.pipeline.files.thumbnail(it.upload.id).exists(), "{:?}", it.upload.place());
+        assert!(
+            world.pipeline.files.local_path(&FileKey::thumbnail(it.upload.id)).exists(),
+            "{:?}",
+            it.upload.place()
+        );
         let path = it.upload.place().and_then(|it| it.file_name()).expect("in place");
         let name = path.to_string_lossy().into_owned();
         assert_eq!(it.upload.file_name, name);
@@ -202,7 +206,7 @@ async fn a_file_that_was_renamed_can_be_edited_done_again_or_deleted_and_nothing
 #[actix_rt::test]
 async fn another_embedding_model_describes_nothing_again() {
     let (world, uploads) = world(&["a.png", "b.png", "c.png"]).await;
-    fs::remove_file(world.pipeline.files.thumbnail(uploads[1])).expect("removed");
+    fs::remove_file(world.pipeline.files.local_path(&FileKey::thumbnail(uploads[1]))).expect("removed");
     copy(&world, "c.png", "d.png");
     look(&world, &["d.png"]).await;
     let (described, text) = (world.provider.asked(), world.upload(uploads[0]).await.description);

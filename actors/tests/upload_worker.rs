@@ -4,7 +4,7 @@ mod support;
 
 use mediamill_actors::{
     batch_supervisor::DeleteUpload,
-    upload::{FailureKind, Status, Thumbnail},
+    upload::{FailureKind, FileKey, Status, Thumbnail},
 };
 use support::World;
 
@@ -20,7 +20,7 @@ async fn a_photo_is_described_and_embedded_and_has_a_thumbnail() {
     world.ended(batch).await;
     let upload = world.upload(uploads[0]).await;
     assert_eq!((upload.status, upload.attempt, &upload.thumbnail), (Status::Completed, 1, &Thumbnail::Made));
-    assert!(world.pipeline.files.thumbnail(upload.id).exists(), "it lies on disk");
+    assert!(world.pipeline.files.local_path(&FileKey::thumbnail(upload.id)).exists(), "it lies on disk");
     let description = upload.description.expect("a description");
     assert!(description.text.contains("cat") && !description.needs_review, "{description:?}");
 }
@@ -76,7 +76,10 @@ async fn what_is_deleted_while_it_is_decoded_leaves_no_thumbnail() {
     // A decode cannot be ended; the next one waits for its memory.
     let (next, _) = world.submit(&["large.png"]).await;
     assert_eq!(world.ended(next).await.counts.completed, 1);
-    assert!(!world.pipeline.files.thumbnail(uploads[0]).exists(), "nothing is left of it");
+    assert!(
+        !world.pipeline.files.local_path(&FileKey::thumbnail(uploads[0])).exists(),
+        "nothing is left of it"
+    );
 }
 
 #[cfg(target_os = "linux")]
@@ -85,7 +88,7 @@ async fn a_thumbnail_for_which_the_disk_had_no_room_is_made_later() {
     let world = World::scripted().await;
     world.provider.is_there(false);
     let (batch, uploads) = world.submit(&["a.png"]).await;
-    let path = world.pipeline.files.thumbnail(uploads[0]);
+    let path = world.pipeline.files.local_path(&FileKey::thumbnail(uploads[0]));
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
     std::os::unix::fs::symlink("/dev/full", path.with_extension("tmp")).expect("linked");
     world.provider.is_there(true);

@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::Command};
 
 use mediamill_actors::{
     media::{Format, VisionSpec, prepare_video},
-    upload::{FailureKind, Status, Thumbnail},
+    upload::{FailureKind, FileKey, Status, Thumbnail},
 };
 use support::{World, clips::*};
 
@@ -301,7 +301,7 @@ async fn a_provider_is_shown_the_frames_of_a_video_with_their_times() {
     for id in uploads {
         let upload = world.upload(id).await;
         assert_eq!((upload.status, upload.thumbnail), (Status::Completed, Thumbnail::Made));
-        assert!(world.pipeline.files.thumbnail(id).exists());
+        assert!(world.pipeline.files.local_path(&FileKey::thumbnail(id)).exists());
         let facts = upload.facts.expect("facts");
         assert_eq!((facts.duration_ms, facts.video_codec.as_deref()), (Some(3000), Some("h264")));
     }

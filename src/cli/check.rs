@@ -13,6 +13,7 @@ use mediamill_actors::{
     files::Files,
     media, pipeline,
     store::Verification,
+    upload::FileKey,
 };
 
 /// Longest wait for what a provider says of itself.
@@ -102,7 +103,7 @@ async fn store(config: &Config) -> Result<String, String> {
     let missing: Vec<String> = found
         .thumbnails
         .iter()
-        .filter(|id| !files.thumbnail(**id).exists())
+        .filter(|id| !files.local_path(&FileKey::thumbnail(**id)).exists())
         .map(|id| id.to_string())
         .collect();
     if found.fault_count > 0 {

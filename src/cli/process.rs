@@ -100,7 +100,8 @@ impl Process {
         // What fails from here on, also by what an earlier run left, has had its attempts in this run.
         let began = options.clock.now();
         let pipeline = Pipeline::start_with(config, options).await.map_err(|error| error.to_string())?;
-        let taken_up = pipeline.queries().taken_up(&Owner::local());
+        let taken_up =
+            pipeline.queries().unfinished(Owner::local()).await.map_err(|error| error.to_string())?;
         let told = match subscribe(&pipeline).await {
             Ok(told) => told,
             Err(message) => {
@@ -418,8 +419,11 @@ impl Run {
 
     /// Looks for uploads that ended without that being told.
     async fn untold(&mut self) {
-        let unfinished: HashSet<UploadId> =
-            self.pipeline.queries().taken_up(&self.owner).into_iter().map(|(_, upload)| upload).collect();
+        let Ok(unfinished) = self.pipeline.queries().unfinished(self.owner.clone()).await else {
+            // The store broke, which is reported next.
+            return;
+        };
+        let unfinished: HashSet<UploadId> = unfinished.into_iter().map(|(_, upload)| upload).collect();
         let ended: Vec<UploadId> =
             self.outstanding.keys().filter(|id| !unfinished.contains(id)).copied().collect();
         for id in ended {

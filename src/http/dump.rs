@@ -32,7 +32,7 @@ struct Sink {
 
 impl io::Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Err(full) = self.intake.check_room(bytes.len() as u64) {
+        if let Err(full) = self.intake.check_room_blocking(bytes.len() as u64) {
             let error = io::Error::new(io::ErrorKind::StorageFull, full.to_string());
             let _ = self.full.set(full);
             return Err(error);
@@ -61,7 +61,7 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     )
 )]
 pub(super) async fn dump(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
-    inner.intake.check_disk()?;
+    inner.intake.check_disk().await?;
     // Writers of the store wait for the dump, so it is taken to a file, and the client reads that as slowly as it likes.
     let unwritten = |error: &io::Error| {
         Problem::unavailable("storage_failed", format!("cannot write a dump in store.data_dir: {error}"), 30)

@@ -62,7 +62,7 @@ pub(super) async fn alive() -> Json<Alive> {
 pub(super) async fn ready(inner: Data<Inner>) -> HttpResponse {
     let health = inner.monitor.send(GetHealth).await.ok();
     let store = health.as_ref().is_some_and(|it| it.store_broken.is_none());
-    let disk = inner.intake.check_disk().is_ok();
+    let disk = inner.intake.check_disk().await.is_ok();
     let stopping = *inner.stopping.borrow();
     let ready = store && disk && !stopping;
     let provider = health.map_or("starting", |it| provider_word(&it.provider));

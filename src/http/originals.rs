@@ -1,7 +1,7 @@
 //! The files themselves: thumbnails and originals, whole or in ranges.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, Read as _},
     path::PathBuf,
 };
@@ -14,10 +14,11 @@ use actix_web::{
     web::{Data, ServiceConfig},
 };
 use mediamill_actors::{
+    files::OpenFile,
     id::UploadId,
     media::{Format, SNIFF_BYTES},
     progress_monitor::GetUpload,
-    upload::{Thumbnail, Upload},
+    upload::{FileKey, Thumbnail, Upload},
 };
 
 use super::{
@@ -64,8 +65,8 @@ pub(super) async fn thumbnail(
         }
         Thumbnail::Made => {}
     }
-    let path = inner.files.thumbnail(upload.id);
-    let file = open(path.clone()).await?.map_err(|_| Problem::not_found("thumbnail any more"))?;
+    let opened = inner.files.open(&FileKey::thumbnail(upload.id)).await;
+    let OpenFile { file, path, .. } = opened.map_err(|_| Problem::not_found("thumbnail any more"))?;
     send(file, path, Format::Jpeg, None, &request)
 }
 
@@ -88,31 +89,15 @@ pub(super) async fn original(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let upload = inner.monitor.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
-    // Twice, since it may just be moved from where it came in.
-    let mut path = inner.files.readable(&upload);
-    let mut opened = open(path.clone()).await?;
-    if opened.is_err() {
-        path = inner.files.readable(&upload);
-        opened = open(path.clone()).await?;
-    }
-    let file = opened.map_err(|_| Problem::not_found("file any more where it was when it was submitted"))?;
+    let opened = inner.files.open_original(&upload).await;
+    let OpenFile { file, path, .. } =
+        opened.map_err(|_| Problem::not_found("file any more where it was when it was submitted"))?;
     let file = same(file, &upload).await?;
     send(file, path, upload.format, Some(upload.file_name), &request)
 }
 
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     actix_rt::task::spawn_blocking(job).await.map_err(|_| Problem::internal("reading a file panicked"))
-}
-
-async fn open(path: PathBuf) -> Result<io::Result<File>, Problem> {
-    blocking(move || {
-        // Opening a pipe would wait for its writer.
-        if !fs::metadata(&path)?.is_file() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        File::open(path)
-    })
-    .await
 }
 
 /// A file in place may be another one by now; what is plainly not what was submitted is not shown.

@@ -61,7 +61,7 @@ pub(super) async fn files(
     if depth.total() as u64 >= limits.max_queued_uploads {
         return Err(Error::QueueFull { limit: limits.max_queued_uploads }.into());
     }
-    inner.intake.check_room(length.unwrap_or_default())?;
+    inner.intake.check_room(length.unwrap_or_default()).await?;
     let paced = Paced::new(body, most, inner.server.body_timeout, inner.server.min_bytes_per_second);
     let mut fields = Multipart::new(request.headers(), paced);
     let mut receiver = Receiver { inner, arrived: Vec::new(), finishing: VecDeque::new() };

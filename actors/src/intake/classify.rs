@@ -1,117 +1,120 @@
-//! The look at files before they become uploads: what the store knows of their paths, what their bytes are, and what it knows of those.
+//! The classification of files before they become uploads: what the store knows of their paths, what their bytes are, and what the
+//! store knows of those. It only reads.
 
 use std::{
-    convert::Infallible,
     fs::{self, File},
     io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom},
+    ops::ControlFlow::{self, Break, Continue},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{self, Path},
+    path::{self, Path, PathBuf},
     sync::Arc,
     time::UNIX_EPOCH,
 };
 
-use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
+use super::{
+    admission::{Admission, Source, failure_kind, rejection},
+    receive::Received,
+};
 use crate::{
     analysis::audit,
     error::Error,
     files::{self, Files},
     id::{Owner, UploadId},
-    intake::receive::Received,
-    intake::{Admission, Source, failure_kind, not_accepted},
     media::{self, ErrorKind, VisionSpec},
     provider_gate::ProviderGate,
-    store::{Commands, NewUpload, Place, Queries, Replaces},
+    store::{FileStamp, NewUpload, Queries, Replaces},
     upload::{FailureKind, FileRef, PlacePath, Status, Thumbnail, Upload},
 };
 
-/// Files that are looked up in the store together: who reads it waits until what is being written is on disk, and would do so for each file.
+/// Files that are looked up in the store together: a reader waits until a running commit is durable, and would wait for each file.
 const LOOKED_UP_TOGETHER: usize = 64;
-/// Files that are read at once: enough that a disk has something to do.
+/// Files that are read at once, so that a disk has several requests to order.
 const READ_AT_ONCE: usize = 8;
 /// Bytes of a file that are read together.
 const READ_BYTES: usize = 1 << 18;
 
-/// What became of the look at a file.
-pub(crate) enum Verdict {
-    /// It becomes an upload.
-    New(Box<NewUpload>, Option<Received>),
-    /// It does not.
-    Decided(Admission),
-    /// Nor does this: its bytes are known from another path, and stand now where another upload stood.
-    Known(Box<Upload>, Option<UploadId>),
-}
-
-/// Says whether a look goes on, or why not.
-pub(crate) trait GoesOn: Fn() -> Result<(), Error> + Clone + Send + 'static {}
-
-impl<T: Fn() -> Result<(), Error> + Clone + Send + 'static> GoesOn for T {}
-
-/// Looks at the files of one submission.
-pub(crate) struct Classifier(pub(crate) Arc<Terms>);
-
-/// What a look goes by.
-pub(crate) struct Terms {
-    pub(crate) commands: Commands,
-    pub(crate) queries: Queries,
-    pub(crate) files: Files,
-    pub(crate) limits: media::Limits,
-    pub(crate) vision: VisionSpec,
-    /// Whose files.
-    pub(crate) owner: Owner,
-    /// What was done before is done again.
-    pub(crate) force: bool,
-    /// Knows by whom they would be described.
-    pub(crate) gate: Arc<ProviderGate>,
-}
-
-/// A file that is still looked at, with what the step before gave, or what became of it.
-type Step<T> = Result<(Place, T), Box<Outcome>>;
-
-/// What became of a file, before the store has noted it.
-enum Outcome {
-    Clear(Verdict),
-    /// The bytes are known from another path, where they may no longer be.
-    Elsewhere {
-        upload: Box<Upload>,
-        place: Place,
-        moved: bool,
-        /// The upload that stood at this path.
-        displaced: Option<UploadId>,
+/// What a file is.
+pub(super) enum Verdict {
+    /// A new upload.
+    New {
+        /// What is to be written.
+        upload: Box<NewUpload>,
+        /// The bytes, if they were received.
+        bytes: Option<Received>,
     },
+    /// Further bytes of a known upload, at a path that is not in its record.
+    Elsewhere {
+        /// The known upload.
+        upload: Box<Upload>,
+        /// The file at that path.
+        stamp: FileStamp,
+        /// The bytes are no longer at the path of the record.
+        moved: bool,
+        /// The upload that had this path.
+        displaces: Option<UploadId>,
+    },
+    /// No new upload.
+    Decided(Admission),
 }
 
-impl From<Admission> for Box<Outcome> {
-    fn from(admission: Admission) -> Self {
-        Self::new(Outcome::Clear(Verdict::Decided(admission)))
-    }
+/// A file that is not decided yet, or its verdict.
+type Step<T> = ControlFlow<Verdict, (FileStamp, T)>;
+
+/// Classifies the files of one submission.
+#[derive(Clone)]
+pub(super) struct Classifier {
+    pub(super) queries: Queries,
+    pub(super) files: Files,
+    pub(super) limits: media::Limits,
+    pub(super) vision: VisionSpec,
+    /// Names the provider and the models that would describe the files.
+    pub(super) gate: Arc<ProviderGate>,
+    pub(super) owner: Owner,
+    /// Files are described again, whatever earlier uploads of them have.
+    pub(super) force: bool,
 }
 
-/// A file that is there.
+/// A file that exists.
 struct Located {
     /// Failures since then stay.
     began: Option<Timestamp>,
-    /// The upload that its path stands for, and whether size and time are as they were then.
+    /// The upload of its path, and whether length and time are as they were then.
     known: Option<(Upload, bool)>,
+    /// Whether the bytes of that upload are still at the path of its record.
+    original: Original,
 }
 
 /// A file that was read.
-struct Read {
+struct Inspected {
     replaces: Option<Replaces>,
-    inspected: media::Inspected,
+    media: media::Inspected,
     content_hash: String,
     file_size: u64,
 }
 
+/// Whether the bytes of a known upload are still at the path of its record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Original {
+    /// The record has no other path.
+    Same,
+    /// There is no file at that path.
+    Gone,
+    /// The file has the same length and time as then.
+    Unchanged,
+    /// The file has another length or time, so that only its bytes can tell.
+    Changed,
+}
+
 impl Classifier {
-    /// Looks at files, and answers in their order. `goes_on` is asked before each is read, as to read many large ones takes minutes.
-    pub(crate) async fn classify(
+    /// Classifies files, and answers in their order. `is_open` is asked before each file is read.
+    pub(super) async fn classify(
         &self,
         sources: Vec<Source>,
-        goes_on: impl GoesOn,
+        is_open: impl Fn() -> Result<(), Error> + Clone + Send + 'static,
     ) -> Result<Vec<Verdict>, Error> {
         let mut verdicts = Vec::with_capacity(sources.len());
         let mut sources = sources.into_iter();
@@ -120,236 +123,311 @@ impl Classifier {
             if together.is_empty() {
                 return Ok(verdicts);
             }
-            let steps = self.together(move |terms| terms.locate(together)).await?;
-            let steps = self.each(steps, goes_on.clone(), Terms::by_place).await?;
-            let steps = self.together(move |terms| terms.look_up(steps)).await?;
-            let steps = self.each(steps, goes_on.clone(), Terms::by_content).await?;
-            let note = |step: Step<Infallible>| {
-                let Err(outcome) = step;
-                self.note(*outcome)
-            };
-            verdicts.extend(stream::iter(steps).map(note).buffered(READ_AT_ONCE).collect::<Vec<_>>().await);
+            let (received, paths) = self.receive(together).await?;
+            let located = self.locate(paths).await?;
+            let inspected = self.each(located, is_open.clone(), Self::by_path).await?;
+            let known = self.look_up(inspected).await?;
+            let decided = self.each(known, is_open.clone(), Self::by_content).await?;
+            let mut decided = decided.into_iter().map(|step| match step {
+                Break(verdict) => verdict,
+                Continue((_, never)) => match never {},
+            });
+            verdicts.extend(received.into_iter().filter_map(|verdict| verdict.or_else(|| decided.next())));
         }
     }
 
-    /// Does something for all files in one blocking job.
-    async fn together<T: Send + 'static>(
+    /// Decides the files whose bytes were received. For each of the others there is `None`, and its path beside.
+    async fn receive(
         &self,
-        job: impl FnOnce(&Terms) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let terms = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || job(&terms)).await;
-        done.unwrap_or_else(|_| {
-            Err(Error::Store("the code that verdicts files up panicked; the log tells where".into()))
-        })
-    }
-
-    /// Takes a step for each file, in a few blocking jobs: each goes on with the next file for as long as there is one that is waited for.
-    async fn each<T: Send + 'static, U: Send + 'static>(
-        &self,
-        steps: Vec<Step<T>>,
-        goes_on: impl GoesOn,
-        step: fn(&Terms, Place, T) -> Result<Step<U>, Error>,
-    ) -> Result<Vec<Step<U>>, Error> {
-        let mut taken: Vec<Option<Step<U>>> = Vec::new();
-        taken.resize_with(steps.len(), || None);
-        let mut open = Vec::with_capacity(steps.len());
-        for (at, before) in steps.into_iter().enumerate() {
-            match before {
-                Ok(file) => open.push((at, file)),
-                Err(outcome) => taken[at] = Some(Err(outcome)),
-            }
-        }
-        let jobs = open.len().min(READ_AT_ONCE);
-        let open = Arc::new(Mutex::new(open.into_iter()));
-        let job = || {
-            let (terms, goes_on, open) = (Arc::clone(&self.0), goes_on.clone(), Arc::downgrade(&open));
-            let next = move || open.upgrade()?.lock().next();
-            move || {
-                let mut done = Vec::new();
-                while let Some((at, (place, from))) = next() {
-                    goes_on()?;
-                    done.push((at, terms.guarded(step, place, from)?));
-                }
-                Ok(done)
-            }
+        sources: Vec<Source>,
+    ) -> Result<(Vec<Option<Verdict>>, Vec<(PathBuf, Option<Timestamp>)>), Error> {
+        let hash = |source: &Source| match source {
+            Source::Received(received) => Some(received.content_hash().to_owned()),
+            Source::InPlace(_) | Source::InSubmission { .. } | Source::Refused(_) => None,
         };
-        let jobs: Vec<_> = (0..jobs).map(|_| tokio::task::spawn_blocking(job())).collect();
-        for job in jobs {
-            let done = job.await.unwrap_or_else(|_| Err(Error::Store("a look at files was given up".into())));
-            done?.into_iter().for_each(|(at, step)| taken[at] = Some(step));
-        }
-        Ok(taken.into_iter().flatten().collect())
-    }
-
-    async fn note(&self, outcome: Outcome) -> Verdict {
-        match outcome {
-            Outcome::Clear(look) => look,
-            Outcome::Elsewhere { upload, place, moved, displaced } => {
-                if let Err(error) = self.0.commands.note_place(upload.id, place, moved).await {
-                    log::warn!("upload {}: cannot note that it is also at another path: {error}", upload.id);
-                }
-                Verdict::Known(upload, displaced)
-            }
-        }
-    }
-}
-
-/// What blocks.
-impl Terms {
-    /// Takes a step. A parser that panics is about this file, and no reason to refuse the others.
-    fn guarded<T, U>(
-        &self,
-        step: fn(&Self, Place, T) -> Result<Step<U>, Error>,
-        place: Place,
-        from: T,
-    ) -> Result<Step<U>, Error> {
-        let path = place.path.clone();
-        catch_unwind(AssertUnwindSafe(|| step(self, place, from))).unwrap_or_else(|_| {
-            let path = path.as_path().display();
-            let message = format!("the code that verdicts at {path} panicked; the log tells where");
-            Ok(Err(refused(FailureKind::Panicked, message).into()))
-        })
-    }
-
-    /// Finds out what the paths stand for.
-    fn locate(&self, sources: Vec<Source>) -> Result<Vec<Step<Located>>, Error> {
-        let located = |source| match source {
-            Source::Received(received) => {
-                Err(Box::new(Outcome::Clear(Verdict::New(Box::new(received.upload()), Some(received)))))
-            }
-            Source::Refused(failure) => Err(Admission::Refused(failure).into()),
-            Source::InPlace(path) => Ok((place_of(&path)?, None)),
-            Source::InSubmission { path, began } => Ok((place_of(&path)?, Some(began))),
+        let hashes: Vec<String> = sources.iter().filter_map(hash).collect();
+        let known = match self.force || hashes.is_empty() {
+            true => Vec::new(),
+            false => self.queries.with_contents(self.owner.clone(), hashes).await?,
         };
-        let files: Vec<_> = sources.into_iter().map(located).collect();
-        let places = files.iter().flatten().map(|(place, _)| place);
-        let mut known = self.queries.at_places(&self.owner, places)?.into_iter();
-        let step = |file: Result<_, _>| {
-            file.map(|(place, began)| (place, Located { began, known: known.next().flatten() }))
+        let classifier = self.clone();
+        let described = move |known: Vec<Option<Upload>>| {
+            let keeps = |it: &Upload| classifier.keeps_description(it);
+            known.into_iter().map(|it| it.filter(keeps).map(|it| it.id)).collect::<Vec<_>>()
+        };
+        let mut described = match known.is_empty() {
+            true => Vec::new(),
+            false => blocking(move || described(known)).await?,
+        }
+        .into_iter();
+        let mut received = Vec::with_capacity(sources.len());
+        let mut paths = Vec::new();
+        for source in sources {
+            received.push(match source {
+                Source::Received(bytes) => {
+                    let mut upload = bytes.upload();
+                    upload.described_as = described.next().flatten();
+                    Some(Verdict::New { upload: Box::new(upload), bytes: Some(bytes) })
+                }
+                Source::Refused(failure) => Some(Verdict::Decided(Admission::Refused(failure))),
+                Source::InPlace(path) => {
+                    paths.push((path, None));
+                    None
+                }
+                Source::InSubmission { path, began } => {
+                    paths.push((path, Some(began)));
+                    None
+                }
+            });
+        }
+        Ok((received, paths))
+    }
+
+    /// Looks at the files, and at what the store knows of their paths.
+    async fn locate(&self, paths: Vec<(PathBuf, Option<Timestamp>)>) -> Result<Vec<Step<Located>>, Error> {
+        if paths.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stat = |(path, began): (PathBuf, _)| Ok((stamp_of(&path)?, began));
+        let files = blocking(move || paths.into_iter().map(stat).collect::<Vec<_>>()).await?;
+        let stamps: Vec<FileStamp> = files.iter().flatten().map(|(stamp, _)| stamp.clone()).collect();
+        let known = self.queries.at_paths(self.owner.clone(), stamps.clone()).await?;
+        let uploads = known.iter().map(|it| it.as_ref().map(|it| &it.upload));
+        let originals = self.originals(uploads.zip(&stamps)).await?;
+        let mut known = known.into_iter().zip(originals);
+        let step = |file: Result<(FileStamp, Option<Timestamp>), Admission>| match file {
+            Err(admission) => Break(Verdict::Decided(admission)),
+            Ok((stamp, began)) => {
+                let (known, original) = known.next().unwrap_or((None, Original::Same));
+                let known = known.map(|it| (it.upload, it.unchanged));
+                Continue((stamp, Located { began, known, original }))
+            }
         };
         Ok(files.into_iter().map(step).collect())
     }
 
-    /// Decides by what the path stands for, or else reads the file.
-    fn by_place(&self, place: Place, file: Located) -> Result<Step<Read>, Error> {
-        let path = place.path.as_path();
+    /// Decides by the upload of the path, or else reads the file.
+    fn by_path(&self, stamp: FileStamp, file: Located) -> Step<Inspected> {
+        let decided = |admission| Break(Verdict::Decided(admission));
+        let path = stamp.path.as_path();
         let mut replaces = None;
-        if let Some((upload, same)) = file.known {
-            let in_this_run = |upload: &Upload| file.began.is_some_and(|began| upload.updated_at >= began);
-            if same && upload.status == Status::Failed && in_this_run(&upload) {
-                return Ok(Err(Admission::Failed(Box::new(upload)).into()));
+        if let Some((upload, unchanged)) = file.known {
+            let since_began = file.began.is_some_and(|began| upload.updated_at >= began);
+            if unchanged && upload.status == Status::Failed && since_began {
+                return decided(Admission::Failed(Box::new(upload)));
             }
-            if same && !self.force {
+            if unchanged && !self.force {
                 if self.is_done(&upload) {
                     let upload = Box::new(upload);
-                    return Ok(Err(match self.has_left(&upload, path)? {
-                        true => Outcome::Elsewhere { upload, place, moved: true, displaced: None }.into(),
-                        false => Admission::Done(upload).into(),
-                    }));
+                    return match self.has_moved(&upload, file.original) {
+                        true => Break(Verdict::Elsewhere { upload, stamp, moved: true, displaces: None }),
+                        false => decided(Admission::Done(upload)),
+                    };
                 }
                 if !upload.status.is_terminal() {
-                    return Ok(Err(Admission::Unfinished(upload.id).into()));
+                    return decided(Admission::Unfinished(upload.id));
                 }
             }
             // A file that took the place of one that moved away is another upload.
             if upload.place() == Some(path) {
-                replaces = Some(Replaces { upload: upload.id, at: place.path.clone() });
+                replaces = Some(Replaces { upload: upload.id, at: stamp.path.clone() });
             }
         }
-        Ok(match inspect(path, &self.limits, &self.vision) {
-            Ok((inspected, content_hash, file_size)) => {
-                Ok((place, Read { replaces, inspected, content_hash, file_size }))
+        match inspect(path, &self.limits, &self.vision) {
+            Ok((media, content_hash, file_size)) => {
+                Continue((stamp, Inspected { replaces, media, content_hash, file_size }))
             }
-            Err(refused) => Err(refused.into()),
-        })
+            Err(admission) => decided(admission),
+        }
     }
 
-    /// Finds out what is known of the bytes; of which nothing is, is a new upload.
-    fn look_up(&self, steps: Vec<Step<Read>>) -> Result<Vec<Step<(Read, Upload)>>, Error> {
-        let hashes = steps.iter().flatten().map(|(_, read)| read.content_hash.as_str());
-        let mut known = match self.force {
-            true => Vec::new(),
-            false => self.queries.with_contents(&self.owner, hashes)?,
-        }
-        .into_iter();
-        let step = |step: Step<Read>| {
-            let (place, read) = step?;
-            match known.next().flatten() {
-                Some(upload) => Ok((place, (read, upload))),
-                None => Err(Box::new(Outcome::Clear(read.into_new(place, None)))),
-            }
+    /// Looks at what the store knows of the bytes. Unknown bytes are a new upload.
+    async fn look_up(
+        &self,
+        steps: Vec<Step<Inspected>>,
+    ) -> Result<Vec<Step<(Inspected, Upload, Original)>>, Error> {
+        let hash = |step: &Step<Inspected>| match step {
+            Continue((_, file)) => Some(file.content_hash.clone()),
+            Break(_) => None,
+        };
+        let hashes: Vec<String> = steps.iter().filter_map(hash).collect();
+        let known = match self.force || hashes.is_empty() {
+            true => hashes.iter().map(|_| None).collect(),
+            false => self.queries.with_contents(self.owner.clone(), hashes).await?,
+        };
+        let stamps: Vec<&FileStamp> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Continue((stamp, _)) => Some(stamp),
+                Break(_) => None,
+            })
+            .collect();
+        let originals = self.originals(known.iter().map(Option::as_ref).zip(stamps)).await?;
+        let mut known = known.into_iter().zip(originals);
+        let step = |step| match step {
+            Break(verdict) => Break(verdict),
+            Continue((stamp, file)) => match known.next() {
+                Some((Some(upload), original)) => Continue((stamp, (file, upload, original))),
+                Some((None, _)) | None => Break(new(stamp, file, None)),
+            },
         };
         Ok(steps.into_iter().map(step).collect())
     }
 
-    /// Decides by what is known of the bytes.
+    /// Decides by the known upload of the same bytes.
     fn by_content(
         &self,
-        place: Place,
-        (mut read, upload): (Read, Upload),
-    ) -> Result<Step<Infallible>, Error> {
-        let path = place.path.as_path();
-        let moved = self.has_left(&upload, path)?;
+        stamp: FileStamp,
+        (mut file, upload, original): (Inspected, Upload, Original),
+    ) -> Step<std::convert::Infallible> {
+        let moved = self.has_moved(&upload, original);
         if self.is_done(&upload) {
-            let displaced = read.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
-            return Ok(Err(Outcome::Elsewhere { upload: Box::new(upload), place, moved, displaced }.into()));
+            let displaces = file.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
+            return Break(Verdict::Elsewhere { upload: Box::new(upload), stamp, moved, displaces });
         }
-        // The same bytes, at this path or at one that they have left: the new upload stands in for the older one.
-        if read.replaces.is_none()
-            && let FileRef::InPlace(old) = &upload.file
-            && (moved || old.as_path() == path)
+        // The same bytes, at this path or at one that they have left: the new upload replaces the older one.
+        if file.replaces.is_none()
+            && let FileRef::InPlace { path: old, .. } = &upload.file
+            && (moved || *old == stamp.path)
         {
-            read.replaces = Some(Replaces { upload: upload.id, at: old.clone() });
+            file.replaces = Some(Replaces { upload: upload.id, at: old.clone() });
         }
-        let keeps = upload.status == Status::Completed
-            && upload.keeps_description(&self.gate.identity(), audit::VERSION);
-        Ok(Err(Outcome::Clear(read.into_new(place, keeps.then_some(upload.id))).into()))
+        let described_as = self.keeps_description(&upload).then_some(upload.id);
+        Break(new(stamp, file, described_as))
     }
 
-    /// Whether the bytes of an upload that are found at `path` are no longer where the upload says that they are.
-    fn has_left(&self, upload: &Upload, path: &Path) -> Result<bool, Error> {
-        let Some(old) = upload.place().filter(|old| *old != path) else { return Ok(false) };
-        let Ok(place) = place_of(old) else { return Ok(true) };
-        let known = self.queries.at_places(&self.owner, [&place])?.into_iter().next().flatten();
-        let unchanged = known.is_some_and(|(it, same)| same && it.id == upload.id);
-        Ok(!unchanged && self.files.check(upload).is_err())
+    /// For each upload that was found by a file, whether its bytes are still at the path of its record.
+    async fn originals(
+        &self,
+        found: impl Iterator<Item = (Option<&Upload>, &FileStamp)>,
+    ) -> Result<Vec<Original>, Error> {
+        let other = |(upload, stamp): (Option<&Upload>, &FileStamp)| {
+            let upload = upload?;
+            let path = upload.place().filter(|path| *path != stamp.path.as_path())?;
+            Some((upload.id, path.to_owned()))
+        };
+        let others: Vec<_> = found.map(other).collect();
+        if others.iter().all(Option::is_none) {
+            return Ok(others.iter().map(|_| Original::Same).collect());
+        }
+        let stat = move || {
+            let stat = |(id, path): (UploadId, PathBuf)| (id, stamp_of(&path).ok());
+            others.into_iter().map(|it| it.map(stat)).collect::<Vec<_>>()
+        };
+        let others = blocking(stat).await?;
+        let stamps = others.iter().flatten().filter_map(|(_, stamp)| stamp.clone()).collect();
+        let mut known = self.queries.at_paths(self.owner.clone(), stamps).await?.into_iter();
+        let original = |other: &Option<(UploadId, Option<FileStamp>)>| match other {
+            None => Original::Same,
+            Some((_, None)) => Original::Gone,
+            Some((id, Some(_))) => match known.next().flatten() {
+                Some(known) if known.unchanged && known.upload.id == *id => Original::Unchanged,
+                Some(_) | None => Original::Changed,
+            },
+        };
+        Ok(others.iter().map(original).collect())
     }
 
-    /// Whether nothing would come out differently, and everything is still there.
+    /// Whether the bytes of an upload are no longer at the path of its record.
+    fn has_moved(&self, upload: &Upload, original: Original) -> bool {
+        match original {
+            Original::Same | Original::Unchanged => false,
+            Original::Gone => true,
+            Original::Changed => self.files.check(upload).is_err(),
+        }
+    }
+
+    /// Whether a new upload of the same bytes would have the same description.
+    fn keeps_description(&self, upload: &Upload) -> bool {
+        upload.status == Status::Completed && upload.keeps_description(&self.gate.identity(), audit::VERSION)
+    }
+
+    /// Whether a new upload would have the same result, and everything of this one is still there.
     fn is_done(&self, upload: &Upload) -> bool {
         upload.status == Status::Completed
             && upload.is_described_by(&self.gate.identity(), audit::VERSION)
             && match upload.thumbnail {
                 // The disk was full.
                 Thumbnail::Pending => false,
-                Thumbnail::Made => self.files.thumbnail(upload.id).exists(),
+                Thumbnail::Made => self.files.has_thumbnail(upload.id),
                 Thumbnail::Failed(_) => true,
             }
     }
-}
 
-impl Read {
-    fn into_new(self, place: Place, described_as: Option<UploadId>) -> Verdict {
-        let name = place.path.as_path().file_name();
-        let new = NewUpload {
-            id: UploadId::generate(),
-            file: FileRef::InPlace(place.path.clone()),
-            file_name: name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-            file_size: self.file_size,
-            content_hash: self.content_hash,
-            format: self.inspected.format,
-            decode_bytes: self.inspected.decode_bytes,
-            place: Some(place),
-            replaces: self.replaces,
-            described_as,
+    /// Takes a step for each file, in a few blocking jobs: each job goes on with the next file, as long as the answer is waited for.
+    async fn each<T: Send + 'static, U: Send + 'static>(
+        &self,
+        steps: Vec<Step<T>>,
+        is_open: impl Fn() -> Result<(), Error> + Clone + Send + 'static,
+        step: fn(&Self, FileStamp, T) -> Step<U>,
+    ) -> Result<Vec<Step<U>>, Error> {
+        let mut taken: Vec<Option<Step<U>>> = Vec::new();
+        taken.resize_with(steps.len(), || None);
+        let mut open = Vec::with_capacity(steps.len());
+        for (at, before) in steps.into_iter().enumerate() {
+            match before {
+                Continue(file) => open.push((at, file)),
+                Break(verdict) => taken[at] = Some(Break(verdict)),
+            }
+        }
+        let jobs = open.len().min(READ_AT_ONCE);
+        let open = Arc::new(Mutex::new(open.into_iter()));
+        let job = || {
+            let (classifier, is_open, open) = (self.clone(), is_open.clone(), Arc::downgrade(&open));
+            let next = move || open.upgrade()?.lock().next();
+            move || {
+                let mut done = Vec::new();
+                while let Some((at, (stamp, file))) = next() {
+                    is_open()?;
+                    done.push((at, classifier.guarded(step, stamp, file)));
+                }
+                Ok(done)
+            }
         };
-        Verdict::New(Box::new(new), None)
+        let jobs: Vec<_> = (0..jobs).map(|_| tokio::task::spawn_blocking(job())).collect();
+        for job in jobs {
+            let done =
+                job.await.unwrap_or_else(|_| Err(Error::Store("the classification of files ended".into())));
+            done?.into_iter().for_each(|(at, step)| taken[at] = Some(step));
+        }
+        Ok(taken.into_iter().flatten().collect())
+    }
+
+    /// Takes a step. A parser that panics is about this file, and no reason to refuse the others.
+    fn guarded<T, U>(&self, step: fn(&Self, FileStamp, T) -> Step<U>, stamp: FileStamp, file: T) -> Step<U> {
+        let path = stamp.path.clone();
+        catch_unwind(AssertUnwindSafe(|| step(self, stamp, file))).unwrap_or_else(|_| {
+            let path = path.as_path().display();
+            let message = format!("the code that inspects {path} panicked; the log says where");
+            Break(Verdict::Decided(refused(FailureKind::Panicked, message)))
+        })
     }
 }
 
-/// What a path looks like; only files are taken, so that a pipe or a device cannot hold the door up.
-fn place_of(path: &Path) -> Result<Place, Admission> {
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let panicked = |_| Error::Store("the code that looks at files panicked; the log says where".into());
+    tokio::task::spawn_blocking(job).await.map_err(panicked)
+}
+
+fn new(stamp: FileStamp, file: Inspected, described_as: Option<UploadId>) -> Verdict {
+    let name = stamp.path.as_path().file_name();
+    let upload = NewUpload {
+        id: UploadId::generate(),
+        file: FileRef::in_place(stamp.path.clone()),
+        file_name: name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        file_size: file.file_size,
+        content_hash: file.content_hash,
+        format: file.media.format,
+        decode_bytes: file.media.decode_bytes,
+        stamp: Some(stamp),
+        replaces: file.replaces,
+        described_as,
+    };
+    Verdict::New { upload: Box::new(upload), bytes: None }
+}
+
+/// The stamp of a path. Only files are taken, since a pipe or a device could block for ever.
+fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
     let path = path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
     if !metadata.is_file() {
@@ -361,10 +439,10 @@ fn place_of(path: &Path) -> Result<Place, Admission> {
         Ok(Err(before)) => -(before.duration().as_nanos() as i128),
         Err(_) => 0,
     };
-    Ok(Place { path: PlacePath::new(path), size: metadata.len(), modified_ns })
+    Ok(FileStamp { path: PlacePath::new(path), size: metadata.len(), modified_ns })
 }
 
-/// Reads the header and hashes the whole file; a small one is read once for both.
+/// Reads the header and hashes the whole file; a small file is read once for both.
 fn inspect(
     path: &Path,
     limits: &media::Limits,
@@ -388,7 +466,7 @@ fn inspect(
         inspected
     }
     .map_err(|error| match error.kind {
-        ErrorKind::NotMedia => Admission::NotMedia(not_accepted(FailureKind::Refused, error.message)),
+        ErrorKind::NotMedia => Admission::NotMedia(rejection(FailureKind::Refused, error.message)),
         kind => refused(failure_kind(kind), error.message),
     })?;
     let mut hasher = Sha256::new();
@@ -406,7 +484,7 @@ fn inspect(
 }
 
 fn refused(kind: FailureKind, message: String) -> Admission {
-    Admission::Refused(not_accepted(kind, message))
+    Admission::Refused(rejection(kind, message))
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Admission {

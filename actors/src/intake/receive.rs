@@ -1,22 +1,16 @@
-//! Bytes on their way in: written to disk while they are hashed, never whole in memory, gone unless they are submitted.
+//! Bytes that are handed over: written to disk while they are hashed, never whole in memory, and removed unless they are submitted.
 
-use std::{
-    fs::{self, File},
-    io::{self, BufReader, Write as _},
-    path::PathBuf,
-};
+use std::io;
 
-use sha2::{Digest as _, Sha256};
-
+use super::admission::{failure_kind, rejection};
 use crate::{
     disk::Disk,
     error::Error,
-    files::Files,
+    files::{Arrived, Files, Incoming},
     id::UploadId,
-    intake::{failure_kind, not_accepted},
     media::{self, VisionSpec},
     store::NewUpload,
-    upload::{Failure, FailureKind, FileRef},
+    upload::{Failure, FailureKind, FileKey, FileRef},
 };
 
 /// Bytes that are collected before they are written, so that few blocking jobs are needed.
@@ -29,21 +23,21 @@ const MAX_NAME_CHARS: usize = 255;
 pub struct Receiving {
     file_name: String,
     buffer: Vec<u8>,
-    sink: Option<Sink>,
+    incoming: Option<Incoming>,
     files: Files,
     disk: Disk,
     limits: media::Limits,
     vision: VisionSpec,
-    /// Longest file of any sort, in bytes.
-    most: u64,
+    /// Longest file of any kind, in bytes.
+    max_bytes: u64,
 }
 
-/// Why a file was not taken in.
+/// Why a file was not received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceiveError {
-    /// For what it is; the sentence may be shown. Others may be taken.
+    /// The file itself is refused, with a sentence that may be shown. Other files may be received.
     Refused(Failure),
-    /// For what the disk is: [`Error::DiskFull`] or [`Error::Store`].
+    /// The disk does not take it: [`Error::DiskFull`] or [`Error::Store`].
     Failed(Error),
 }
 
@@ -53,75 +47,30 @@ impl From<Error> for ReceiveError {
     }
 }
 
-/// What a blocking job writes to.
-#[derive(Debug)]
-struct Sink {
-    incoming: Incoming,
-    file: File,
-    hasher: Sha256,
-    length: u64,
-}
-
-/// The file on disk, which goes when this is dropped.
-#[derive(Debug)]
-struct Incoming {
-    id: UploadId,
-    path: PathBuf,
-    keep: bool,
-}
-
-impl Drop for Incoming {
-    fn drop(&mut self) {
-        if !self.keep
-            && let Err(error) = fs::remove_file(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("cannot remove {}, the next start tries again: {error}", self.path.display());
-        }
-    }
-}
-
-/// A file that was taken in whole, is on disk, and may be submitted. Dropped before, it leaves nothing behind.
+/// A file that was received whole, is durable, and may be submitted. Dropped before, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Received {
-    incoming: Incoming,
+    arrived: Arrived,
     file_name: String,
-    file_size: u64,
-    content_hash: String,
     inspected: media::Inspected,
 }
 
 impl Receiving {
-    pub(crate) async fn begin(
+    pub(super) async fn begin(
         files: Files,
         disk: Disk,
         limits: media::Limits,
         vision: VisionSpec,
         file_name: &str,
-        most: u64,
     ) -> Result<Self, Error> {
-        let id = UploadId::generate();
-        let path = files.incoming(id);
-        let create = move || {
-            if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder)?;
-            }
-            let file = File::create_new(&path)?;
-            let incoming = Incoming { id, path, keep: false };
-            Ok(Sink { incoming, file, hasher: Sha256::new(), length: 0 })
+        let create = {
+            let files = files.clone();
+            move || files.begin(UploadId::generate())
         };
-        let sink = job(create).await.map_err(|error| disk.failed("a file", &error))?;
-        let file_name = plain_name(file_name);
-        Ok(Self {
-            file_name,
-            buffer: Vec::with_capacity(CHUNK),
-            sink: Some(sink),
-            files,
-            disk,
-            limits,
-            vision,
-            most,
-        })
+        let incoming = job(create).await.map_err(|error| disk.failed("a file", &error))?;
+        let max_bytes = limits.max_image_bytes.max(limits.max_video_bytes);
+        let (file_name, buffer) = (plain_name(file_name), Vec::with_capacity(CHUNK));
+        Ok(Self { file_name, buffer, incoming: Some(incoming), files, disk, limits, vision, max_bytes })
     }
 
     /// Takes the next bytes.
@@ -142,93 +91,94 @@ impl Receiving {
     }
 
     async fn flush(&mut self) -> Result<(), ReceiveError> {
-        let (mut sink, bytes) = (self.sink()?, std::mem::take(&mut self.buffer));
-        if sink.length + bytes.len() as u64 > self.most {
-            let message =
-                format!("{} is larger than the {} bytes that are allowed", self.file_name, self.most);
-            return Err(ReceiveError::Refused(not_accepted(FailureKind::Refused, message)));
+        let (mut incoming, bytes) = (self.incoming()?, std::mem::take(&mut self.buffer));
+        let max_bytes = self.max_bytes;
+        if incoming.length() + bytes.len() as u64 > max_bytes {
+            let message = format!("{} is larger than the {max_bytes} bytes that are allowed", self.file_name);
+            return Err(ReceiveError::Refused(rejection(FailureKind::Refused, message)));
         }
         let disk = self.disk.clone();
         let write = move || {
-            // Each time, since many may come in at once, and the store must go on.
+            // Each time, since many files may come in at once, and the store must go on.
             if let Err(full) = disk.check(bytes.len() as u64) {
                 return Ok(Err(full));
             }
-            sink.file.write_all(&bytes)?;
-            sink.hasher.update(&bytes);
-            sink.length += bytes.len() as u64;
+            incoming.write(&bytes)?;
             let mut buffer = bytes;
             buffer.clear();
-            Ok(Ok((sink, buffer)))
+            Ok(Ok((incoming, buffer)))
         };
-        let (sink, buffer) =
+        let (incoming, buffer) =
             job(write).await.map_err(|error| self.disk.failed(&self.file_name, &error))??;
-        (self.sink, self.buffer) = (Some(sink), buffer);
+        (self.incoming, self.buffer) = (Some(incoming), buffer);
         Ok(())
     }
 
-    /// Ends the file: what it is is told from its bytes, and it is on disk when this answers.
+    /// Ends the file: its format is read from its bytes, and it is durable when this answers.
     ///
     /// # Errors
-    /// [`ReceiveError`]: it is no picture or video, not one that can be decoded here, too large, or the disk failed.
+    /// [`ReceiveError`]: it is no picture or video, cannot be decoded here, is too large, or the disk failed.
     pub async fn finish(mut self) -> Result<Received, ReceiveError> {
         self.flush().await?;
-        let sink = self.sink()?;
-        let (limits, vision, disk) = (self.limits.clone(), self.vision.clone(), self.disk.clone());
-        let name = self.file_name.clone();
+        let incoming = self.incoming()?;
+        let Self { files, disk, limits, vision, file_name, .. } = self;
         let finish = move || {
-            sink.file.sync_all()?;
-            self.files.sync_incoming()?;
-            let mut reader = BufReader::new(File::open(&sink.incoming.path)?);
-            Ok((media::inspect(&mut reader, sink.length, &limits, &vision), sink, self.file_name))
+            let arrived = incoming.finish(&files)?;
+            let inspected = media::inspect(&mut arrived.open()?, arrived.length, &limits, &vision);
+            Ok((arrived, inspected))
         };
-        let refused = |kind, message| ReceiveError::Refused(not_accepted(kind, message));
+        let refused = |kind, message| ReceiveError::Refused(rejection(kind, message));
         // A parser that panics is about this file, and no reason to refuse the others.
         let finished: io::Result<_> = tokio::task::spawn_blocking(finish).await.map_err(|_| {
-            let message = format!("the code that looks at {name} panicked; the log tells where");
+            let message = format!("the code that inspects {file_name} panicked; the log says where");
             refused(FailureKind::Panicked, message)
         })?;
-        let (inspected, sink, file_name) = finished.map_err(|error| disk.failed("a file", &error))?;
+        let (arrived, inspected) = finished.map_err(|error| disk.failed("a file", &error))?;
         let inspected = inspected.map_err(|error| refused(failure_kind(error.kind), error.message))?;
-        let content_hash = base16ct::lower::encode_string(&sink.hasher.finalize());
-        Ok(Received { incoming: sink.incoming, file_name, file_size: sink.length, content_hash, inspected })
+        Ok(Received { arrived, file_name, inspected })
     }
 
-    /// What is written to, unless writing failed before.
-    fn sink(&mut self) -> Result<Sink, Error> {
-        self.sink.take().ok_or_else(|| Error::Store(format!("{} could not be written", self.file_name)))
+    /// The file that is written, unless writing failed before.
+    fn incoming(&mut self) -> Result<Incoming, Error> {
+        self.incoming.take().ok_or_else(|| Error::Store(format!("{} could not be written", self.file_name)))
     }
 }
 
 impl Received {
-    /// The name that the upload will have.
+    /// The id that the upload will have.
     pub fn id(&self) -> UploadId {
-        self.incoming.id
+        self.arrived.id()
     }
 
-    pub(crate) fn upload(&self) -> NewUpload {
+    /// SHA-256 of the bytes, in hexadecimal digits.
+    pub(super) fn content_hash(&self) -> &str {
+        &self.arrived.content_hash
+    }
+
+    pub(super) fn upload(&self) -> NewUpload {
+        let id = self.id();
         NewUpload {
-            id: self.incoming.id,
-            file: FileRef::Stored,
+            id,
+            file: FileRef::Managed(FileKey::original(id)),
             file_name: self.file_name.clone(),
-            file_size: self.file_size,
-            content_hash: self.content_hash.clone(),
+            file_size: self.arrived.length,
+            content_hash: self.arrived.content_hash.clone(),
             format: self.inspected.format,
             decode_bytes: self.inspected.decode_bytes,
-            place: None,
+            stamp: None,
             replaces: None,
             described_as: None,
         }
     }
 
-    /// The upload may be written from now on: its file is no longer removed when this is dropped.
-    pub(crate) fn keep(&mut self) {
-        self.incoming.keep = true;
+    /// The upload may be written from now on, so the file is no longer removed when this is dropped.
+    pub(super) fn keep(&mut self) {
+        self.arrived.keep();
     }
 
-    /// The upload was not written: its file goes.
-    pub(crate) fn remove(mut self) {
-        self.incoming.keep = false;
+    /// The upload was not written, so the file is removed.
+    pub(super) fn remove(self) {
+        self.arrived.remove();
     }
 }
 
@@ -245,17 +195,17 @@ async fn job<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'st
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{fs, path::Path};
 
     use super::*;
     use crate::{config::Config, pipeline};
 
-    /// A file that comes in to a disk of which so much must stay free from now on.
+    /// A file that comes in to a disk of which `min_free_bytes` must stay free from now on.
     async fn begun(folder: &Path, min_free_bytes: u64) -> Receiving {
         let (files, disk) = (Files::new(folder), Disk::new(folder.to_owned(), min_free_bytes));
         let vision = VisionSpec { max_pixels: 1 << 20, max_side_px: 1024, patch_px: 28, jpeg: false };
         let limits = pipeline::limits(&Config::default());
-        Receiving::begin(files, disk, limits, vision, "cat.jpg", 1 << 30).await.expect("begun")
+        Receiving::begin(files, disk, limits, vision, "cat.jpg").await.expect("begun")
     }
 
     #[tokio::test]
@@ -266,15 +216,15 @@ mod tests {
         fits.write(&vec![0; 2 * CHUNK]).await.expect("room");
         let mut receiving = begun(folder.path(), u64::MAX).await;
         assert_eq!(incoming(), 2);
-        let told = receiving.write(&vec![0; 2 * CHUNK]).await.expect_err("no room");
-        assert!(matches!(told, ReceiveError::Failed(Error::DiskFull { .. })), "{told:?}");
+        let refused = receiving.write(&vec![0; 2 * CHUNK]).await.expect_err("no room");
+        assert!(matches!(refused, ReceiveError::Failed(Error::DiskFull { .. })), "{refused:?}");
         assert_eq!(incoming(), 1);
-        let told = begun(folder.path(), u64::MAX).await.finish().await.expect_err("no room");
-        assert!(matches!(told, ReceiveError::Failed(Error::DiskFull { .. })), "{told:?}");
+        let refused = begun(folder.path(), u64::MAX).await.finish().await.expect_err("no room");
+        assert!(matches!(refused, ReceiveError::Failed(Error::DiskFull { .. })), "{refused:?}");
     }
 
     #[tokio::test]
-    async fn bytes_whose_upload_may_be_written_stay_whatever_happens() {
+    async fn bytes_of_an_upload_that_may_be_written_stay_whatever_happens() {
         let folder = tempfile::tempdir().expect("a folder");
         let receive = async || {
             let mut receiving = begun(folder.path(), 0).await;
@@ -282,7 +232,8 @@ mod tests {
             receiving.finish().await.expect("a picture")
         };
         let (mut written, mut refused, dropped) = (receive().await, receive().await, receive().await);
-        let paths = [&written, &refused, &dropped].map(|it| it.incoming.path.clone());
+        let paths =
+            [&written, &refused, &dropped].map(|it| folder.path().join("incoming").join(it.id().to_string()));
         written.keep();
         refused.keep();
         drop((written, dropped));

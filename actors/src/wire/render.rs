@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{BatchProgress, FileProgress, FileStatus, Message, UploadProgress};
 use crate::{
-    batch::{Batch, Counts, Pace},
-    event::{Event, EventKind, Tally},
+    batch::{Batch, Counts, Pace, Tally},
+    event::{Event, EventKind},
     id::{BatchId, UploadId},
     progress::Step,
     upload::{FailureKind, Stage, Status, Upload},

@@ -6,7 +6,7 @@ use mediamill_actors::{
     analysis::Object,
     files::Files,
     media::Facts,
-    upload::{Failure, Status, Thumbnail, Upload},
+    upload::{Failure, FileKey, Status, Thumbnail, Upload},
 };
 use serde::Serialize;
 
@@ -47,7 +47,7 @@ impl Outcome {
     pub(super) fn of(upload: &Upload, files: &Files, at: Option<&Path>, skipped: bool) -> Self {
         let path = at.or(upload.place()).map_or_else(|| PathBuf::from(&upload.file_name), Path::to_owned);
         let (thumbnail, thumbnail_failure) = match &upload.thumbnail {
-            Thumbnail::Made => (Some(files.thumbnail(upload.id)), None),
+            Thumbnail::Made => (Some(files.local_path(&FileKey::thumbnail(upload.id))), None),
             Thumbnail::Pending => (None, None),
             Thumbnail::Failed(message) => (None, Some(message.clone())),
         };

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Inner, Queries, Store,
-    draft::cut,
-    events,
+    Queries, Sled, event_log,
     keys::{self, Tree},
-    reads::record_at,
+    opening,
+    pages::Read,
+    records::cut,
     vectors,
 };
-use crate::error::Error;
+use crate::{error::Error, store::Store};
 
 /// Most lines that one transactionless batch of a restore holds.
 const RESTORE_GROUP: usize = 1000;
@@ -35,8 +35,8 @@ impl Queries {
     /// # Errors
     /// [`Error::Store`] if the store cannot be read or the output cannot be written.
     pub async fn dump<W: Write + Send + 'static>(&self, mut output: W) -> Result<W, Error> {
-        self.read(move |inner| {
-            inner.dump(&mut output)?;
+        self.read(move |sled| {
+            sled.dump(&mut output)?;
             Ok(output)
         })
         .await
@@ -50,43 +50,43 @@ impl Store {
     /// [`Error::Conflict`] if the store is not empty; [`Error::Invalid`] with the number of the first line that is not of a dump;
     /// [`Error::Store`] if the store cannot be written.
     pub fn restore(&self, dump: impl BufRead) -> Result<u64, Error> {
-        let inner = &self.inner;
-        let _writing = inner.reading.write();
-        if Tree::ALL.iter().any(|tree| *tree != Tree::Meta && !inner.tree(*tree).is_empty()) {
+        let sled = &self.sled;
+        let _writing = sled.reading.write();
+        let mut is_empty = true;
+        for tree in Tree::ALL.into_iter().filter(|tree| *tree != Tree::Meta) {
+            is_empty &= sled.tree(tree).is_empty().map_err(Error::Store)?;
+        }
+        if !is_empty {
             return Err(Error::Conflict("the store is not empty; restore into an empty folder".into()));
         }
-        let meta = inner.tree(Tree::Meta);
-        let mark = || -> sled::Result<()> {
-            meta.insert(keys::RESTORING, "true")?;
-            inner.sync()
+        let meta = sled.tree(Tree::Meta);
+        let mark = || -> Read<()> {
+            meta.insert(keys::RESTORING, b"true")?;
+            sled.sync()
         };
-        mark().map_err(store_error)?;
-        let filled = inner.fill(dump);
+        mark().map_err(Error::Store)?;
+        let filled = sled.fill(dump);
         if filled.is_err() {
-            inner.clear().map_err(store_error)?;
+            sled.clear().map_err(Error::Store)?;
         }
-        let unmark = || -> sled::Result<()> {
+        let unmark = || -> Read<()> {
             // What the mark speaks of is on disk before it goes.
-            inner.sync()?;
+            sled.sync()?;
             meta.remove(keys::RESTORING)?;
-            inner.sync()
+            sled.sync()
         };
-        unmark().map_err(store_error)?;
-        let newest = super::opening::newest_change(&inner.trees).map_err(store_error)?;
-        inner.durable_change.store(newest, std::sync::atomic::Ordering::Release);
-        inner.state.lock().newest_change = newest;
+        unmark().map_err(Error::Store)?;
+        let newest = opening::newest_change(&sled.trees).map_err(Error::Store)?;
+        sled.durable_change.store(newest, std::sync::atomic::Ordering::Release);
+        sled.state.lock().newest_change = newest;
         filled
     }
 }
 
-fn store_error(error: sled::Error) -> Error {
-    Error::Store(error.to_string())
-}
-
-impl Inner {
-    fn sync(&self) -> sled::Result<()> {
-        self.db.flush()?;
-        Ok(self.db_file.sync_data()?)
+impl Sled {
+    fn sync(&self) -> Read<()> {
+        self.db.flush().map_err(|error| error.to_string())?;
+        self.db_file.sync_data().map_err(|error| error.to_string())
     }
 
     /// Writes the lines of a dump.
@@ -95,9 +95,9 @@ impl Inner {
         let mut group: Vec<(Tree, Vec<u8>, Vec<u8>)> = Vec::new();
         let write = |group: &mut Vec<(Tree, Vec<u8>, Vec<u8>)>| -> Result<(), Error> {
             for (tree, key, value) in group.drain(..) {
-                self.tree(tree).insert(key, value).map_err(store_error)?;
+                self.tree(tree).insert(&key, &value).map_err(Error::Store)?;
             }
-            self.db.flush().map(drop).map_err(store_error)
+            self.db.flush().map(drop).map_err(|error| Error::Store(error.to_string()))
         };
         for line in dump.lines() {
             lines += 1;
@@ -133,12 +133,12 @@ impl Inner {
     }
 
     /// Takes everything out again but the format.
-    fn clear(&self) -> sled::Result<()> {
+    fn clear(&self) -> Read<()> {
         for tree in Tree::ALL {
-            for key in self.tree(tree).iter().keys() {
-                let key = key?;
+            for entry in self.tree(tree).iter() {
+                let (key, _) = entry?;
                 if tree != Tree::Meta || *key != *keys::FORMAT {
-                    self.tree(tree).remove(key)?;
+                    self.tree(tree).remove(&key)?;
                 }
             }
         }
@@ -148,20 +148,20 @@ impl Inner {
     fn dump(&self, output: &mut impl Write) -> Result<(), String> {
         for tree in Tree::ALL {
             for entry in self.tree(tree).iter() {
-                let (key, mut value) = entry.map_err(|error| error.to_string())?;
+                let (key, mut value) = entry?;
                 match tree {
                     Tree::Uploads => {
                         // The further pieces of a long record stand with its first one.
                         if !keys::is_record(&key) {
                             continue;
                         }
-                        value = record_at(self.tree(tree), &key)?.unwrap_or(value);
+                        value = self.record_at(&key)?.map_or(value, |(record, _)| record);
                     }
                     // Those that were written together are told one by one.
                     Tree::Events if value.first() == Some(&b'[') => {
                         let (owner, first) = key.split_at(key.len().saturating_sub(8));
                         let first = keys::trailing_number(first).unwrap_or_default();
-                        if let Ok(events) = events::each(&value) {
+                        if let Ok(events) = event_log::each(&value) {
                             for (seq, event) in (first..).zip(events) {
                                 line(output, tree, &[owner, &keys::number(seq)].concat(), event)?;
                             }

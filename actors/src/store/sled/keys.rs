@@ -2,7 +2,13 @@
 //!
 //! Numbers are big-endian. An owner is written with its length before it, so that no owner's keys are a prefix of another's.
 
-use crate::id::{BatchId, Owner, UploadId};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    id::{BatchId, Owner, UploadId},
+    store::RunId,
+    upload::PlacePath,
+};
 
 /// The trees, in the order of a dump.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,13 +23,14 @@ pub(super) enum Tree {
     OwnerBatches,
     Places,
     Removals,
+    Runs,
     UploadIds,
     Uploads,
     Work,
 }
 
 impl Tree {
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Active,
         Self::Batches,
         Self::Changes,
@@ -34,6 +41,7 @@ impl Tree {
         Self::OwnerBatches,
         Self::Places,
         Self::Removals,
+        Self::Runs,
         Self::UploadIds,
         Self::Uploads,
         Self::Work,
@@ -51,6 +59,7 @@ impl Tree {
             Self::OwnerBatches => "owner_batches",
             Self::Places => "places",
             Self::Removals => "removals",
+            Self::Runs => "runs",
             Self::UploadIds => "upload_ids",
             Self::Uploads => "uploads",
             Self::Work => "work",
@@ -66,9 +75,10 @@ pub(super) const FORMAT: &[u8] = b"format";
 pub(super) const NEXT_BATCH: &[u8] = b"next_batch";
 /// There while a dump is restored.
 pub(super) const RESTORING: &[u8] = b"restoring";
+/// The state of the provider in stores of the formats 1 to 3; a run has it now.
 pub(super) const PROVIDER: &[u8] = b"provider";
 
-/// A number as it stands in keys.
+/// A number as keys have it.
 pub(super) fn number(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
@@ -92,6 +102,27 @@ pub(super) fn work(batch_number: u64, position: u32) -> [u8; 12] {
     key[..8].copy_from_slice(&batch_number.to_be_bytes());
     key[8..].copy_from_slice(&position.to_be_bytes());
     key
+}
+
+/// The batch number and the position of a key of `work`.
+pub(super) fn work_of(key: &[u8]) -> Option<(u64, u32)> {
+    let (number, position) = (key.first_chunk::<8>()?, key.last_chunk::<4>()?);
+    Some((u64::from_be_bytes(*number), u32::from_be_bytes(*position)))
+}
+
+/// Tree `runs`: the number of the run.
+pub(super) fn run(run: RunId) -> [u8; 8] {
+    number(run.0)
+}
+
+/// The run of a key of `runs`.
+pub(super) fn run_of(key: &[u8]) -> Option<RunId> {
+    trailing_number(key).map(RunId)
+}
+
+/// A path as a digest: the SHA-256 of its bytes.
+pub(super) fn path_digest(path: &PlacePath) -> [u8; 32] {
+    Sha256::digest(path.as_path().as_os_str().as_encoded_bytes()).into()
 }
 
 /// The beginning of an owner's keys.
@@ -151,6 +182,7 @@ pub(super) fn to_text(tree: Tree, key: &[u8]) -> Option<String> {
     let text = match tree {
         Tree::Active | Tree::UploadIds | Tree::Removals => rest.upload()?.to_string(),
         Tree::Batches => rest.batch()?.to_string(),
+        Tree::Runs => RunId(rest.u64()?).to_string(),
         Tree::Changes => format!("{:020}", rest.u64()?),
         Tree::Events => format!("{}/{:020}", rest.text()?, rest.u64()?),
         Tree::OwnerBatches => format!("{}/{:020}", rest.text()?, !rest.u64()?),
@@ -176,6 +208,7 @@ pub(super) fn from_text(tree: Tree, text: &str) -> Option<Vec<u8>> {
     Some(match tree {
         Tree::Active | Tree::UploadIds | Tree::Removals => text.parse::<UploadId>().ok()?.as_bytes().to_vec(),
         Tree::Batches => text.parse::<BatchId>().ok()?.as_bytes().to_vec(),
+        Tree::Runs => number(u64::from_str_radix(text, 16).ok()?).to_vec(),
         Tree::Changes => number(text.parse().ok()?).to_vec(),
         Tree::Events => {
             let (owner, seq) = owner_and(text)?;
@@ -267,6 +300,7 @@ mod tests {
             (Tree::OwnerBatches, owner_batch(&who, 12)),
             (Tree::Places, digest(&who, &[0xab; 32])),
             (Tree::Removals, id.as_bytes().to_vec()),
+            (Tree::Runs, run(RunId(7 << 60)).to_vec()),
             (Tree::UploadIds, id.as_bytes().to_vec()),
             (Tree::Uploads, upload(batch, 12).to_vec()),
             (Tree::Work, work(3, 9).to_vec()),

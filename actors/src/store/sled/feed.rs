@@ -9,17 +9,18 @@ use std::{
 use sled::IVec;
 
 use super::{
-    Inner, Queries,
-    draft::Active,
-    events::{self, Run, RunOf},
+    Queries, Sled,
+    event_log::{self, Run, RunOf},
     keys::{self, Tree},
-    reads::{Read, decode},
+    pages::Read,
+    records::decode,
 };
 use crate::{
     batch::{Batch, Pace},
     error::Error,
     event::{Event, EventKind},
     id::{BatchId, Owner, UploadId},
+    store::RunningAttempt,
     upload::Upload,
 };
 
@@ -64,7 +65,7 @@ pub struct InFlight {
     /// The upload.
     pub id: UploadId,
     /// The step that it is in.
-    pub entry: Active,
+    pub entry: RunningAttempt,
     /// Its record, unless the reader said that it knows it.
     pub upload: Option<Upload>,
 }
@@ -115,7 +116,7 @@ pub struct OwnerSnapshot {
 impl Queries {
     /// Where a reader starts that wants only what comes from now on.
     pub fn newest(&self) -> Cursor {
-        self.inner.newest()
+        self.sled.newest()
     }
 
     /// Events after `cursor` of the owners that `wanted` names, at most `most`; with `known`, also uploads in flight, without the records of
@@ -204,14 +205,14 @@ impl Queries {
     }
 }
 
-impl Inner {
+impl Sled {
     fn newest(&self) -> Cursor {
         Cursor(self.durable_change.load(Ordering::Acquire))
     }
 
     /// First and last number of an owner's events that are kept; `(1, 0)` if there are none.
     pub(super) fn kept(&self, owner: &Owner) -> Read<(u64, u64)> {
-        events::kept_events(self.tree(Tree::Events), owner).map_err(|error| error.to_string())
+        event_log::kept_events(self.tree(Tree::Events), owner)
     }
 
     fn changes_after(
@@ -234,10 +235,10 @@ impl Inner {
         }
         let (next, changes) = (cursor.0 + 1, self.tree(Tree::Changes));
         // What comes next may be in the middle of a run.
-        let run = events::run_of(changes, next).map_err(|error| error.to_string())?;
+        let run = event_log::run_of(changes, next)?;
         let from = run.map_or(next, |run| run.change);
         'runs: for entry in changes.range(keys::number(from)..=keys::number(newest.0)) {
-            let (key, value) = entry.map_err(|error| error.to_string())?;
+            let (key, value) = entry?;
             let Some(events) =
                 self.sound(serde_json::from_slice::<RunOf>(&value)).filter(|it| wanted(&it.owner))
             else {
@@ -255,7 +256,7 @@ impl Inner {
                     news.more = true;
                     break 'runs;
                 }
-                news.reached = Cursor(event.change);
+                news.reached = Cursor(run.change + (event.seq - run.events.seq));
                 news.changes.push(self.change(&run.events.owner, event)?);
             }
         }
@@ -285,14 +286,13 @@ impl Inner {
             return Ok(found);
         }
         let tree = self.tree(Tree::Events);
-        let text = |error: sled::Error| error.to_string();
         let first = keys::event(owner, *seqs.start());
         // It may be in the middle of an entry.
-        let entry = tree.range(keys::owner(owner)..=first.clone()).next_back().transpose().map_err(text)?;
+        let entry = tree.range(keys::owner(owner)..=first.clone()).next_back().transpose()?;
         let from = entry.map_or_else(|| IVec::from(first), |(key, _)| key);
         for entry in tree.range(from..=IVec::from(keys::event(owner, *seqs.end()))) {
-            let (_, value) = entry.map_err(text)?;
-            let Some(events) = self.sound(events::each(&value)) else { continue };
+            let (_, value) = entry?;
+            let Some(events) = self.sound(event_log::each(&value)) else { continue };
             let events =
                 events.into_iter().filter_map(|it| self.sound(serde_json::from_str::<Event>(it.get())));
             found.extend(events.filter(|event| seqs.contains(&event.seq)));
@@ -312,7 +312,7 @@ impl Inner {
     fn sound<T>(&self, entry: serde_json::Result<T>) -> Option<T> {
         entry
             .inspect_err(|error| {
-                if !self.damage_told.swap(true, Ordering::Relaxed) {
+                if !self.damage_logged.swap(true, Ordering::Relaxed) {
                     log::error!("an entry of the event log is passed over: {error}; `mediamill check` tells what else is damaged");
                 }
             })
@@ -326,9 +326,9 @@ impl Inner {
     ) -> Read<Vec<InFlight>> {
         let mut in_flight = Vec::new();
         for entry in self.tree(Tree::Active).iter() {
-            let (key, value) = entry.map_err(|error| error.to_string())?;
+            let (key, value) = entry?;
             let id = UploadId::from_bytes(*key.first_chunk::<16>().ok_or("an upload in flight has no id")?);
-            let entry: Active = decode(&value)?;
+            let entry: RunningAttempt = decode(&value)?;
             if wanted(&entry.owner) {
                 let upload = if known(id) { None } else { self.upload(id)? };
                 in_flight.push(InFlight { id, entry, upload });

@@ -3,18 +3,18 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
-    Inner, Queries,
-    attempts::Hashed,
-    draft::{Active, Work},
-    events::{self, Run, RunOf},
+    Queries, Sled,
+    event_log::{self, Run, RunOf},
     keys::{self, Tree},
-    places::PlaceEntry,
+    records::decode as json,
+    unit_of_work::{ContentEntry, Waiting},
 };
 use crate::{
     batch::{Batch, Counts},
     error::Error,
     event::Event,
     id::{BatchId, Owner, UploadId},
+    store::{PathEntry, RunningAttempt},
     upload::Status,
 };
 
@@ -53,11 +53,11 @@ impl Queries {
     /// # Errors
     /// [`Error::Store`] if something cannot be read at all.
     pub async fn verify(&self) -> Result<Verification, Error> {
-        self.read(|inner| {
+        self.read(|sled| {
             let mut found = Verification::default();
-            let uploads = inner.verify_uploads(&mut found)?;
-            inner.verify_indexes(&uploads, &mut found)?;
-            inner.verify_events(&mut found)?;
+            let uploads = sled.verify_uploads(&mut found)?;
+            sled.verify_indexes(&uploads, &mut found)?;
+            sled.verify_events(&mut found)?;
             Ok(found)
         })
         .await
@@ -76,17 +76,13 @@ fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-fn json<T: serde::de::DeserializeOwned>(value: &[u8]) -> Result<T, String> {
-    serde_json::from_slice(value).map_err(|error| format!("a record does not make sense: {error}"))
-}
-
-impl Inner {
+impl Sled {
     /// Records and the counts of their batches.
     fn verify_uploads(&self, found: &mut Verification) -> Result<HashMap<UploadId, Known>, String> {
         let mut uploads = HashMap::new();
         let mut counts: HashMap<BatchId, Counts> = HashMap::new();
         for entry in self.tree(Tree::Uploads).iter() {
-            let (key, _) = entry.map_err(text)?;
+            let (key, _) = entry?;
             if !keys::is_record(&key) {
                 continue;
             }
@@ -110,7 +106,7 @@ impl Inner {
             }
         }
         for entry in self.tree(Tree::Batches).iter() {
-            let batch: Batch = json(&entry.map_err(text)?.1)?;
+            let batch: Batch = json(&entry?.1)?;
             found.batches += 1;
             let counted = counts.remove(&batch.id).unwrap_or_default();
             if counted != batch.counts {
@@ -139,7 +135,7 @@ impl Inner {
     ) -> Result<(), String> {
         let mut named = 0;
         for entry in self.tree(Tree::UploadIds).iter() {
-            let (id, key) = entry.map_err(text)?;
+            let (id, key) = entry?;
             let id = upload_id(&id)?;
             named += 1;
             if uploads.get(&id).is_none_or(|it| keys::upload(it.batch, it.position) != key[..]) {
@@ -151,18 +147,18 @@ impl Inner {
         }
         let mut waiting = HashSet::new();
         for entry in self.tree(Tree::Work).iter() {
-            let work: Work = json(&entry.map_err(text)?.1)?;
+            let work: Waiting = json(&entry?.1)?;
             waiting.insert(work.upload_id);
         }
         let mut active = HashSet::new();
         for entry in self.tree(Tree::Active).iter() {
-            let (id, value) = entry.map_err(text)?;
-            let _: Active = json(&value)?;
+            let (id, value) = entry?;
+            let _: RunningAttempt = json(&value)?;
             active.insert(upload_id(&id)?);
         }
         let mut embedded = HashSet::new();
-        for key in self.tree(Tree::Embeddings).iter().keys() {
-            let key = key.map_err(text)?;
+        for key in self.tree(Tree::Embeddings).iter() {
+            let (key, _) = key?;
             // Owner and space, then the upload and the number of the piece.
             let id = key.len().checked_sub(17).and_then(|at| key.get(at..at + 16));
             embedded.insert(upload_id(id.unwrap_or_default())?);
@@ -187,14 +183,14 @@ impl Inner {
             found.fault(|| format!("something is kept of upload {id}, which has no record"));
         }
         for entry in self.tree(Tree::Hashes).iter() {
-            let hashed: Hashed = json(&entry.map_err(text)?.1)?;
+            let hashed: ContentEntry = json(&entry?.1)?;
             if !uploads.contains_key(&hashed.upload_id) {
                 found
                     .fault(|| format!("a content leads to upload {}, which has no record", hashed.upload_id));
             }
         }
         for entry in self.tree(Tree::Places).iter() {
-            let place: PlaceEntry = json(&entry.map_err(text)?.1)?;
+            let place: PathEntry = json(&entry?.1)?;
             if !uploads.contains_key(&place.upload_id) {
                 found.fault(|| format!("a path leads to upload {}, which has no record", place.upload_id));
             }
@@ -207,7 +203,7 @@ impl Inner {
         // For each owner the numbers that follow each other, by the first of them.
         let mut kept: HashMap<Vec<u8>, BTreeMap<u64, u64>> = HashMap::new();
         for entry in self.tree(Tree::Events).iter() {
-            let (key, value) = entry.map_err(text)?;
+            let (key, value) = entry?;
             let owner = key[..key.len().saturating_sub(8)].to_vec();
             let first = keys::trailing_number(&key).unwrap_or_default();
             let kept = kept.entry(owner).or_default();
@@ -219,7 +215,7 @@ impl Inner {
                 Some(_) => {}
                 None => drop(kept.insert(first, first)),
             }
-            for (seq, event) in (first..).zip(events::each(&value).map_err(text)?) {
+            for (seq, event) in (first..).zip(event_log::each(&value).map_err(text)?) {
                 let event: Event = json(event.get().as_bytes())?;
                 found.events += 1;
                 if event.seq != seq {
@@ -236,7 +232,7 @@ impl Inner {
         };
         let mut before: Option<u64> = None;
         for entry in self.tree(Tree::Changes).iter() {
-            let (key, value) = entry.map_err(text)?;
+            let (key, value) = entry?;
             let run = Run { change: keys::trailing_number(&key).unwrap_or_default(), events: json(&value)? };
             let RunOf { owner, seq, .. } = &run.events;
             if before.is_some_and(|before| run.change <= before) {

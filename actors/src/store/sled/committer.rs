@@ -1,8 +1,8 @@
 //! The one writer: a queue of commands that is drained in groups, one transaction and one wait for the disk for each.
 //!
-//! The draining is done by one thread, since the system's allocator keeps memory for each thread that ever allocated: what sled uses up in a
-//! transaction would be kept once for each thread of the runtime's pool. A blocking job waits for it, as a paused clock would not wait for a
-//! thread alone.
+//! One thread drains the queue, since an allocator keeps memory for each thread that ever allocated: the memory of sled's transactions
+//! would be kept once for each thread of the runtime's pool. A blocking job waits for that thread, since tokio's paused clock waits for
+//! blocking jobs only.
 
 use std::{
     collections::VecDeque,
@@ -21,35 +21,39 @@ use futures_util::FutureExt as _;
 use sled::transaction::{ConflictableTransactionError, TransactionError, Transactional};
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{Inner, WriteError, draft::Draft};
+use super::{
+    Sled,
+    unit_of_work::{Draft, Finished},
+};
+use crate::store::{CommandError, FaultPoint, Notice, RunId, unit_of_work::Command};
 
 /// Most commands of one group.
 const GROUP: usize = 256;
 /// Shortest time between two writes of the high-water mark.
 const HIGHWATER_EVERY: Duration = Duration::from_secs(1);
 
-/// What is to be told once the group is on disk, or why it is not.
+/// Sends the answer of a command, once its group is durable or has failed.
 type Reply = Box<dyn FnOnce(Result<(), &str>) + Send>;
-/// A change that is made in the draft of a group.
-type Command = Box<dyn FnOnce(&mut Draft<'_>) -> Reply + Send>;
+/// A command that waits for its group.
+type Change = Box<dyn FnOnce(&mut Draft<'_>) -> Reply + Send>;
 
 /// Commands that wait for the committer.
 #[derive(Default)]
 pub(super) struct Inbox {
-    commands: VecDeque<Command>,
-    /// A job drains the queue, so that a new command need not start one.
+    commands: VecDeque<Change>,
+    /// A job drains the queue already.
     draining: bool,
 }
 
 /// The thread that writes. It ends with the store.
 pub(super) struct Writer(mpsc::Sender<Drain>);
 
-/// A store whose queue is to be drained.
+/// A store with a queue to be drained.
 struct Drain {
-    inner: Arc<Inner>,
-    /// What time it is, is asked of the runtime.
+    sled: Arc<Sled>,
+    /// The runtime whose clock gives the time.
     runtime: Handle,
-    /// Dropped when it is done.
+    /// Dropped when the queue is empty.
     done: mpsc::Sender<()>,
 }
 
@@ -57,70 +61,65 @@ impl Writer {
     pub(super) fn start() -> io::Result<Self> {
         let (sender, drains) = mpsc::channel::<Drain>();
         thread::Builder::new().name("mediamill-store".into()).spawn(move || {
-            for Drain { inner, runtime, done } in drains {
+            for Drain { sled, runtime, done } in drains {
                 let entered = runtime.enter();
-                inner.drain();
-                // The store may close with this, and whoever waits for the drain waits for that too.
-                drop((inner, entered, done));
+                sled.drain();
+                // This may close the store, and the waiting job waits for that, too.
+                drop((sled, entered, done));
             }
         })?;
         Ok(Self(sender))
     }
 
-    /// Lets the thread drain a store, and waits until it has. To be called in a blocking job.
-    fn wait_for(inner: Arc<Inner>) {
+    /// Lets the thread drain a store, and waits until the queue is empty. To be called in a blocking job.
+    fn wait_for(sled: Arc<Sled>) {
         let (done, ended) = mpsc::channel();
-        let writer = inner.writer.0.clone();
-        match writer.send(Drain { inner, runtime: Handle::current(), done }) {
+        let writer = sled.writer.0.clone();
+        match writer.send(Drain { sled, runtime: Handle::current(), done }) {
             Ok(()) => {
                 // Nothing is sent: this ends when the sender is dropped.
                 let _ = ended.recv();
             }
-            Err(SendError(Drain { inner, .. })) => inner.drain(),
+            Err(SendError(Drain { sled, .. })) => sled.drain(),
         }
     }
 }
 
-impl Inner {
-    /// Makes a change; the future ends when it is on disk.
-    ///
-    /// `change` must not write anything to the draft before it refuses.
-    pub(super) fn write<T, F>(
+impl Sled {
+    /// Applies a command, which is queued before this returns; the future ends when the command is durable.
+    pub(in super::super) fn write<C: Command>(
         self: &Arc<Self>,
-        change: F,
-    ) -> impl Future<Output = Result<T, WriteError>> + Send + use<T, F>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Draft<'_>) -> Result<T, WriteError> + Send + 'static,
-    {
-        let (tell, told) = oneshot::channel();
+        command: C,
+    ) -> impl Future<Output = Result<C::Answer, CommandError>> + Send + use<C> {
+        let (sender, receiver) = oneshot::channel();
         self.enqueue(Box::new(move |draft| {
-            let result = change(draft);
-            if let Err(WriteError::Unknown(text)) = &result {
+            let result = apply(command, draft);
+            if let Err(CommandError::Unknown(text)) = &result {
                 draft.poison(text);
             }
             Box::new(move |durable| {
-                let _ = tell.send(match durable {
+                let _ = sender.send(match durable {
                     Ok(()) => result,
-                    Err(text) => Err(WriteError::Unknown(text.to_owned())),
+                    Err(text) => Err(CommandError::Unknown(text.to_owned())),
                 });
             })
         }));
-        told.map(|answer| answer.unwrap_or_else(|_| Err(WriteError::Unknown("the committer died".into()))))
+        let ended = || Err(CommandError::Unknown("the committer has ended; the log says why".into()));
+        receiver.map(move |answer| answer.unwrap_or_else(|_| ended()))
     }
 
-    fn enqueue(self: &Arc<Self>, command: Command) {
+    fn enqueue(self: &Arc<Self>, command: Change) {
         let mut inbox = self.inbox.lock();
         inbox.commands.push_back(command);
         if !std::mem::replace(&mut inbox.draining, true) {
-            let inner = Arc::clone(self);
-            tokio::task::spawn_blocking(move || Writer::wait_for(inner));
+            let sled = Arc::clone(self);
+            tokio::task::spawn_blocking(move || Writer::wait_for(sled));
         }
     }
 
     fn drain(&self) {
         loop {
-            let group: Vec<Command> = {
+            let group: Vec<Change> = {
                 let mut inbox = self.inbox.lock();
                 let length = inbox.commands.len().min(GROUP);
                 if length == 0 && !self.is_to_forget() {
@@ -136,18 +135,18 @@ impl Inner {
         }
     }
 
-    /// Whether old events are to be forgotten, as nobody waits for anything.
+    /// Whether old events can be forgotten while no command waits.
     fn is_to_forget(&self) -> bool {
-        self.broken.get().is_none() && self.state.lock().is_to_forget()
+        self.broken.get().is_none() && self.state.lock().is_idle_with_surplus()
     }
 
-    fn commit(&self, group: Vec<Command>) {
+    fn commit(&self, group: Vec<Change>) {
         if let Some(text) = self.broken.get() {
-            // The commands are not run: a draft that cannot be written must not move the state either.
+            // A draft that cannot be written must not change the state either.
             return drop_with(group, text);
         }
         let mut replies = Vec::with_capacity(group.len());
-        // Readers wait until what they would see is on disk.
+        // Readers wait until the changes that they would see are durable.
         let reading = self.reading.write();
         let done = catch_unwind(AssertUnwindSafe(|| {
             let mut state = self.state.lock();
@@ -155,14 +154,15 @@ impl Inner {
             for command in group {
                 replies.push(command(&mut draft));
             }
-            let writes = draft.finish()?;
+            let Finished { writes, notices } = draft.finish()?;
             let change = state.newest_change;
             let written = self.trees.iter().zip(writes).filter(|(_, writes)| !writes.is_empty());
             let (trees, writes): (Vec<sled::Tree>, Vec<_>) =
-                written.map(|(tree, writes)| (tree.clone(), writes)).unzip();
+                written.map(|(tree, writes)| (tree.tree().clone(), writes)).unzip();
             if trees.is_empty() {
-                return Ok(change);
+                return Ok((change, notices));
             }
+            self.faults.check(FaultPoint::BeforeCommit)?;
             let transacted = trees[..].transaction(|trees| {
                 for (tree, writes) in trees.iter().zip(&writes) {
                     for (key, value) in writes {
@@ -183,16 +183,19 @@ impl Inner {
             self.db_file.sync_data().map_err(|error| error.to_string())?;
             self.flushes.fetch_add(1, Ordering::Relaxed);
             self.flush_us.fetch_add(flushing.elapsed().as_micros() as u64, Ordering::Relaxed);
-            self.note_load(&state);
-            Ok(change)
+            self.note_depth(&state);
+            self.faults.check(FaultPoint::AfterCommit)?;
+            Ok((change, notices))
         }));
-        let result = done.unwrap_or_else(|_| Err("the committer panicked".into()));
+        let panicked = || Err("the code that writes the store panicked; the log says where".to_owned());
+        let result = done.unwrap_or_else(|_| panicked());
         parking_lot::RwLockWriteGuard::unlock_fair(reading);
         match result {
-            Ok(change) => {
+            Ok((change, notices)) => {
                 self.note_highwater(change);
-                // Before the answers, so that whoever gets one finds the change among those that are on disk.
+                // Before the answers, so that a caller finds its change among the durable ones.
                 self.durable_change.store(change, Ordering::Release);
+                self.send(notices);
                 for reply in replies {
                     reply(Ok(()));
                 }
@@ -208,6 +211,21 @@ impl Inner {
         }
     }
 
+    /// Sends notices of durable changes, each to its run, or to every run.
+    fn send(&self, notices: Vec<(Option<RunId>, Notice)>) {
+        if notices.is_empty() {
+            return;
+        }
+        let mut receivers = self.notices.lock();
+        receivers.retain(|_, receiver| !receiver.is_closed());
+        for (run, notice) in notices {
+            for (_, receiver) in receivers.iter().filter(|(of, _)| run.is_none_or(|run| run == **of)) {
+                // A receiver that is gone needs no notice.
+                let _ = receiver.send(notice.clone());
+            }
+        }
+    }
+
     fn note_highwater(&self, change: u64) {
         let mut highwater = self.highwater.lock();
         if highwater.1.is_none_or(|last| last.elapsed() >= HIGHWATER_EVERY) {
@@ -217,7 +235,13 @@ impl Inner {
     }
 }
 
-/// What the system says by itself; sled adds how it names the error inside.
+/// Applies a command to the draft.
+fn apply<C: Command>(command: C, draft: &mut Draft<'_>) -> Result<C::Answer, CommandError> {
+    draft.declare(command.touches());
+    command.apply(draft)
+}
+
+/// The system's own sentence; sled adds its name of the error.
 fn sentence(error: sled::Error) -> String {
     match error {
         sled::Error::Io(error) => error.to_string(),
@@ -225,8 +249,8 @@ fn sentence(error: sled::Error) -> String {
     }
 }
 
-/// Forgets old events, and tells nobody.
-fn forget() -> Command {
+/// Forgets old events.
+fn forget() -> Change {
     Box::new(|draft| {
         if let Err(error) = draft.forget_some() {
             draft.poison(&error.to_string());
@@ -235,7 +259,7 @@ fn forget() -> Command {
     })
 }
 
-fn drop_with(group: Vec<Command>, text: &str) {
+fn drop_with(group: Vec<Change>, text: &str) {
     log::debug!("{} changes refused, since the store is broken: {text}", group.len());
     // Dropping a command drops its sender, which answers `Unknown`.
     drop(group);

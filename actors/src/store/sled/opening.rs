@@ -2,22 +2,24 @@
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
-    io::{self, Read, Seek, SeekFrom, Write},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use super::{
-    OpenError,
-    events::RunOf,
+    event_log::RunOf,
     keys::{self, Tree},
+    pages::{Pages, Read},
 };
+use crate::store::OpenError;
 
 /// Version of the layout of the trees.
-const FORMAT: &str = "3";
-/// Those before, which are read as they are: in the tree `events` each event has an entry, in 1 also in `changes`, and there the records say
-/// more of what is in flight.
-const FORMATS_BEFORE: [&str; 2] = ["1", "2"];
+const FORMAT: &str = "4";
+/// Older versions, which are read as they are. In 1 to 3 the state of the provider is in `meta`, runs have no records, and records
+/// say `run` for a round and `stored` for a managed file. In 1 and 2 each event is an entry of its own, in 1 also in `changes`, and
+/// the records of 1 say more about attempts in flight.
+const OLDER_FORMATS: [&str; 3] = ["1", "2", "3"];
 
 /// How long sled's threads may hold its file after its last handle is gone, as happens when a store is closed and opened in one process.
 const LAST_HANDLES: Duration = Duration::from_secs(2);
@@ -25,7 +27,7 @@ const LAST_HANDLES: Duration = Duration::from_secs(2);
 /// The trees of an open store, and what keeps them safe.
 pub(super) struct Opened {
     pub(super) db: sled::Db,
-    pub(super) trees: Vec<sled::Tree>,
+    pub(super) trees: Vec<Pages>,
     /// Our own handle to sled's file: its own flush does not reach the disk's platter.
     pub(super) db_file: File,
     pub(super) highwater: Highwater,
@@ -54,7 +56,8 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         Highwater::open(data_dir).map_err(|error| OpenError::folder(data_dir, "write", &error))?;
 
     let meta = &trees[Tree::Meta as usize];
-    let newest = newest_change(&trees).map_err(|error| unusable(&folder, error))?;
+    let last = trees[Tree::Changes as usize].last().map_err(|error| unusable(&folder, error))?;
+    let newest = last.map_or(0, |(key, value)| last_change(&key, &value));
     if newest < highwater.read() {
         return Err(OpenError::Shorter {
             data_dir: data_dir.to_owned(),
@@ -64,7 +67,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     }
     match meta.get(keys::FORMAT).map_err(|error| unusable(&folder, error))? {
         Some(format) if *format == *FORMAT.as_bytes() => {}
-        Some(format) if !FORMATS_BEFORE.iter().any(|it| *format == *it.as_bytes()) => {
+        Some(format) if !OLDER_FORMATS.iter().any(|it| *format == *it.as_bytes()) => {
             return Err(OpenError::Format {
                 data_dir: data_dir.to_owned(),
                 found: String::from_utf8_lossy(&format).into_owned(),
@@ -76,6 +79,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         Some(_) | None => {
             let write = || -> io::Result<()> {
                 meta.insert(keys::FORMAT, FORMAT)?;
+                meta.remove(keys::PROVIDER)?;
                 db.flush()?;
                 db_file.sync_data()?;
                 // The folder's entries must survive a power cut as well as the file's content.
@@ -89,14 +93,19 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         return Err(OpenError::HalfRestored { data_dir: data_dir.to_owned() });
     }
     highwater.newest_written = highwater.value;
+    let trees = trees.into_iter().map(Pages::new).collect();
     Ok(Opened { db, trees, db_file, highwater, lock })
 }
 
-/// The number of the newest change.
-pub(super) fn newest_change(trees: &[sled::Tree]) -> sled::Result<u64> {
-    let Some((key, value)) = trees[Tree::Changes as usize].last()? else { return Ok(0) };
-    let events: Option<RunOf> = serde_json::from_slice(&value).ok();
-    Ok(keys::trailing_number(&key).unwrap_or(0) + events.map_or(1, |it| it.count).max(1) - 1)
+/// The number of the newest change; 0 if there is none.
+pub(super) fn newest_change(trees: &[Pages]) -> Read<u64> {
+    Ok(trees[Tree::Changes as usize].last()?.map_or(0, |(key, value)| last_change(&key, &value)))
+}
+
+/// The number of the last change of an entry of the tree `changes`.
+fn last_change(key: &[u8], value: &[u8]) -> u64 {
+    let events: Option<RunOf> = serde_json::from_slice(value).ok();
+    keys::trailing_number(key).unwrap_or(0) + events.map_or(1, |it| it.count).max(1) - 1
 }
 
 fn lock(data_dir: &Path) -> Result<File, OpenError> {

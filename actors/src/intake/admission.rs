@@ -1,0 +1,72 @@
+//! What is submitted, and what becomes of it.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+
+use super::receive::Received;
+use crate::{
+    id::{BatchId, UploadId},
+    media::ErrorKind,
+    upload::{Failure, FailureKind, Stage, Upload},
+};
+
+/// A submitted file.
+#[derive(Debug)]
+pub enum Source {
+    /// A file that is only read, never changed. A relative path is taken from the current folder.
+    InPlace(PathBuf),
+    /// The same, by a caller that gives each file its attempts once from that time on: a file that failed since is
+    /// [`Admission::Failed`].
+    InSubmission {
+        /// The file.
+        path: PathBuf,
+        /// When the submission began, by the clock of the store.
+        began: Timestamp,
+    },
+    /// Bytes that [`Intake::receive`](super::Intake::receive) received.
+    Received(Received),
+    /// Bytes that could not be received: a file of the batch all the same.
+    Refused(Failure),
+}
+
+/// What became of a submitted file.
+#[derive(Debug)]
+pub enum Admission {
+    /// It is a new upload.
+    Accepted(UploadId),
+    /// An earlier upload of the same bytes has the same result, from the same provider, models and audit.
+    Done(Box<Upload>),
+    /// An earlier upload of the same file is unfinished.
+    Unfinished(UploadId),
+    /// An earlier upload of the same file failed since [`Source::InSubmission`] began, and stays as it is.
+    Failed(Box<Upload>),
+    /// It is refused, and has no record.
+    Refused(Failure),
+    /// It is neither a picture nor a video, and has no record.
+    NotMedia(Failure),
+}
+
+/// What became of a submitted batch.
+#[derive(Debug)]
+pub struct Submitted {
+    /// The batch; `None` if no file was accepted or refused.
+    pub batch_id: Option<BatchId>,
+    /// What became of each file, in order.
+    pub files: Vec<Admission>,
+}
+
+/// The failure of a file that never became an upload.
+pub(crate) fn rejection(kind: FailureKind, message: String) -> Failure {
+    Failure::new(0, Stage::Queued, kind, message)
+}
+
+/// The kind of failure of a file that media refuses.
+pub(super) fn failure_kind(kind: ErrorKind) -> FailureKind {
+    match kind {
+        ErrorKind::Undecodable => FailureKind::Undecodable,
+        ErrorKind::Empty | ErrorKind::NotMedia | ErrorKind::Unsupported | ErrorKind::TooLarge => {
+            FailureKind::Refused
+        }
+    }
+}

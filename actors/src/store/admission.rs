@@ -1,0 +1,101 @@
+//! What is handed to the store to admit a batch.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    id::{BatchId, Owner, UploadId},
+    media::Format,
+    upload::{FileRef, PlacePath},
+};
+
+/// A batch to be admitted, with everything that follows from the look at its files.
+#[derive(Debug)]
+pub struct NewBatch {
+    /// The batch, named by the caller; `None` if nothing new came, so that only paths are written.
+    pub id: Option<BatchId>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Files that were refused.
+    pub refused: u32,
+    /// Files that became uploads, in order.
+    pub uploads: Vec<NewUpload>,
+    /// Known uploads whose bytes were found at further paths.
+    pub relocations: Vec<Relocation>,
+    /// Uploads whose paths have other bytes now: each goes on at another path of its own, or is deleted.
+    pub displaced: Vec<UploadId>,
+}
+
+/// A file that becomes an upload.
+#[derive(Debug)]
+pub struct NewUpload {
+    /// The upload, named by the caller.
+    pub id: UploadId,
+    /// Where the bytes are.
+    pub file: FileRef,
+    /// Name of the file without folders.
+    pub file_name: String,
+    /// Length in bytes.
+    pub file_size: u64,
+    /// SHA-256, in hexadecimal digits.
+    pub content_hash: String,
+    /// Format of the bytes.
+    pub format: Format,
+    /// Memory that the decode needs at most, in bytes.
+    pub decode_bytes: u64,
+    /// The stamp of a file in place.
+    pub stamp: Option<FileStamp>,
+    /// An older upload of the same file.
+    pub replaces: Option<Replaces>,
+    /// A completed upload of the same bytes whose description still holds, so that only the later stages are done again.
+    pub described_as: Option<UploadId>,
+}
+
+/// A file in place as it looks without being read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileStamp {
+    /// Where it is.
+    pub path: PlacePath,
+    /// Length in bytes.
+    pub size: u64,
+    /// When it was last changed, in nanoseconds since 1970.
+    pub modified_ns: i128,
+}
+
+/// The upload that a path belongs to, and the stamp of its file when that was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PathEntry {
+    pub(crate) upload_id: UploadId,
+    pub(crate) size: u64,
+    pub(crate) modified_ns: String,
+}
+
+impl PathEntry {
+    pub(crate) fn new(upload_id: UploadId, stamp: &FileStamp) -> Self {
+        Self { upload_id, size: stamp.size, modified_ns: stamp.modified_ns.to_string() }
+    }
+
+    /// Whether the file has the same stamp as then.
+    pub(crate) fn fits(&self, stamp: &FileStamp) -> bool {
+        self.size == stamp.size && self.modified_ns == stamp.modified_ns.to_string()
+    }
+}
+
+/// A further path of the bytes of a known upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relocation {
+    /// The upload.
+    pub upload: UploadId,
+    /// The file at that path.
+    pub stamp: FileStamp,
+    /// The bytes are no longer at the path of the record.
+    pub moved: bool,
+}
+
+/// An older upload of the same file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replaces {
+    /// The older upload.
+    pub upload: UploadId,
+    /// Its path at the look; an upload that has moved since is not replaced.
+    pub at: PlacePath,
+}

@@ -1,0 +1,352 @@
+//! The handle that changes the store.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::mpsc;
+
+use super::{
+    AfterAttempt, Begun, CommandError, NewBatch, Recovered, RunId, Scope, Token,
+    rules::{
+        admission::{Admission, Admit, AdmitMore, EndAdmission, Pieces},
+        attempts::{
+            BeginNext, Complete, Fail, HandBack, RecordDescription, RecordMedia, RecordStage, ResumeEmbedding,
+        },
+        batches::{CancelBatch, RetryFailed, SetPaused},
+        provider::SetProviderState,
+        removal::{DeleteUpload, FilesRemoved},
+        runs::{EndRun, RecoverRun, StartRun},
+    },
+    sled::{Loaded, Sled},
+    unit_of_work::Command,
+};
+use crate::{
+    analysis::{Identity, Object, ProviderState},
+    id::{BatchId, Owner, UploadId},
+    media::Facts,
+    upload::{Description, Failure, Stage, Thumbnail},
+};
+
+/// Changes the store on behalf of one run. Clones share the run.
+///
+/// Commands of all clones take effect in the order of the calls; a returned future only waits for the answer. An answer is one of
+/// three: done and durable, refused with nothing written, or [`CommandError::Unknown`]. A command that is repeated after a lost
+/// answer gives the same answer and changes nothing more.
+#[derive(Clone)]
+pub struct Commands {
+    sled: Arc<Sled>,
+    run: RunId,
+    takes: Arc<AtomicU64>,
+}
+
+/// A notice of the change feed to a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Somebody else ended this running attempt: its upload was cancelled or deleted, or its run was recovered.
+    Revoked(Token),
+    /// An upload was deleted, and its files are to be removed: see [`Commands::files_removed`].
+    FilesToRemove(UploadId),
+}
+
+/// The notices to a run, each sent after its change is durable.
+#[derive(Debug)]
+pub struct Notices(mpsc::UnboundedReceiver<Notice>);
+
+impl Notices {
+    /// The next notice; `None` once the store is closed.
+    pub async fn next(&mut self) -> Option<Notice> {
+        self.0.recv().await
+    }
+}
+
+impl Commands {
+    pub(super) fn new(sled: Arc<Sled>, run: RunId) -> Self {
+        Self { sled, run, takes: Arc::default() }
+    }
+
+    /// The run on whose behalf the store is changed.
+    pub fn run(&self) -> RunId {
+        self.run
+    }
+
+    /// The notices to this run from now on. Attempts that run end without them only by their own commands.
+    pub fn notices(&self) -> Notices {
+        // At most one notice for each attempt and each deleted upload, so the queue is as long as the work that it names.
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.sled.notify(self.run, sender);
+        Notices(receiver)
+    }
+
+    // Runs
+
+    /// Starts the run: waiting uploads within the scope wait for it, and the runs of dead processes are recovered.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`] if the store cannot be read or written.
+    pub async fn start(&self, scope: Scope, max_interruptions: u32) -> Result<Recovered, CommandError> {
+        let Loaded { mut resting, runs, cancelled, arriving } = self.sled.load(scope.clone()).await?;
+        self.write(StartRun { run: self.run }).await?;
+        let mut interrupted = 0;
+        for run in runs.into_iter().filter(|run| *run != self.run) {
+            let (more, outside) = self.recover(run, scope.clone(), max_interruptions).await?;
+            interrupted += more;
+            resting += outside;
+        }
+        for (owner, batch) in arriving {
+            if self.write(EndAdmission { owner: owner.clone(), batch }).await? {
+                self.cancel(owner, batch).await?;
+            }
+        }
+        for (owner, batch) in cancelled {
+            self.cancel(owner, batch).await?;
+        }
+        Ok(Recovered { waiting: self.sled.queue_depth().waiting, interrupted, resting })
+    }
+
+    /// Recovers the run of a dead process: its attempts end as interrupted, and its later commands are refused. Answers with how
+    /// many attempts there were, and how many of their uploads are outside the scope.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`] if the store cannot be written.
+    pub async fn recover(
+        &self,
+        run: RunId,
+        scope: Scope,
+        max_interruptions: u32,
+    ) -> Result<(usize, usize), CommandError> {
+        let recovered = self.write(RecoverRun { run, scope, max_interruptions }).await?;
+        Ok((recovered.interrupted, recovered.resting))
+    }
+
+    /// Renews the lease of this run. With sled the lock of the data folder is the lease, so nothing is written.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`] if the run has ended or was recovered; its process must begin nothing more.
+    pub async fn renew(&self) -> Result<(), CommandError> {
+        match self.sled.has_run(self.run).await? {
+            true => Ok(()),
+            false => Err(CommandError::Stale),
+        }
+    }
+
+    /// Ends the run in good order: its attempts are handed back, and it begins no more. Answers with how many attempts there were.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`].
+    pub async fn end(&self) -> Result<usize, CommandError> {
+        self.write(EndRun { run: self.run }).await
+    }
+
+    /// Records the state of the provider, as this run sees it.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`] if the run has ended, [`CommandError::Unknown`].
+    pub async fn set_provider_state(&self, state: ProviderState) -> Result<(), CommandError> {
+        self.write(SetProviderState { run: self.run, state }).await
+    }
+
+    // Batches
+
+    /// Admits a batch, if at most `max_queued` uploads are unfinished with it. Up to 1,000 files are one change; a larger batch is
+    /// written in pieces, and its uploads wait for the last one. If the process dies in between, the batch has the uploads that
+    /// were written.
+    ///
+    /// # Errors
+    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id: nothing of it is taken.
+    pub async fn admit(&self, new: NewBatch, max_queued: u64) -> Result<(), CommandError> {
+        let NewBatch { id: batch, owner, refused, uploads, relocations, displaced } = new;
+        let total = uploads.len() as u64;
+        let mut pieces = Pieces::new(relocations, displaced, uploads);
+        let Some(piece) = pieces.next() else { return Ok(()) };
+        let first = Admit { owner: owner.clone(), batch, refused, total, max_queued, piece };
+        let mut is_cancelled = match self.write(first).await? {
+            Admission::Begun { cancelled } => cancelled,
+            Admission::Repeated => return Ok(()),
+        };
+        for piece in pieces {
+            is_cancelled = self.write(AdmitMore { owner: owner.clone(), batch, piece }).await?;
+        }
+        match batch.filter(|_| is_cancelled) {
+            Some(batch) => self.cancel(owner, batch).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Cancels the unfinished uploads of a batch. A batch that has ended stays as it is.
+    ///
+    /// # Errors
+    /// [`CommandError::NotFound`], [`CommandError::Unknown`].
+    pub async fn cancel(&self, owner: Owner, batch: BatchId) -> Result<(), CommandError> {
+        while self.write(CancelBatch { owner: owner.clone(), batch }).await? {}
+        Ok(())
+    }
+
+    /// Pauses a batch (`true`) or resumes it. A batch that is so already stays so.
+    ///
+    /// # Errors
+    /// [`CommandError::NotFound`]; [`CommandError::Conflict`] if the batch has ended; [`CommandError::Unknown`].
+    pub async fn set_paused(&self, owner: Owner, batch: BatchId, paused: bool) -> Result<(), CommandError> {
+        self.write(SetPaused { owner, batch, paused }).await
+    }
+
+    /// Gives the failed uploads of a batch two fresh attempts: its next round. A batch without failed uploads stays as it is.
+    ///
+    /// # Errors
+    /// [`CommandError::NotFound`], [`CommandError::Unknown`].
+    pub async fn retry_failed(&self, owner: Owner, batch: BatchId) -> Result<(), CommandError> {
+        let (mut from, mut goes_on) = (0, false);
+        loop {
+            let piece = self.write(RetryFailed { owner: owner.clone(), batch, from, goes_on }).await?;
+            goes_on |= piece.some;
+            match piece.next {
+                Some(next) => from = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Deletes an upload, whatever its status. An upload that the owner does not have, or no longer has, is no error.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`].
+    pub async fn delete(&self, owner: Owner, upload: UploadId) -> Result<(), CommandError> {
+        self.write(DeleteUpload { owner, upload }).await
+    }
+
+    /// Records that the files of deleted uploads are removed.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`].
+    pub async fn files_removed(&self, uploads: Vec<UploadId>) -> Result<(), CommandError> {
+        self.write(FilesRemoved { uploads }).await
+    }
+
+    // Attempts
+
+    /// Chooses up to `most` uploads whose turn it is, and begins an attempt of each. Nothing is begun beside a suspect, and a
+    /// suspect is begun alone.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`] if the run has not started or has ended, [`CommandError::Unknown`].
+    pub fn begin_next(
+        &self,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Begun>, CommandError>> + Send + use<> {
+        self.begin_take(self.takes.fetch_add(1, Ordering::Relaxed) + 1, most)
+    }
+
+    /// As [`Commands::begin_next`], with the number of the take, from 1: the same number gives the attempts again that were begun
+    /// under it and still run.
+    ///
+    /// # Errors
+    /// As [`Commands::begin_next`].
+    pub fn begin_take(
+        &self,
+        take: u64,
+        most: usize,
+    ) -> impl Future<Output = Result<Vec<Begun>, CommandError>> + Send + use<> {
+        self.write(BeginNext { run: self.run, take, most })
+    }
+
+    /// Records the stage of an attempt.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`], [`CommandError::Unknown`].
+    pub fn record_stage(
+        &self,
+        token: Token,
+        stage: Stage,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(RecordStage { token, stage })
+    }
+
+    /// Records the thumbnail and the facts that the decode gave.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`], [`CommandError::Unknown`].
+    pub fn record_media(
+        &self,
+        token: Token,
+        thumbnail: Thumbnail,
+        facts: Facts,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(RecordMedia { token, thumbnail, facts })
+    }
+
+    /// Goes on with the description of an earlier attempt.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`]; [`CommandError::Conflict`] if there is no description; [`CommandError::Unknown`].
+    pub fn resume_embedding(
+        &self,
+        token: Token,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(ResumeEmbedding { token })
+    }
+
+    /// Records a description, which took `took_ms` milliseconds.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`], [`CommandError::Unknown`].
+    pub fn record_description(
+        &self,
+        token: Token,
+        description: Description,
+        objects: Vec<Object>,
+        took_ms: u64,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(RecordDescription { token, description, objects, took_ms })
+    }
+
+    /// Keeps the vector, with the change that was needed to get it, and ends the upload as completed. An older upload of the same
+    /// file goes.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`], [`CommandError::Unknown`].
+    pub fn complete(
+        &self,
+        token: Token,
+        vector: Vec<f32>,
+        by: Identity,
+        changed: Option<String>,
+        took_ms: u64,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(Complete { token, vector, by, changed, took_ms })
+    }
+
+    /// Ends an attempt as failed. The first failure of a round begins the next attempt in the same change.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`], [`CommandError::Unknown`].
+    pub fn fail(
+        &self,
+        token: Token,
+        failure: Failure,
+    ) -> impl Future<Output = Result<AfterAttempt, CommandError>> + Send + use<> {
+        self.write(Fail { token, failure })
+    }
+
+    /// Ends an attempt that does not count. It counts as failed, if the provider went away under this upload before.
+    ///
+    /// # Errors
+    /// [`CommandError::Stale`], [`CommandError::Unknown`].
+    pub fn hand_back(
+        &self,
+        token: Token,
+        provider_went_away: Option<Failure>,
+    ) -> impl Future<Output = Result<AfterAttempt, CommandError>> + Send + use<> {
+        self.write(HandBack { token, provider_went_away })
+    }
+
+    fn write<C: Command>(
+        &self,
+        command: C,
+    ) -> impl Future<Output = Result<C::Answer, CommandError>> + Send + use<C> {
+        self.sled.write(command)
+    }
+}

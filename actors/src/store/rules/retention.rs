@@ -1,0 +1,46 @@
+//! How many events are kept. To forget an event costs as much as to write one, so while there is work a tenth more than the limit
+//! is kept, and the surplus is forgotten when nothing is in flight.
+
+use super::super::{CommandError, unit_of_work::UnitOfWork};
+use crate::id::Owner;
+
+/// The part of the limit by which more events may be kept while there is work: one tenth.
+const SLACK: u64 = 10;
+/// About how many events are forgotten in one unit of work, so that the next command waits some milliseconds at most.
+const AT_ONCE: u64 = 500;
+
+/// Makes room for `new` events of an owner. Beyond the slack, up to twice as many old events are forgotten as new ones came, so
+/// that a lowered limit costs no pause. Answers with whether there is a surplus.
+pub(in super::super) fn make_room(
+    work: &mut dyn UnitOfWork,
+    owner: &Owner,
+    keep: u64,
+    new: u64,
+) -> Result<bool, CommandError> {
+    let (first, surplus) = surplus(work, owner, keep)?;
+    let most = surplus.saturating_sub(keep / SLACK).min(2 * new);
+    if most > 0 {
+        work.forget_events(owner, most, first + surplus)?;
+    }
+    Ok(surplus > 0)
+}
+
+/// Forgets some of an owner's surplus. Answers with whether there is more.
+pub(in super::super) fn forget_some(
+    work: &mut dyn UnitOfWork,
+    owner: &Owner,
+    keep: u64,
+) -> Result<bool, CommandError> {
+    let (first, surplus) = surplus(work, owner, keep)?;
+    if surplus == 0 {
+        return Ok(false);
+    }
+    // A backend may keep events together; then the rest of a surplus stays until its neighbours go.
+    Ok(work.forget_events(owner, AT_ONCE, first + surplus)? >= AT_ONCE)
+}
+
+/// The number of an owner's oldest event, and how many events are kept beyond the limit.
+fn surplus(work: &mut dyn UnitOfWork, owner: &Owner, keep: u64) -> Result<(u64, u64), CommandError> {
+    let (first, last) = work.kept_events(owner)?;
+    Ok((first, (last + 1).saturating_sub(first).saturating_sub(keep)))
+}

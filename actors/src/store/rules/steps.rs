@@ -1,0 +1,83 @@
+//! Steps of uploads, with the counts of the batch, the queue and the running attempt that follow from them. The caller writes
+//! the event.
+
+use super::super::{
+    CommandError,
+    attempt::RunningAttempt,
+    unit_of_work::{Held, Part, UnitOfWork},
+};
+use crate::{
+    batch::{Counted, Pace},
+    id::UploadId,
+    upload::{IllegalStep, Step, Upload},
+};
+
+/// Begins an attempt of a waiting upload.
+pub(super) fn acquire(
+    work: &mut dyn UnitOfWork,
+    upload: &mut Upload,
+    attempt: RunningAttempt,
+) -> Result<(), CommandError> {
+    let before = Counted::from(&*upload);
+    upload.apply(Step::Begin, work.now()).map_err(illegal)?;
+    reindex(work, before, upload)?;
+    work.add_held(Held { upload: upload.clone(), attempt });
+    Ok(())
+}
+
+/// Takes a step after which the attempt still runs.
+pub(super) fn update(work: &mut dyn UnitOfWork, id: UploadId, step: Step) -> Result<(), CommandError> {
+    let now = work.now();
+    let Some(held) = work.change_held(id, Part::Record) else { return Err(CommandError::Stale) };
+    held.upload.apply(step, now).map_err(illegal)?;
+    debug_assert!(held.upload.status.is_active(), "a step that ends the attempt is taken by `release`");
+    held.attempt.stage = held.upload.stage;
+    held.attempt.since = now;
+    Ok(())
+}
+
+/// Takes a step that ends the running attempt.
+pub(super) fn release(work: &mut dyn UnitOfWork, id: UploadId, step: Step) -> Result<Upload, CommandError> {
+    let now = work.now();
+    let Some(mut held) = work.remove_held(id) else { return Err(CommandError::Stale) };
+    let before = Counted::from(&held.upload);
+    if let Err(error) = held.upload.apply(step, now) {
+        work.add_held(held);
+        return Err(illegal(error));
+    }
+    reindex(work, before, &held.upload)?;
+    work.put_upload(&held.upload)?;
+    Ok(held.upload)
+}
+
+/// Takes a step of an upload that has no running attempt, before it or after it.
+pub(super) fn step(work: &mut dyn UnitOfWork, upload: &mut Upload, step: Step) -> Result<(), CommandError> {
+    let before = Counted::from(&*upload);
+    upload.apply(step, work.now()).map_err(illegal)?;
+    reindex(work, before, upload)?;
+    work.put_upload(upload)
+}
+
+/// Moves an upload between the counts of its batch, and into the queue or out of it.
+fn reindex(work: &mut dyn UnitOfWork, before: Counted, after: &Upload) -> Result<(), CommandError> {
+    let now = work.now();
+    let Some(batch) = work.change_batch(after.batch_id)? else {
+        let (batch, upload) = (after.batch_id, after.id);
+        return Err(CommandError::Unknown(format!("batch {batch} of upload {upload} is missing")));
+    };
+    batch.counts.remove(before);
+    batch.counts.add(after);
+    if after.status.is_active() {
+        batch.started_at.get_or_insert(now);
+        batch.pace.get_or_insert(Pace { since: now, processed: batch.counts.processed() });
+    }
+    match (before.waits(), Counted::from(after).waits()) {
+        (false, true) => work.enqueue(after),
+        (true, false) => work.dequeue(after),
+        (true, true) | (false, false) => Ok(()),
+    }
+}
+
+fn illegal(IllegalStep { from }: IllegalStep) -> CommandError {
+    CommandError::Conflict(format!("the upload is {}", from.as_str()))
+}

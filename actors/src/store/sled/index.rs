@@ -1,0 +1,171 @@
+//! The state in memory: what follows from the trees, built at a start and changed with every commit.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{
+    Sled,
+    event_log::kept_events,
+    keys::{self, Tree},
+    pages::Read,
+    queue::{Entry, Queue},
+    records::{assemble, decode, decode_upload},
+    unit_of_work::Waiting,
+};
+use crate::{
+    batch::Batch,
+    id::{BatchId, Owner, UploadId},
+    store::{Clock, CommandError, RunId, RunRecord, Scope, attempt::RunningAttempt, unit_of_work::Held},
+};
+
+/// What the committer knows without reading.
+pub(super) struct State {
+    pub(super) queue: Queue,
+    /// Uploads with running attempts, each with the number of pieces that its record has.
+    pub(super) held: HashMap<UploadId, (Held, usize)>,
+    /// Records of unfinished batches.
+    pub(super) batches: HashMap<BatchId, Batch>,
+    /// Runs that have started and not ended.
+    pub(super) runs: HashMap<RunId, RunRecord>,
+    /// First and last number of each owner's events that are kept.
+    pub(super) seqs: HashMap<Owner, (u64, u64)>,
+    pub(super) newest_change: u64,
+    pub(super) next_batch: u64,
+    /// Room in the queue that is reserved for batches that are still being written.
+    pub(super) reserved: u64,
+    /// Events kept of each owner.
+    pub(super) keep_events: u64,
+    /// Owners with more events than that.
+    pub(super) overfull: HashSet<Owner>,
+    pub(super) clock: Clock,
+}
+
+/// What a start found unfinished, beside uploads that simply wait.
+#[derive(Default)]
+pub(in super::super) struct Loaded {
+    /// Uploads outside the scope.
+    pub(in super::super) resting: usize,
+    /// Runs with attempts or a record.
+    pub(in super::super) runs: Vec<RunId>,
+    /// Batches that were cancelled and have uploads that are not.
+    pub(in super::super) cancelled: Vec<(Owner, BatchId)>,
+    /// Batches of which a part was written.
+    pub(in super::super) arriving: Vec<(Owner, BatchId)>,
+}
+
+impl State {
+    pub(super) fn new(newest_change: u64, keep_events: u64, clock: Clock) -> Self {
+        Self {
+            queue: Queue::default(),
+            held: HashMap::new(),
+            batches: HashMap::new(),
+            runs: HashMap::new(),
+            seqs: HashMap::new(),
+            newest_change,
+            next_batch: 1,
+            reserved: 0,
+            keep_events,
+            overfull: HashSet::new(),
+            clock,
+        }
+    }
+
+    /// Whether events can be forgotten while nobody waits for anything.
+    pub(super) fn is_idle_with_surplus(&self) -> bool {
+        self.held.is_empty() && !self.runs.is_empty() && !self.overfull.is_empty()
+    }
+}
+
+impl Sled {
+    /// Builds the state from the trees. Waiting uploads outside the scope stay out of the queue.
+    pub(in super::super) async fn load(self: &Arc<Self>, scope: Scope) -> Result<Loaded, CommandError> {
+        let sled = Arc::clone(self);
+        let load = move || {
+            let mut state = sled.state.lock();
+            let loaded = sled.load_state(&mut state, &scope);
+            sled.note_depth(&state);
+            loaded
+        };
+        let loaded = tokio::task::spawn_blocking(load).await.map_err(CommandError::unknown)?;
+        loaded.map_err(CommandError::Unknown)
+    }
+
+    fn load_state(&self, state: &mut State, scope: &Scope) -> Read<Loaded> {
+        let mut loaded = Loaded::default();
+        if let Some(next) = self.tree(Tree::Meta).get(keys::NEXT_BATCH)? {
+            state.next_batch = String::from_utf8_lossy(&next).parse().unwrap_or(1);
+        }
+        for entry in self.tree(Tree::Runs).iter() {
+            let (key, value) = entry?;
+            if let Some(run) = keys::run_of(&key) {
+                state.runs.insert(run, decode(&value)?);
+            }
+        }
+        for entry in self.tree(Tree::Batches).iter() {
+            let batch: Batch = decode(&entry?.1)?;
+            state.next_batch = state.next_batch.max(batch.number + 1);
+            if !batch.status().is_terminal() {
+                let name = (batch.owner.clone(), batch.id);
+                if batch.arriving {
+                    loaded.arriving.push(name);
+                } else if batch.cancelled_at.is_some() {
+                    loaded.cancelled.push(name);
+                }
+                state.batches.insert(batch.id, batch);
+            }
+        }
+        let mut runs: HashSet<RunId> = state.runs.keys().copied().collect();
+        for entry in self.tree(Tree::Active).iter() {
+            let attempt: RunningAttempt = decode(&entry?.1)?;
+            runs.insert(attempt.run);
+            let key = keys::upload(attempt.batch_id, attempt.position);
+            if let Some((record, pieces)) = self.record_at(&key)? {
+                let mut upload = decode_upload(&record)?;
+                attempt.bring(&mut upload);
+                state.held.insert(upload.id, (Held { upload, attempt }, pieces));
+            }
+        }
+        loaded.runs = runs.into_iter().collect();
+        loaded.resting = self.load_queue(state, scope)?;
+        let owners: Vec<Owner> = state.batches.values().map(|batch| batch.owner.clone()).collect();
+        for owner in owners {
+            let kept = kept_events(self.tree(Tree::Events), &owner)?;
+            state.seqs.insert(owner, kept);
+        }
+        Ok(loaded)
+    }
+
+    /// Fills the queue. Answers with how many uploads are outside the scope.
+    fn load_queue(&self, state: &mut State, scope: &Scope) -> Read<usize> {
+        let mut resting = 0;
+        for entry in self.tree(Tree::Work).iter() {
+            let (key, value) = entry?;
+            let waiting: Waiting = decode(&value)?;
+            let Some((number, position)) = keys::work_of(&key) else { continue };
+            if *scope != Scope::All {
+                let record = self.record_at(&keys::upload(waiting.batch_id, position))?;
+                let upload = record.map(|(record, _)| decode_upload(&record)).transpose()?;
+                if !upload.is_some_and(|upload| scope.includes(&upload)) {
+                    resting += 1;
+                    continue;
+                }
+            }
+            let open = state.batches.get(&waiting.batch_id).is_some_and(Batch::is_open);
+            let entry = Entry {
+                owner: waiting.owner,
+                batch: waiting.batch_id,
+                batch_number: number,
+                position,
+                upload: waiting.upload_id,
+            };
+            state.queue.push(entry, waiting.suspect, open);
+        }
+        Ok(resting)
+    }
+
+    pub(super) fn record_at(&self, key: &[u8]) -> Read<Option<(sled::IVec, usize)>> {
+        assemble(key, |key| self.tree(Tree::Uploads).get(key))
+    }
+}
