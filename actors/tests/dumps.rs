@@ -1,6 +1,6 @@
 //! A batch's life, pinned by what a dump shows of it. Names stand for ids, times and paths.
 //!
-//! If the change is meant, `UPDATE_SNAPSHOTS=1 cargo test -p mediamill-actors --test dumps` writes the snapshots anew.
+//! If the change is meant, `UPDATE_SNAPSHOTS=1 cargo test -p mediamill-actors --test dumps` writes the snapshots again.
 
 mod support;
 
@@ -32,6 +32,9 @@ impl Names {
         let values =
             |tree: &'static str| dump.iter().filter(move |it| it["tree"] == tree).map(|it| &it["value"]);
         let text = |value: &Value| value.as_str().expect("text").to_owned();
+        for run in dump.iter().filter(|it| it["tree"] == "runs") {
+            names.insert(text(&run["key"]), "RUN".into());
+        }
         for batch in values("batches") {
             names.insert(text(&batch["id"]), format!("BATCH-{}", batch["number"]));
         }
@@ -58,10 +61,7 @@ impl Names {
                     *text = text.replace(id, name);
                 }
             }
-            // An opening of the store; the run of an upload is a small number.
-            Value::Number(number) if key == Some("run") && number.as_u64() > Some(1 << 20) => {
-                *value = "OPENING".into();
-            }
+            Value::Number(_) if key == Some("run") => *value = "RUN".into(),
             Value::Number(_) if key == Some("took_ms") => *value = "MS".into(),
             // Arithmetic on pixels may differ in the last digits.
             Value::Number(number) if number.is_f64() => {
@@ -137,7 +137,11 @@ async fn a_batch_is_submitted_worked_on_and_completed() {
     world.provider.is_there(false);
     world.provider.takes(Duration::from_secs(10), Duration::from_secs(1));
     let provider_is = async |state: &str| {
-        while !dump(&world).await.iter().any(|it| it["key"] == "provider" && it["value"]["state"] == state) {
+        while !dump(&world)
+            .await
+            .iter()
+            .any(|it| it["tree"] == "runs" && it["value"]["provider"]["state"] == state)
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
