@@ -141,7 +141,7 @@ fn put_back_thumbnails(folder: &Path) -> io::Result<()> {
 }
 
 /// The provider of the tests, which also finds an object. With `long` it embeds by another model, whose vectors
-/// the store keeps in pieces.
+/// are kept in pieces.
 #[derive(Default)]
 struct Recorded {
     scripted: Scripted,
@@ -365,6 +365,10 @@ impl Session {
         let files = [self.receive("speicher.png").await, place(latin, &drawing("café"))];
         let (batch, _) = self.submit(house, files).await;
         self.tell(PauseBatch { owner: house.clone(), batch }).await;
+        // The last command writes several events.
+        let files = [self.receive("tor.png").await, self.receive("zaun.png").await];
+        let (batch, _) = self.submit(house, files).await;
+        self.tell(CancelBatch { owner: house.clone(), batch }).await;
         self.dump().await
     }
 

@@ -9,6 +9,7 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -31,6 +32,7 @@ use recording::{
 use serde_json::{Value, json};
 use support::{
     ear::{self, Ear},
+    picture,
     scripted::Scripted,
 };
 
@@ -204,14 +206,15 @@ async fn what_was_in_flight_or_waited_goes_on() {
         let (paused, open): (Vec<_>, Vec<_>) =
             recording.values("batches").partition(|it| it["paused_at"].is_string());
         for batch in open {
-            engine.ended(batch).await;
+            engine.ended(&owner(&batch["owner"]), batch_id(&batch["id"])).await;
         }
         for recorded in recording.values("uploads").filter(|it| recording.is_paused(it)) {
             assert_kept(recorded, &as_recorded(&engine.upload(recorded).await), "a paused upload");
         }
         for batch in paused {
-            engine.tell(ResumeBatch { owner: owner(&batch["owner"]), batch: batch_id(&batch["id"]) }).await;
-            engine.ended(batch).await;
+            let (owner, batch) = (owner(&batch["owner"]), batch_id(&batch["id"]));
+            engine.tell(ResumeBatch { owner: owner.clone(), batch }).await;
+            engine.ended(&owner, batch).await;
         }
         for recorded in recording.values("uploads") {
             let now = engine.upload(recorded).await;
@@ -311,6 +314,49 @@ async fn recorded_events_are_told_to_whoever_goes_back() {
             });
             assert_eq!(ends, expected.collect(), "format {format}");
         }
+    }
+}
+
+#[actix_rt::test]
+async fn recorded_events_are_forgotten_like_later_ones() {
+    let clock = a_day_later().await;
+    for format in FORMATS {
+        let recording = Recording::of(format, clock);
+        let mut config = recording.config();
+        config.events.keep = 100;
+        let engine = Engine::start(config.clone(), clock, Arc::<Scripted>::default()).await;
+        let (engine, anna) = (engine.expect("it opens"), owner(&json!(OWNERS[0])));
+        let file = |n: u32| {
+            let path = recording.photo(&format!("{n}.png"));
+            std::fs::write(&path, picture(&n.to_string())).expect("written");
+            Source::InPlace(path)
+        };
+        let files = (0..60).map(file).collect();
+        let submitted = engine.tell(SubmitBatch { owner: anna.clone(), files, anew: false }).await;
+        engine.ended(&anna, submitted.batch_id.expect("a batch")).await;
+        let events_of = |dump: &[Value], name: &str| -> Vec<u64> {
+            let of_owner = |it: &&Value| text(&it["key"]).starts_with(&format!("{name}/"));
+            let events = dump.iter().filter(|it| it["tree"] == "events").filter(of_owner);
+            events.filter_map(|it| it["value"]["seq"].as_u64()).collect()
+        };
+        let recorded = events_of(&recording.dump, OWNERS[0]).len() as u64;
+        let (mut dump, mut left) = (Vec::new(), vec![1; 200]);
+        while left.len() > 110 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            dump = engine.dump().await;
+            left = events_of(&dump, OWNERS[0]);
+        }
+        assert!(left[0] > recorded && left.len() >= 100, "{left:?}");
+        assert!(left.is_sorted_by(|a, b| a + 1 == *b), "{left:?}");
+        let changes = dump.iter().filter(|it| it["tree"] == "changes" && it["value"]["owner"] == OWNERS[0]);
+        let last = |it: &Value| {
+            it["value"]["seq"].as_u64().expect("a number") + it["value"]["count"].as_u64().unwrap_or(1) - 1
+        };
+        assert_eq!(changes.map(last).filter(|it| *it < left[0]).collect::<Vec<_>>(), [0; 0]);
+        let others = events_of(&dump, OWNERS[1]);
+        assert_eq!(others.first(), Some(&1), "the other owner has not too many");
+        engine.stop().await;
+        assert_eq!(faults(&config, clock).await, [""; 0], "format {format}");
     }
 }
 

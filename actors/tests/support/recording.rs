@@ -61,7 +61,7 @@ impl Recording {
         self.folder.path().join("dump.jsonl")
     }
 
-    /// Where a file of `/photos` lies now.
+    /// Where a file of the folder `/photos` is now.
     pub fn photo(&self, path: &str) -> PathBuf {
         self.folder.path().join("photos").join(path)
     }
@@ -157,9 +157,9 @@ impl Engine {
         lines(&self.ask(DumpStore(Vec::new())).await)
     }
 
-    /// Waits until a recorded batch has ended.
-    pub async fn ended(&self, batch: &Value) {
-        let get = || GetBatch { owner: owner(&batch["owner"]), batch: batch_id(&batch["id"]) };
+    /// Waits until a batch has ended.
+    pub async fn ended(&self, owner: &Owner, batch: BatchId) {
+        let get = || GetBatch { owner: owner.clone(), batch };
         while !self.ask(get()).await.status.is_terminal() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
