@@ -140,8 +140,8 @@ fn put_back_thumbnails(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The provider of the tests, which also finds an object. With `long` it embeds by another model, whose vectors
-/// are kept in pieces.
+/// The provider of the tests, which also finds an object. With `long` it embeds by another model,
+/// whose vectors are kept in pieces.
 #[derive(Default)]
 struct Recorded {
     scripted: Scripted,
