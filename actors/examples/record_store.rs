@@ -44,7 +44,7 @@ use mediamill_actors::{
     pipeline::{Options, Pipeline, Stopped},
     progress_monitor::{DumpStore, GetBatch, GetUpload},
     store::Clock,
-    upload::{Stage, Status, Upload},
+    upload::{FileKey, Stage, Status, Upload},
 };
 use scripted::{Act, Scripted};
 
@@ -252,7 +252,7 @@ impl Session {
 
         // The same bytes at other paths, and other bytes at a known path.
         let files = vec![place("backup/beach.jpg", &beach), place("backup/long.png", &drawing("long"))];
-        let copies = self.tell(SubmitBatch { owner: anna.clone(), files, anew: false }).await;
+        let copies = self.tell(SubmitBatch { owner: anna.clone(), files, force: false }).await;
         assert!(matches!(copies.files[..], [Admission::Done(_), Admission::Done(_)]));
         let (batch, _) = self.submit(anna, [place("holiday/harbour.png", &drawing("harbour at dusk"))]).await;
         self.ended(anna, batch).await;
@@ -300,7 +300,7 @@ impl Session {
         self.tell(ResumeBatch { owner: anna.clone(), batch }).await;
     }
 
-    /// A description that is only embedded anew, and an attempt that is interrupted.
+    /// A description that is only embedded again, and an attempt that is interrupted.
     async fn second(&self) {
         let (batch, _) = self.submit(&self.anna, [place("holiday/beach.jpg", &photograph())]).await;
         self.ended(&self.anna, batch).await;
@@ -344,7 +344,8 @@ impl Session {
         // Of this one nothing is recorded but that it was begun: its thumbnail waits for a reader.
         let keller = self.receive("keller.png").await;
         if let Source::Received(received) = &keller {
-            let thumbnail = self.pipeline.files.thumbnail(received.id()).with_extension("tmp");
+            let thumbnail =
+                self.pipeline.files.local_path(&FileKey::thumbnail(received.id())).with_extension("tmp");
             fs::create_dir_all(thumbnail.parent().expect("a folder")).expect("made");
             assert!(Command::new("mkfifo").arg(thumbnail).status().expect("mkfifo runs").success());
         }
@@ -356,7 +357,7 @@ impl Session {
         let submit = SubmitBatch {
             owner: anna.clone(),
             files: vec![place("holiday/market.png", &drawing("market"))],
-            anew: true,
+            force: true,
         };
         self.tell(submit).await;
         self.submit(house, [self.receive("dach.png").await]).await;
@@ -389,7 +390,7 @@ impl Session {
         files: impl IntoIterator<Item = Source>,
     ) -> (BatchId, Vec<UploadId>) {
         let files = files.into_iter().collect();
-        let submitted = self.tell(SubmitBatch { owner: owner.clone(), files, anew: false }).await;
+        let submitted = self.tell(SubmitBatch { owner: owner.clone(), files, force: false }).await;
         let accepted = submitted.files.iter().filter_map(|it| match it {
             Admission::Accepted(id) => Some(*id),
             _ => None,
@@ -444,7 +445,7 @@ impl Session {
 
     /// Puts a folder where the thumbnail of an upload is, which cannot be removed as a file.
     fn keep_from_removal(&self, upload: UploadId) {
-        let thumbnail = self.pipeline.files.thumbnail(upload);
+        let thumbnail = self.pipeline.files.local_path(&FileKey::thumbnail(upload));
         fs::rename(&thumbnail, thumbnail.with_extension("kept")).expect("moved");
         fs::create_dir(thumbnail).expect("made");
     }

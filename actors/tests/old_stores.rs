@@ -22,7 +22,7 @@ use mediamill_actors::{
     progress_monitor::{GetBatch, ListBatches, ListUploads, SearchUploads},
     publisher::{Subscribe, Uploads},
     store::{OpenError, Recovered},
-    upload::{FailureKind, Outcome, Status, Thumbnail, Upload},
+    upload::{AttemptOutcome, FailureKind, FileKey, Status, Thumbnail, Upload},
     wire::Message,
 };
 use recording::{
@@ -222,7 +222,7 @@ async fn what_was_in_flight_or_waited_goes_on() {
                 true => assert_went_on(recorded, recording.in_flight(recorded), &now),
                 false => assert_kept(recorded, &as_recorded(&now), &now.file_name),
             }
-            let has_thumbnail = engine.0.files.thumbnail(now.id).exists();
+            let has_thumbnail = engine.0.files.local_path(&FileKey::thumbnail(now.id)).exists();
             assert_eq!(has_thumbnail, now.thumbnail == Thumbnail::Made, "{}", now.file_name);
         }
         let mut asked = scripted.asked();
@@ -236,7 +236,10 @@ async fn what_was_in_flight_or_waited_goes_on() {
             assert!(!dump.iter().any(|it| it["tree"] == tree), "{tree} is not empty");
         }
         for line in recording.tree("removals") {
-            assert!(!engine.0.files.thumbnail(upload_id(&line["key"])).exists(), "it was to be removed");
+            assert!(
+                !engine.0.files.local_path(&FileKey::thumbnail(upload_id(&line["key"]))).exists(),
+                "it was to be removed"
+            );
         }
         assert_eq!(format_of(&dump), json!(FORMATS.last()));
 
@@ -245,7 +248,7 @@ async fn what_was_in_flight_or_waited_goes_on() {
         assert_eq!(faults(&recording.config(), clock).await, [""; 0], "format {format}");
         let engine = recording.start(Arc::new(Scripted::default())).await;
         assert_eq!(engine.0.recovered, Recovered::default());
-        // Whether the provider answers is found out anew.
+        // Whether the provider answers is found out again.
         let but_for_provider = |mut dump: Vec<Value>| {
             dump.retain(|it| it["key"] != "provider");
             dump
@@ -257,19 +260,19 @@ async fn what_was_in_flight_or_waited_goes_on() {
 /// Asserts that an upload that was unfinished has ended as it must.
 fn assert_went_on(recorded: &Value, in_flight: Option<&Value>, now: &Upload) {
     let name = now.file_name.as_str();
-    let before: Vec<Outcome> = in_flight.map_or_else(Vec::new, |entry| {
+    let before: Vec<AttemptOutcome> = in_flight.map_or_else(Vec::new, |entry| {
         let attempts = entry["attempt"].as_u64().expect("a number") as usize;
-        [vec![Outcome::Failed; attempts - 1], vec![Outcome::Interrupted]].concat()
+        [vec![AttemptOutcome::Failed; attempts - 1], vec![AttemptOutcome::Interrupted]].concat()
     });
     let described = recorded["description"].is_object();
     // The files in place are not here; an upload that was described no longer needs its file.
     let (status, since) = match described || recorded["file"] == "stored" {
-        true => (Status::Completed, vec![Outcome::Completed]),
-        false => (Status::Failed, vec![Outcome::Failed; 2]),
+        true => (Status::Completed, vec![AttemptOutcome::Completed]),
+        false => (Status::Failed, vec![AttemptOutcome::Failed; 2]),
     };
     assert_eq!(now.status, status, "{name}");
     assert!(!now.suspect, "{name}");
-    let outcomes: Vec<Outcome> = now.attempts.iter().filter_map(|it| it.outcome).collect();
+    let outcomes: Vec<AttemptOutcome> = now.attempts.iter().filter_map(|it| it.outcome).collect();
     assert_eq!(outcomes, [before, since].concat(), "{name}");
     if described {
         assert_kept(&recorded["description"], &as_recorded(&now.description), name);
@@ -332,7 +335,7 @@ async fn recorded_events_are_forgotten_like_later_ones() {
             Source::InPlace(path)
         };
         let files = (0..60).map(file).collect();
-        let submitted = engine.tell(SubmitBatch { owner: anna.clone(), files, anew: false }).await;
+        let submitted = engine.tell(SubmitBatch { owner: anna.clone(), files, force: false }).await;
         engine.ended(&anna, submitted.batch_id.expect("a batch")).await;
         let events_of = |dump: &[Value], name: &str| -> Vec<u64> {
             let of_owner = |it: &&Value| text(&it["key"]).starts_with(&format!("{name}/"));
@@ -404,7 +407,7 @@ async fn files_that_were_completed_are_known_where_they_are_now() {
         let engine = recording.start(away()).await;
         let names = ["holiday/harbour.png", "holiday/long.png", "holiday/fog.png", "trouble/second.png"];
         let files = names.iter().map(|name| Source::InPlace(recording.photo(name))).collect();
-        let submit = SubmitBatch { owner: owner(&json!("anna")), files, anew: false };
+        let submit = SubmitBatch { owner: owner(&json!("anna")), files, force: false };
         let submitted = engine.tell(submit).await;
         assert_eq!(submitted.batch_id, None, "nothing is new");
         for (path, admission) in names.iter().zip(submitted.files) {

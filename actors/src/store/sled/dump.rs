@@ -118,6 +118,13 @@ impl Sled {
                 }
                 _ => parsed.value.get().as_bytes().to_vec(),
             };
+            if tree == Tree::Meta && key == keys::FORMAT && !opening::is_known(parsed.value.get()) {
+                let format = parsed.value.get();
+                return Err(Error::Invalid(format!(
+                    "the dump has format {format}, which this version of mediamill does not know; use the version \
+                     that wrote it"
+                )));
+            }
             match tree {
                 Tree::Uploads => {
                     group.extend(cut(&key, &value).map(|(key, part)| (tree, key, part.to_vec())))

@@ -21,6 +21,11 @@ const FORMAT: &str = "4";
 /// the records of 1 say more about attempts in flight.
 const OLDER_FORMATS: [&str; 3] = ["1", "2", "3"];
 
+/// Whether this version reads a format.
+pub(super) fn is_known(format: &str) -> bool {
+    format == FORMAT || OLDER_FORMATS.contains(&format)
+}
+
 /// How long sled's threads may hold its file after its last handle is gone, as happens when a store is closed and opened in one process.
 const LAST_HANDLES: Duration = Duration::from_secs(2);
 
@@ -67,7 +72,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     }
     match meta.get(keys::FORMAT).map_err(|error| unusable(&folder, error))? {
         Some(format) if *format == *FORMAT.as_bytes() => {}
-        Some(format) if !OLDER_FORMATS.iter().any(|it| *format == *it.as_bytes()) => {
+        Some(format) if !is_known(&String::from_utf8_lossy(&format)) => {
             return Err(OpenError::Format {
                 data_dir: data_dir.to_owned(),
                 found: String::from_utf8_lossy(&format).into_owned(),
