@@ -39,7 +39,10 @@ use tokio::sync::watch;
 use self::draft::State;
 pub use self::{
     draft::Active,
-    news::{Change, ChangeBatch, Cursor, InFlight, LogPage, LogPosition, OwnerSnapshot},
+    news::{
+        Change, ChangeBatch, ChangeSignal, Closed, Cursor, InFlight, InFlightSnapshot, Interest, LogPage,
+        LogPosition, OwnerSnapshot,
+    },
     places::{Place, Replaces},
     recovery::{Recovered, Scope},
     removal::Terminated,
@@ -457,11 +460,6 @@ impl Queries {
         drop(self);
         // Nothing is ever sent, so this ends when the sender is dropped.
         let _ = closed.changed().await;
-    }
-
-    /// The number of the newest group of changes; it rises with each one, and when the store breaks.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.inner.newest.subscribe()
     }
 
     /// Why nothing can be written any more, if so.

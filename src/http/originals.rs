@@ -16,7 +16,7 @@ use actix_web::{
 use mediamill_actors::{
     id::UploadId,
     media::{Format, SNIFF_BYTES},
-    progress_monitor::GetUpload,
+    query_service::GetUpload,
     upload::{Thumbnail, Upload},
 };
 
@@ -56,7 +56,7 @@ pub(super) async fn thumbnail(
     id: Id<UploadId>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let upload = inner.monitor.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
+    let upload = inner.query_service.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
     match &upload.thumbnail {
         Thumbnail::Pending => return Err(Problem::not_found("thumbnail yet")),
         Thumbnail::Failed(why) => {
@@ -87,7 +87,7 @@ pub(super) async fn original(
     id: Id<UploadId>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let upload = inner.monitor.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
+    let upload = inner.query_service.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
     // Twice, since it may just be moved from where it came in.
     let mut path = inner.files.readable(&upload);
     let mut opened = open(path.clone()).await?;
