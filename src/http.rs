@@ -36,7 +36,7 @@ use actix_web::{
 use governor::DefaultKeyedRateLimiter;
 use mediamill_actors::{
     batch_supervisor::BatchSupervisor, config as engine, files::Files, id::Owner, intake::Intake,
-    pipeline::Pipeline, progress_monitor::ProgressMonitor, publisher::Publisher, store::Queries,
+    pipeline::Pipeline, publisher::Publisher, query_service::QueryService, store::Queries,
 };
 use tokio::sync::watch;
 
@@ -58,7 +58,7 @@ pub struct Handle {
 
 pub(crate) struct Inner {
     supervisor: Addr<BatchSupervisor>,
-    monitor: Addr<ProgressMonitor>,
+    query_service: Addr<QueryService>,
     publisher: Addr<Publisher>,
     intake: Arc<Intake>,
     files: Files,
@@ -112,7 +112,7 @@ impl Handle {
         let server = config.server.clone();
         let inner = Arc::new(Inner {
             supervisor: pipeline.supervisor.clone(),
-            monitor: pipeline.monitor.clone(),
+            query_service: pipeline.query_service.clone(),
             publisher: pipeline.publisher.clone(),
             intake: Arc::clone(&pipeline.intake),
             files: pipeline.files.clone(),

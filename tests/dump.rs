@@ -18,7 +18,7 @@ use mediamill_actors::{
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
     pipeline::{Options, Pipeline, Stopped},
-    progress_monitor::DumpStore,
+    query_service::DumpStore,
     store::{self, Store},
 };
 use program::{mediamill, picture};
@@ -131,7 +131,8 @@ impl Host {
     }
 
     async fn dump(&self) -> String {
-        let dump = self.pipeline.monitor.send(DumpStore(Vec::new())).await.expect("alive").expect("dumped");
+        let dump =
+            self.pipeline.query_service.send(DumpStore(Vec::new())).await.expect("alive").expect("dumped");
         String::from_utf8(dump).expect("text")
     }
 }

@@ -5,7 +5,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
-use mediamill::engine::progress_monitor::GetHealth;
+use mediamill::engine::query_service::GetHealth;
 use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, time::timeout};
@@ -276,8 +276,8 @@ async fn who_sends_too_much_over_a_socket_is_not_heard_but_still_told() {
 async fn a_client_that_goes_away_while_it_is_let_in_leaves_no_subscriber() {
     let world = World::open().await;
     let subscribers = async || {
-        let health = world.server.pipeline().monitor.send(GetHealth).await;
-        health.expect("the monitor is alive").subscribers
+        let health = world.server.pipeline().query_service.send(GetHealth).await;
+        health.expect("the engine is alive").subscribers
     };
     let mut listens = Socket::of(&world, "any").await;
     for step in 0..60 {
@@ -330,8 +330,8 @@ async fn a_peer_that_does_not_read_is_let_go_and_delays_nobody() {
     let ends = |it: &Value| ends_batch(it) && it["payload"]["batch_id"] == batch.as_str();
     reads.until(ends).await;
     let subscribers = async || {
-        let health = world.server.pipeline().monitor.send(GetHealth).await;
-        health.expect("the monitor is alive").subscribers
+        let health = world.server.pipeline().query_service.send(GetHealth).await;
+        health.expect("the engine is alive").subscribers
     };
     let fill = async {
         while subscribers().await > 1 {

@@ -13,8 +13,8 @@ use mediamill_actors::{
     id::Owner,
     intake::{Admission, Source},
     pipeline::Pipeline,
-    progress_monitor::SearchUploads,
     publisher::{Publication, Subscribe, Uploads},
+    query_service::SearchUploads,
     wire::Message,
 };
 use tokio::sync::mpsc;
@@ -86,7 +86,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let search = SearchUploads { owner, query: "animal".into(), limit: 3 };
-    for found in engine.monitor.send(search).await?? {
+    for found in engine.query_service.send(search).await?? {
         println!("{:.2} {}", found.score, found.upload.file_name);
     }
     println!("{}", engine.stop(Duration::from_secs(5)).await);

@@ -42,7 +42,7 @@ use mediamill_actors::{
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
     pipeline::{Options, Pipeline, Stopped},
-    progress_monitor::{DumpStore, GetBatch, GetUpload},
+    query_service::{DumpStore, GetBatch, GetUpload},
     store::Clock,
     upload::{FileKey, Stage, Status, Upload},
 };
@@ -408,7 +408,7 @@ impl Session {
     /// Waits until an upload is so.
     async fn when(&self, owner: &Owner, upload: UploadId, so: impl Fn(&Upload) -> bool) {
         let get = || GetUpload { owner: owner.clone(), upload };
-        while !so(&self.pipeline.monitor.send(get()).await.expect("alive").expect("the upload")) {
+        while !so(&self.pipeline.query_service.send(get()).await.expect("alive").expect("the upload")) {
             actix_rt::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -418,7 +418,7 @@ impl Session {
         let get = || GetBatch { owner: owner.clone(), batch };
         while !self
             .pipeline
-            .monitor
+            .query_service
             .send(get())
             .await
             .expect("alive")
@@ -440,7 +440,7 @@ impl Session {
     }
 
     async fn dump(&self) -> Vec<u8> {
-        self.pipeline.monitor.send(DumpStore(Vec::new())).await.expect("alive").expect("a dump")
+        self.pipeline.query_service.send(DumpStore(Vec::new())).await.expect("alive").expect("a dump")
     }
 
     /// Puts a folder where the thumbnail of an upload is, which cannot be removed as a file.

@@ -3,8 +3,9 @@
 //! [`pipeline`] starts it all and shows every message. In the order in which an upload meets them: [`intake`] lets it in ([`intake::receive`], if its
 //! bytes are handed over), [`batch_supervisor`] gives it to an [`upload_worker`], [`media`] tells and decodes its bytes, [`analysis`] describes and
 //! audits them behind the [`provider_gate`], [`store`] keeps what became of it ([`upload`], [`batch`]) and what happened ([`event`]),
-//! [`progress_monitor`] reads that ([`progress`], [`wire`]) for the [`publisher`], [`search`] finds it again. [`id`] names things, [`config`] says
-//! how, [`error`] says why not.
+//! [`progress_monitor`] reads that ([`progress`], [`wire`]) for the [`publisher`], [`query_service`] answers
+//! questions, [`search`] finds what was described. [`id`] names things, [`config`] says how, [`error`] says why
+//! not.
 //!
 //! What holds everywhere: a change of state and its event are one transaction; nothing is answered before it is on disk; every attempt has a
 //! token, and a write with another token is refused.
@@ -26,6 +27,7 @@ pub mod progress;
 pub mod progress_monitor;
 pub mod provider_gate;
 pub mod publisher;
+pub mod query_service;
 pub mod search;
 pub mod store;
 pub mod upload;

@@ -1,8 +1,8 @@
-//! How the engine learns that one of its actors is gone.
+//! Tells the engine when one of its actors ends, also by a panic.
 
 use tokio::sync::mpsc;
 
-/// Held by a long-lived actor; dropped with it, also by a panic, it tells whoever watches.
+/// A long-lived actor holds its lifeline until it ends. Dropping the lifeline sends an [`End`].
 #[derive(Debug)]
 pub struct Lifeline {
     actor: &'static str,
@@ -10,22 +10,22 @@ pub struct Lifeline {
     ends: mpsc::UnboundedSender<End>,
 }
 
-/// A long-lived actor is gone.
+/// An actor has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// Its name.
+    /// Name of the actor.
     pub actor: &'static str,
-    /// It ended because it was told to.
+    /// Whether the actor was asked to stop.
     pub orderly: bool,
 }
 
 impl Lifeline {
-    /// A lifeline of the actor of this name.
+    /// The lifeline of the actor with this name.
     pub fn new(actor: &'static str, ends: mpsc::UnboundedSender<End>) -> Self {
         Self { actor, orderly: false, ends }
     }
 
-    /// The actor is about to end because it was told to.
+    /// Marks the coming end as orderly.
     pub fn release(&mut self) {
         self.orderly = true;
     }
@@ -33,7 +33,7 @@ impl Lifeline {
 
 impl Drop for Lifeline {
     fn drop(&mut self) {
-        // Nobody watches an engine that has stopped.
+        // After the engine has stopped nobody receives this.
         let _ = self.ends.send(End { actor: self.actor, orderly: self.orderly });
     }
 }

@@ -13,8 +13,8 @@
 //!     id::Owner,
 //!     intake::{Admission, Source},
 //!     pipeline::{Pipeline, Stopped},
-//!     progress_monitor::{DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads},
 //!     publisher::{Publication, Subscribe, Uploads},
+//!     query_service::{DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads},
 //! };
 //!
 //! struct Listener;
@@ -53,27 +53,29 @@
 //! engine.supervisor.send(PauseBatch { owner: owner.clone(), batch }).await??;
 //! engine.supervisor.send(ResumeBatch { owner: owner.clone(), batch }).await??;
 //!
-//! let view = engine.monitor.send(GetBatch { owner: owner.clone(), batch }).await??;
+//! let view = engine.query_service.send(GetBatch { owner: owner.clone(), batch }).await??;
 //! assert_eq!(view.batch.counts.total, 1);
-//! let record = engine.monitor.send(GetUpload { owner: owner.clone(), upload }).await??;
+//! let record = engine.query_service.send(GetUpload { owner: owner.clone(), upload }).await??;
 //! assert_eq!(record.file_name, "photo.png");
-//! let batches = engine.monitor.send(ListBatches { owner: owner.clone(), offset: 0, limit: 20 }).await??;
+//! let list = ListBatches { owner: owner.clone(), offset: 0, limit: 20 };
+//! let batches = engine.query_service.send(list).await??;
 //! assert_eq!(batches.len(), 1);
-//! let uploads = engine.monitor.send(ListUploads { owner: owner.clone(), batch, offset: 0, limit: 100 }).await??;
+//! let list = ListUploads { owner: owner.clone(), batch, offset: 0, limit: 100 };
+//! let uploads = engine.query_service.send(list).await??;
 //! assert_eq!(uploads.len(), 1);
 //! let stranger = Owner::new("somebody else")?;
-//! let refused = engine.monitor.send(GetUpload { owner: stranger, upload }).await?;
+//! let refused = engine.query_service.send(GetUpload { owner: stranger, upload }).await?;
 //! assert!(matches!(refused, Err(Error::NotFound("upload"))));
 //!
 //! // Of what has ended a cancel changes nothing, and where nothing failed there is nothing to retry.
 //! engine.supervisor.send(CancelBatch { owner: owner.clone(), batch }).await??;
 //! engine.supervisor.send(RetryFailed { owner: owner.clone(), batch }).await??;
 //! let search = SearchUploads { owner: owner.clone(), query: "a black picture".into(), limit: 10 };
-//! let _found = engine.monitor.send(search).await??;
+//! let _found = engine.query_service.send(search).await??;
 //!
-//! let dump = engine.monitor.send(DumpStore(Vec::new())).await??;
+//! let dump = engine.query_service.send(DumpStore(Vec::new())).await??;
 //! assert!(String::from_utf8(dump)?.contains("photo.png"));
-//! assert!(engine.monitor.send(GetHealth).await?.store_broken.is_none());
+//! assert!(engine.query_service.send(GetHealth).await?.store_broken.is_none());
 //! engine.supervisor.send(DeleteUpload { owner, upload }).await??;
 //!
 //! let stopped = engine.stopped();
@@ -101,6 +103,7 @@ use crate::{
     progress_monitor::{self, ProgressMonitor},
     provider_gate::ProviderGate,
     publisher::{self, Listeners, Publisher},
+    query_service::{self, QueryService},
     store::{self, Clock, Commands, Faults, OpenError, Queries, Recovered, Scope, Store},
     upload_worker::WorkerContext,
 };
@@ -112,7 +115,9 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 pub struct Pipeline {
     /// Takes the commands.
     pub supervisor: Addr<BatchSupervisor>,
-    /// Answers what is asked about batches and uploads.
+    /// Answers questions about batches, uploads and the engine.
+    pub query_service: Addr<QueryService>,
+    /// Reads the change feed for the Publisher. Hosts send it nothing.
     pub monitor: Addr<ProgressMonitor>,
     /// Tells subscribers what happens.
     pub publisher: Addr<Publisher>,
@@ -254,21 +259,40 @@ impl Pipeline {
         .start();
         let monitor = ProgressMonitor::new(
             queries.clone(),
-            Arc::clone(&gate),
+            gate.state(),
             publisher.clone().recipient(),
-            listened,
+            listened.clone(),
             &config.monitor,
-            Lifeline::new("ProgressMonitor", ends),
+            Lifeline::new("ProgressMonitor", ends.clone()),
+        )
+        .start();
+        let query_service = QueryService::new(
+            queries.clone(),
+            Arc::clone(&gate),
+            listened,
+            Lifeline::new("QueryService", ends),
         )
         .start();
         let (stopping, stopped) = watch::channel(None);
-        let actors = (supervisor.clone(), monitor.clone(), publisher.clone());
+        let actors = (supervisor.clone(), monitor.clone(), publisher.clone(), query_service.clone());
         actix_rt::spawn(keep(actors, queries.clone(), ended, stopping));
         actix_rt::spawn({
             let gate = Arc::clone(&gate);
             async move { gate.start().await }
         });
-        Ok(Self { supervisor, monitor, publisher, intake, files, recovered, gate, store, queries, stopped })
+        Ok(Self {
+            supervisor,
+            query_service,
+            monitor,
+            publisher,
+            intake,
+            files,
+            recovered,
+            gate,
+            store,
+            queries,
+            stopped,
+        })
     }
 
     /// How the provider stands, and every change of that.
@@ -307,7 +331,12 @@ impl Pipeline {
 
 /// Waits for the first sign of an end, stops the rest in the order in which news flow, and says why.
 async fn keep(
-    (supervisor, monitor, publisher): (Addr<BatchSupervisor>, Addr<ProgressMonitor>, Addr<Publisher>),
+    (supervisor, monitor, publisher, query_service): (
+        Addr<BatchSupervisor>,
+        Addr<ProgressMonitor>,
+        Addr<Publisher>,
+        Addr<QueryService>,
+    ),
     queries: Queries,
     mut ended: mpsc::UnboundedReceiver<End>,
     stopping: watch::Sender<Option<Stopped>>,
@@ -336,6 +365,8 @@ async fn keep(
     }
     let _ = monitor.send(progress_monitor::Stop).await;
     let _ = publisher.send(publisher::Stop(LAST_WORDS)).await;
+    // Last, since subscribers ask about the events that they have just been sent.
+    let _ = query_service.send(query_service::Stop).await;
     stopping.send_replace(Some(reason));
 }
 

@@ -1,12 +1,14 @@
-//! Ticks: reads what changed in the store since the last tick and the uploads in flight, and forwards it as messages to the Publisher.
-//! It also answers what is asked about batches and uploads.
+//! Reads the change feed and forwards it to the Publisher, for owners that have subscribers.
 //!
-//! It reads nothing for owners that nobody listens to.
+//! A tick at a fixed interval reads new events and the uploads in flight, and computes percentages for these.
+//! A nudge after a write brings the next read of events forward. Without subscribers nothing is read.
 
-mod answers;
 mod tracker;
 
-use std::{io::Write, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use actix::prelude::*;
 use tokio::{
@@ -16,192 +18,65 @@ use tokio::{
 
 use self::tracker::ProgressTracker;
 use crate::{
-    analysis::{Identity, ProviderState},
-    batch::Batch,
+    analysis::ProviderState,
     config,
     error::Error,
-    id::{BatchId, Owner, UploadId},
+    id::{Owner, UploadId},
     lifeline::Lifeline,
-    provider_gate::ProviderGate,
     publisher::{Forward, Listeners},
-    store::{ChangeBatch, Cursor, Queries},
-    upload::Upload,
+    store::{ChangeBatch, Cursor, Interest, Queries},
 };
 
-/// Asks for a batch.
-///
-/// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Store`].
-#[derive(Debug, Message)]
-#[rtype(result = "Result<BatchView, Error>")]
-pub struct GetBatch {
-    /// Whose batch.
-    pub owner: Owner,
-    /// Which batch.
-    pub batch: BatchId,
-}
-
-/// Asks for an upload, with the step that it is in now.
-///
-/// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Store`].
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Upload, Error>")]
-pub struct GetUpload {
-    /// Whose upload.
-    pub owner: Owner,
-    /// Which upload.
-    pub upload: UploadId,
-}
-
-/// Asks for batches, newest first.
-///
-/// # Errors
-/// [`Error::Invalid`] unless `limit` is 1 to 100, [`Error::Store`].
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<BatchView>, Error>")]
-pub struct ListBatches {
-    /// Whose batches.
-    pub owner: Owner,
-    /// How many are passed over.
-    pub offset: usize,
-    /// Most that come, 1 to 100.
-    pub limit: usize,
-}
-
-/// Asks for the uploads of a batch, in their order.
-///
-/// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Invalid`] unless `limit` is 1 to 1000, [`Error::Store`].
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<Upload>, Error>")]
-pub struct ListUploads {
-    /// Whose batch.
-    pub owner: Owner,
-    /// Which batch.
-    pub batch: BatchId,
-    /// How many are passed over.
-    pub offset: usize,
-    /// Most that come, 1 to 1000.
-    pub limit: usize,
-}
-
-/// Asks for completed uploads whose descriptions are nearest in meaning to words, the nearest first.
-///
-/// # Errors
-/// [`Error::Invalid`] unless `query` has 1 to 1000 characters other than white space and `limit` is 1 to 100;
-/// [`Error::ProviderUnavailable`] if the words cannot be embedded; [`Error::Store`].
-#[derive(Debug, Message)]
-#[rtype(result = "Result<Vec<Found>, Error>")]
-pub struct SearchUploads {
-    /// Whose uploads.
-    pub owner: Owner,
-    /// The words.
-    pub query: String,
-    /// Most that come, 1 to 100.
-    pub limit: usize,
-}
-
-/// Asks how the engine is.
-#[derive(Debug, Message)]
-#[rtype(result = "Health")]
-pub struct GetHealth;
-
-/// Writes the whole store to a writer, between two commits, and gives the writer back. Writers of the store wait meanwhile: hand it a file
-/// or memory, never a socket.
-///
-/// # Errors
-/// [`Error::Store`] if the store cannot be read or the writer cannot be written.
-#[derive(Debug, Message)]
-#[rtype(result = "Result<W, Error>")]
-pub struct DumpStore<W: Write + Send + 'static>(pub W);
-
-/// Forwards what is left, and stops.
+/// Forwards the remaining events, then stops the actor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stop;
 
-/// A batch, and what follows from its record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchView {
-    /// Its record.
-    pub batch: Batch,
-    /// Where it stands.
-    pub status: crate::batch::Status,
-    /// Percent of its uploads that ended, rounded down.
-    pub percent: u8,
-    /// Seconds until the last upload ends, if that can be told.
-    pub eta_seconds: Option<u64>,
-    /// What is waited for, in one sentence.
-    pub waiting: Option<String>,
-}
-
-/// An upload that was found.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Found {
-    /// The upload.
-    pub upload: Upload,
-    /// Cosine of the angle between description and query, -1 to 1.
-    pub score: f32,
-}
-
-/// How the engine is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Health {
-    /// How the provider stands.
-    pub provider: ProviderState,
-    /// What answers there.
-    pub identity: Identity,
-    /// Uploads that wait for a worker.
-    pub waiting: usize,
-    /// Uploads in the hands of workers.
-    pub active: usize,
-    /// Subscribers of the Publisher.
-    pub subscribers: usize,
-    /// Free space where the data folder lies, in bytes; `None` if that cannot be told.
-    pub free_bytes: Option<u64>,
-    /// Why the store cannot be written any more, if so.
-    pub store_broken: Option<String>,
-}
-
 /// Shortest time between two nudges.
-const NUDGE_EVERY: Duration = Duration::from_millis(20);
-/// How long after a failed read the next tick comes.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Events that one tick reads at once.
-const MOST_EVENTS: usize = 256;
+const NUDGE_INTERVAL: Duration = Duration::from_millis(20);
+/// Pause after a failed read.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Largest number of events in one read.
+const MAX_EVENTS: usize = 256;
 
-/// Something changed in the store.
+/// The store was written.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Nudge;
 
-/// See the module.
+/// One read of the change feed.
+struct FeedRead {
+    changes: ChangeBatch,
+    /// Owners that got their first subscriber during the read, each with the number of its newest event.
+    joined: HashMap<Owner, u64>,
+}
+
+/// The actor. At most one read is under way.
 pub struct ProgressMonitor {
     store: Queries,
-    gate: Arc<ProviderGate>,
+    provider: watch::Receiver<ProviderState>,
     publisher: Recipient<Forward>,
     listeners: watch::Receiver<Listeners>,
     config: config::Monitor,
     lifeline: Lifeline,
-    /// How far the store was read.
+    /// Where the next read begins.
     cursor: Cursor,
     tracker: ProgressTracker,
-    /// A tick is under way.
-    ticking: bool,
-    /// Something changed meanwhile.
-    again: bool,
-    /// After a failed read.
-    not_before: Option<Instant>,
-    /// RenderedEvent when everything is forwarded.
+    /// A read is under way.
+    reading: bool,
+    /// The store was written during the read that is under way.
+    read_again: bool,
+    /// Earliest time of the next read after a failed one.
+    retry_at: Option<Instant>,
+    /// Answers [`Stop`] once everything is forwarded.
     stopping: Option<oneshot::Sender<()>>,
 }
 
 impl ProgressMonitor {
-    /// A monitor that tells `publisher` what changes for those owners that `listeners` names.
+    /// A monitor that forwards to `publisher` whatever changes from now on for the owners in `listeners`.
     pub fn new(
         store: Queries,
-        gate: Arc<ProviderGate>,
+        provider: watch::Receiver<ProviderState>,
         publisher: Recipient<Forward>,
         listeners: watch::Receiver<Listeners>,
         config: &config::Monitor,
@@ -210,77 +85,77 @@ impl ProgressMonitor {
         Self {
             cursor: store.newest(),
             store,
-            gate,
+            provider,
             publisher,
             listeners,
             config: config.clone(),
             lifeline,
             tracker: ProgressTracker::default(),
-            ticking: false,
-            again: false,
-            not_before: None,
+            reading: false,
+            read_again: false,
+            retry_at: None,
             stopping: None,
         }
     }
 
-    /// Reads what changed and, at an interval's tick, how far the uploads in flight are.
-    fn tick(&mut self, interval: bool, ctx: &mut Context<Self>) {
-        if self.ticking {
-            self.again |= !interval;
+    /// Reads new events, and uploads in flight if `with_percentages`, and forwards both.
+    fn tick(&mut self, with_percentages: bool, ctx: &mut Context<Self>) {
+        if self.reading {
+            self.read_again |= !with_percentages;
             return;
         }
-        if self.not_before.is_some_and(|then| Instant::now() < then) && self.stopping.is_none() {
+        if self.retry_at.is_some_and(|at| Instant::now() < at) && self.stopping.is_none() {
             return;
         }
-        // In this order: an owner to whom somebody begins to listen later has its place in the log looked up later still.
+        // In this order: an owner that joins after the check takes its position in the log after `newest`.
         let newest = self.store.newest();
         if self.listeners.borrow().0.is_empty() {
             self.cursor = newest;
             self.tracker.clear();
             return self.stop_if_asked(ctx);
         }
-        let in_flight = interval && self.store.queue_depth().in_flight > 0;
-        if newest == self.cursor && !in_flight {
+        let in_flight = with_percentages && self.store.queue_depth().in_flight > 0;
+        if !self.store.has_changes_after(&self.cursor) && !in_flight {
             return self.stop_if_asked(ctx);
         }
-        self.ticking = true;
-        let known = in_flight.then(|| self.tracker.known());
-        let (store, cursor, listeners) = (self.store.clone(), self.cursor, self.listeners.clone());
-        let wanted = move |owner: &Owner| listeners.borrow().0.contains_key(owner);
-        let read = async move { store.news(cursor, wanted, MOST_EVENTS, known).await };
-        ctx.spawn(read.into_actor(self).then(|news, monitor, _| monitor.forward(news)).map(
-            |done, monitor, ctx| {
-                monitor.ticking = false;
-                let again = std::mem::take(&mut monitor.again);
-                match done {
-                    Ok(more) if more || again => monitor.tick(false, ctx),
-                    Ok(_) => monitor.stop_if_asked(ctx),
-                    Err(error) => {
-                        log::error!("what changed cannot be read, and is tried again: {error}");
-                        monitor.not_before = Some(Instant::now() + AFTER_FAILURE);
-                        ctx.run_later(AFTER_FAILURE, |monitor, ctx| monitor.tick(true, ctx));
-                        monitor.stop_if_asked(ctx);
-                    }
+        self.reading = true;
+        let tracked = in_flight.then(|| self.tracker.ids());
+        let read = read_feed(self.store.clone(), self.cursor.clone(), self.listeners.clone(), tracked);
+        let forwarded = read.into_actor(self).then(|read, monitor, _| monitor.forward(read));
+        ctx.spawn(forwarded.map(|forwarded, monitor, ctx| {
+            monitor.reading = false;
+            let read_again = std::mem::take(&mut monitor.read_again);
+            match forwarded {
+                Ok(more) if more || read_again => monitor.tick(false, ctx),
+                Ok(_) => monitor.stop_if_asked(ctx),
+                Err(error) => {
+                    log::error!(
+                        "the change feed cannot be read; the next try is in {RETRY_DELAY:?}: {error}"
+                    );
+                    monitor.retry_at = Some(Instant::now() + RETRY_DELAY);
+                    ctx.run_later(RETRY_DELAY, |monitor, ctx| monitor.tick(true, ctx));
+                    monitor.stop_if_asked(ctx);
                 }
-            },
-        ));
+            }
+        }));
     }
 
-    /// Forwards what was read, and waits until the publisher has it. Answers with whether there is more to be read.
-    fn forward(&mut self, news: Result<ChangeBatch, Error>) -> ResponseActFuture<Self, Result<bool, Error>> {
-        let news = match news {
-            Ok(news) => news,
+    /// Forwards what was read and waits until the Publisher has handled it. Returns whether more events can
+    /// be read.
+    fn forward(&mut self, read: Result<FeedRead, Error>) -> ResponseActFuture<Self, Result<bool, Error>> {
+        let FeedRead { changes, joined } = match read {
+            Ok(read) => read,
             Err(error) => return Box::pin(fut::ready(Err(error))),
         };
-        self.cursor = news.reached;
-        let more = news.more;
-        let waiting = self.gate.state().borrow().waiting();
-        let now = self.store.clock().now();
-        let forwards = self.tracker.digest(news, waiting, now, self.config.tick);
+        self.cursor = changes.reached.clone();
+        let more = changes.more;
+        let waiting = self.provider.borrow().waiting();
+        let mut forwards = self.tracker.update(changes, waiting, self.store.clock().now(), self.config.tick);
+        forwards.extend(joined.into_iter().map(|(owner, newest)| Forward::up_to(owner, newest)));
         let publisher = self.publisher.clone();
         let send = async move {
             for forward in forwards {
-                // A publisher that is gone ends the engine by its own lifeline.
+                // Without a Publisher the engine ends by the Publisher's lifeline.
                 let _ = publisher.send(forward).await;
             }
             Ok(more)
@@ -297,17 +172,39 @@ impl ProgressMonitor {
     }
 }
 
+/// Reads events after `cursor` and, with the ids of `tracked` uploads, the uploads in flight.
+async fn read_feed(
+    store: Queries,
+    cursor: Cursor,
+    listeners: watch::Receiver<Listeners>,
+    tracked: Option<HashSet<UploadId>>,
+) -> Result<FeedRead, Error> {
+    let owners = listeners.borrow().owners();
+    let changes = store.changes_after(&cursor, Interest::Owners(owners.clone()), MAX_EVENTS, tracked).await?;
+    // An owner may have joined during the read and taken its position in the log before an event that the
+    // read skipped. The Publisher learns how far the log goes and reads the rest there. An owner that joins
+    // later takes a later position.
+    let mut joined = listeners.borrow().owners();
+    joined.retain(|owner| !owners.contains(owner));
+    let mut positions = HashMap::new();
+    for owner in joined {
+        let newest = store.log_position(owner.clone(), None).await?.newest;
+        positions.insert(owner, newest);
+    }
+    Ok(FeedRead { changes, joined: positions })
+}
+
 impl Actor for ProgressMonitor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(self.config.tick, |monitor, ctx| monitor.tick(true, ctx));
         if self.config.nudge {
-            let (mut changes, monitor) = (self.store.watch(), ctx.address());
+            let (mut signal, monitor) = (self.store.watch(), ctx.address());
             let nudge = async move {
-                while changes.changed().await.is_ok() {
+                while signal.changed().await.is_ok() {
                     monitor.do_send(Nudge);
-                    tokio::time::sleep(NUDGE_EVERY).await;
+                    tokio::time::sleep(NUDGE_INTERVAL).await;
                 }
             };
             ctx.spawn(nudge.into_actor(self));
@@ -327,13 +224,13 @@ impl Handler<Stop> for ProgressMonitor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Stop: Stop, ctx: &mut Self::Context) -> Self::Result {
-        let (tell, told) = oneshot::channel();
-        self.stopping = Some(tell);
-        self.again = true;
+        let (sender, stopped) = oneshot::channel();
+        self.stopping = Some(sender);
+        self.read_again = true;
         self.tick(false, ctx);
         Box::pin(async move {
-            // Not told means stopped as well.
-            let _ = told.await;
+            // The sender is dropped only with the actor.
+            let _ = stopped.await;
         })
     }
 }

@@ -1,15 +1,16 @@
-//! Who wants to know, and how far each has read.
+//! Sends events and percentages to subscribers.
 //!
-//! A subscriber is a cursor in the event log of one owner, not a queue: at most one [`Publication`] is outstanding to it. One that fell
-//! behind is fed from the log. Percentages between events are for those that keep up; events are never skipped, merged or reordered.
-//! Delivery is at least once.
+//! A subscriber is a cursor in the event log of one owner, not a queue: at most one [`Publication`] is
+//! outstanding to it. While it keeps up it gets what the monitor forwards; once it has fallen behind it gets
+//! pages of the log. Events are delivered at least once, in order, and never skipped or merged. Percentages
+//! between events go only to subscribers that keep up.
 
 mod delivery;
 mod feed;
 mod subscriber;
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -27,115 +28,126 @@ use crate::{
     event::EventKind,
     id::{Owner, UploadId},
     lifeline::Lifeline,
-    store::{Change, Cursor, LogPosition, Queries},
+    store::{Change, LogPosition, Queries},
     upload::Upload,
     wire::{self, Live},
 };
 
-/// What a subscriber is told: at most 256 messages, in order. The next one comes when this one is answered, so a handler that takes its
-/// time is fed from the log, and one that never answers is sent nothing more.
+/// At most 256 messages in order. The next publication follows once the subscriber's handler has finished
+/// with this one: a slow subscriber falls behind and is fed from the log, and one whose handler never
+/// finishes gets nothing more.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct Publication(pub Vec<Arc<wire::Message>>);
 
-/// Names a subscriber.
+/// Identifies a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubscriberId(u64);
 
-/// Which uploads a subscriber is told of; it is told of batches and files in any case.
+/// The uploads that a subscriber gets messages about. Messages about batches and files come in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Uploads {
-    /// All of the owner's.
+    /// All uploads of the owner.
     All,
-    /// Those that it names by [`WatchUpload`].
+    /// Uploads added by [`WatchUpload`].
     Chosen,
 }
 
-/// Tells an actor of everything that happens to an owner's batches, from now on or from an event on that it knew. The publisher keeps its
-/// address until [`Unsubscribe`], or until the actor is gone.
+/// Subscribes an actor to the events of an owner, from now on or after an earlier event. The Publisher keeps
+/// its address until [`Unsubscribe`], or until the actor is gone.
 ///
 /// # Errors
 /// [`Error::Store`], [`Error::Stopping`].
 #[derive(Message)]
 #[rtype(result = "Result<SubscriberId, Error>")]
 pub struct Subscribe {
-    /// Whose batches.
+    /// The owner.
     pub owner: Owner,
-    /// Who is told.
+    /// Receives the publications.
     pub to: Recipient<Publication>,
-    /// Which uploads it is told of.
+    /// The uploads to get messages about.
     pub uploads: Uploads,
-    /// As [`Resume::after_seq`]; `None`: only what comes from now on.
+    /// As [`Resume::after_seq`]; `None` for events from now on.
     pub after_seq: Option<u64>,
 }
 
-/// Tells an actor nothing more. One that is not known is fine.
+/// Ends a subscription. An unknown one is ignored.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Unsubscribe(pub SubscriberId);
 
-/// Goes back to an event that a subscriber knew. It is sent `resumed`, that event again and all after it; if that is no longer kept,
-/// `resumed` with `snapshot` and the present state of unfinished and recent batches.
+/// Moves a subscriber back to an event. It gets `resumed`, that event once more, and all later ones. If the
+/// log no longer holds that event, it gets `resumed` with `snapshot`, and the present state of unfinished and
+/// recent batches.
 ///
 /// # Errors
 /// [`Error::NotFound`] if there is no such subscriber.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct Resume {
-    /// Who goes back.
+    /// The subscriber.
     pub subscriber: SubscriberId,
-    /// Number of the last event that it knew; 0: none.
+    /// Number of the last event that it has processed; 0 if there is none.
     pub after_seq: u64,
 }
 
-/// Adds an upload to those that a subscriber is told of. Answers with where it stands, as an `upload_progress`.
+/// Adds an upload to those that a subscriber gets messages about. Returns the upload's state as an
+/// `upload_progress`.
 ///
 /// # Errors
-/// [`Error::NotFound`] if there is no such subscriber, or its owner has no such upload; [`Error::Invalid`] if it watches more than
-/// [`MAX_WATCHED`]; [`Error::Store`].
+/// [`Error::NotFound`] if there is no such subscriber, or if its owner has no such upload; [`Error::Invalid`]
+/// if it watches [`MAX_WATCHED`] uploads already; [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<wire::Message, Error>")]
 pub struct WatchUpload {
-    /// Who is told.
+    /// The subscriber.
     pub subscriber: SubscriberId,
-    /// Which upload.
+    /// The upload.
     pub upload: UploadId,
 }
 
-/// Takes an upload from those that a subscriber is told of. One that it was not told of is fine.
+/// Removes an upload from those that a subscriber gets messages about. One that it does not watch is ignored.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct UnwatchUpload {
-    /// Who was told.
+    /// The subscriber.
     pub subscriber: SubscriberId,
-    /// Which upload.
+    /// The upload.
     pub upload: UploadId,
 }
 
-/// What changed, from the ProgressMonitor.
+/// News of one owner, from the ProgressMonitor.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Forward {
-    /// Whose batches.
+    /// The owner.
     pub owner: Owner,
-    /// The events since the last one, in order.
+    /// New events, in order.
     pub events: Vec<RenderedEvent>,
-    /// Percentages that rose, which hold for `reached`.
+    /// Percentages that rose, read when `newest` was the owner's newest event.
     pub percentages: Vec<Percentage>,
-    /// How far the monitor has read.
-    pub reached: Cursor,
+    /// Number of the newest event of the owner's log when this was read. Events up to it that were not
+    /// forwarded can be read from the log.
+    pub newest: u64,
 }
 
-/// An event and its messages.
+impl Forward {
+    /// A forward without events and percentages, which says how far the log goes.
+    pub(crate) fn up_to(owner: Owner, newest: u64) -> Self {
+        Self { owner, events: Vec::new(), percentages: Vec::new(), newest }
+    }
+}
+
+/// An event as messages.
 #[derive(Debug, Clone)]
 pub struct RenderedEvent {
     /// Number of the event.
     pub seq: u64,
-    /// The upload that it happened to.
+    /// The upload that changed.
     pub upload: Option<UploadId>,
-    /// How the provider stands changed with it.
+    /// Whether the state of the provider changed.
     pub provider_changed: bool,
-    /// What it is told as.
+    /// The messages, in order.
     pub messages: Vec<Arc<wire::Message>>,
 }
 
@@ -151,7 +163,7 @@ impl RenderedEvent {
     }
 }
 
-/// A percentage between two events.
+/// The percentage of an upload in flight, between two events.
 #[derive(Debug, Clone)]
 pub struct Percentage {
     /// The upload.
@@ -160,42 +172,50 @@ pub struct Percentage {
     pub attempt: u32,
     /// 0 to 100.
     pub percent: u8,
-    /// What it is told as; the publisher puts the number of the last event in.
-    pub messages: [wire::Message; 2],
+    /// The messages, numbered by the owner's newest event.
+    pub messages: [Arc<wire::Message>; 2],
 }
 
-/// Lets subscribers that read take what is left, for at most this long, and stops.
+/// Stops the actor once every subscriber has taken the remaining events, or after this time.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Stop(pub Duration);
 
-/// How many subscribers each owner has; owners without one are not listed.
+/// Number of subscribers of each owner. Owners without subscribers are absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Listeners(pub HashMap<Owner, usize>);
 
-/// Most uploads that one subscriber may name.
+impl Listeners {
+    /// The owners that have subscribers.
+    pub(crate) fn owners(&self) -> HashSet<Owner> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+/// Largest number of uploads that one subscriber watches.
 pub const MAX_WATCHED: usize = 1000;
 
-/// Most messages of one publication.
-const MOST_MESSAGES: usize = 256;
-/// How often subscribers whose actor is gone are looked for.
-const SWEEP: Duration = Duration::from_secs(10);
-/// See the module.
+/// Largest number of messages in one publication.
+const MAX_MESSAGES: usize = 256;
+/// Time between two searches for subscribers whose actor is gone.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The actor.
 pub struct Publisher {
     store: Queries,
     provider: watch::Receiver<ProviderState>,
     listeners: watch::Sender<Listeners>,
     lifeline: Lifeline,
     subscribers: HashMap<SubscriberId, Subscriber>,
-    /// One for each owner that has subscribers.
+    /// One feed for each owner that has subscribers.
     feeds: HashMap<Owner, Feed>,
     newest_id: u64,
-    /// RenderedEvent when nothing is left to be sent.
+    /// Answers [`Stop`] once every subscriber has taken the remaining events.
     stopping: Option<oneshot::Sender<()>>,
 }
 
 impl Publisher {
-    /// A publisher that says through `listeners` whom it has subscribers of.
+    /// A publisher that keeps `listeners` up to date.
     pub fn new(
         store: Queries,
         provider: watch::Receiver<ProviderState>,
@@ -219,7 +239,7 @@ impl Actor for Publisher {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(SWEEP, |publisher, _| {
+        ctx.run_interval(SWEEP_INTERVAL, |publisher, _| {
             let gone = publisher.subscribers.iter().filter(|(_, it)| !it.to.connected());
             for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
                 publisher.remove(id);
@@ -238,24 +258,23 @@ impl Handler<Subscribe> for Publisher {
         let Subscribe { owner, to, uploads, after_seq } = subscribe;
         self.newest_id += 1;
         let id = SubscriberId(self.newest_id);
-        // Before its place is looked up, so that the monitor passes over nothing that comes after.
+        // Before the position is read, so that the monitor skips no later event of the owner.
         self.listeners.send_modify(|listeners| *listeners.0.entry(owner.clone()).or_default() += 1);
         self.feeds.entry(owner.clone()).or_default().subscribers.insert(id);
-        let mode = after_seq.map_or(Mode::Placing, Mode::Resuming);
-        let subscriber = Subscriber::new(owner.clone(), to, uploads, mode, self.store.newest());
-        self.subscribers.insert(id, subscriber);
+        let mode = after_seq.map_or(Mode::Positioning, Mode::Resuming);
+        self.subscribers.insert(id, Subscriber::new(owner.clone(), to, uploads, mode));
         if after_seq.is_some() {
             self.proceed(id, ctx);
             return Box::pin(fut::ready(Ok(id)));
         }
         let store = self.store.clone();
-        let place = async move { store.standing(owner, None).await };
-        Box::pin(place.into_actor(self).map(move |standing, publisher, ctx| {
-            let standing = standing.inspect_err(|_| publisher.remove(id))?;
-            // A resume may have come first.
-            if let Some(subscriber) = publisher.subscribers.get_mut(&id).filter(|it| it.mode == Mode::Placing)
-            {
-                subscriber.place(standing.newest, standing.reached);
+        let position = async move { store.log_position(owner, None).await };
+        Box::pin(position.into_actor(self).map(move |position, publisher, ctx| {
+            let position = position.inspect_err(|_| publisher.remove(id))?;
+            // A resume during the read has set another mode.
+            let subscriber = publisher.subscribers.get_mut(&id);
+            if let Some(subscriber) = subscriber.filter(|it| it.mode == Mode::Positioning) {
+                subscriber.begin_after(position.newest);
                 publisher.proceed(id, ctx);
             }
             Ok(id)
@@ -298,8 +317,8 @@ impl Handler<UnwatchUpload> for Publisher {
     type Result = ();
 
     fn handle(&mut self, UnwatchUpload { subscriber, upload }: UnwatchUpload, _: &mut Self::Context) {
-        if let Some(chosen) = self.subscribers.get_mut(&subscriber).and_then(|it| it.chosen.as_mut()) {
-            chosen.remove(&upload);
+        if let Some(watched) = self.subscribers.get_mut(&subscriber).and_then(|it| it.watched.as_mut()) {
+            watched.remove(&upload);
         }
     }
 }
@@ -308,12 +327,11 @@ impl Handler<Stop> for Publisher {
     type Result = ResponseActFuture<Self, ()>;
 
     fn handle(&mut self, Stop(limit): Stop, _: &mut Self::Context) -> Self::Result {
-        let (tell, told) = oneshot::channel();
-        self.stopping = Some(tell);
+        let (sender, stopped) = oneshot::channel();
+        self.stopping = Some(sender);
         self.stop_if_done();
         let done = async move {
-            // Whoever does not read is not waited for any longer than that.
-            let _ = tokio::time::timeout(limit, told).await;
+            let _ = tokio::time::timeout(limit, stopped).await;
         };
         Box::pin(done.into_actor(self).map(|(), publisher, ctx| {
             publisher.lifeline.release();
@@ -332,17 +350,15 @@ impl Publisher {
             return Box::pin(fut::ready(Err(Error::NotFound("subscriber"))));
         };
         let (store, owner) = (self.store.clone(), subscriber.owner.clone());
-        let read = async move { store.standing(owner, Some(upload)).await };
-        Box::pin(read.into_actor(self).then(move |standing, publisher, _| {
-            let answer = match standing {
-                Ok(LogPosition { newest, upload: Some(record), reached }) => {
-                    match publisher.subscribers.get(&id) {
-                        // It was sent events that are newer than what was read: what they said of the upload would be missed.
-                        Some(it) if it.cursor > newest => return publisher.watch(id, upload),
-                        Some(_) => publisher.choose(id, &record, newest, reached),
-                        None => Err(Error::NotFound("subscriber")),
-                    }
-                }
+        let read = async move { store.log_position(owner, Some(upload)).await };
+        Box::pin(read.into_actor(self).then(move |position, publisher, _| {
+            let answer = match position {
+                Ok(LogPosition { newest, upload: Some(record) }) => match publisher.subscribers.get(&id) {
+                    // It was sent later events during the read, without those about this upload.
+                    Some(it) if it.cursor > newest => return publisher.watch(id, upload),
+                    Some(_) => publisher.add_watched(id, &record, newest),
+                    None => Err(Error::NotFound("subscriber")),
+                },
                 Ok(LogPosition { upload: None, .. }) => Err(Error::NotFound("upload")),
                 Err(error) => Err(error),
             };
@@ -350,25 +366,25 @@ impl Publisher {
         }))
     }
 
-    fn choose(
+    fn add_watched(
         &mut self,
         id: SubscriberId,
         upload: &Upload,
         newest: u64,
-        reached: Cursor,
     ) -> Result<wire::Message, Error> {
         let subscriber = self.subscribers.get_mut(&id).ok_or(Error::NotFound("subscriber"))?;
-        if let Some(chosen) = &mut subscriber.chosen {
-            if chosen.len() >= MAX_WATCHED && !chosen.contains_key(&upload.id) {
+        if let Some(watched) = &mut subscriber.watched {
+            if watched.len() >= MAX_WATCHED && !watched.contains_key(&upload.id) {
                 return Err(Error::Invalid(format!(
                     "a subscriber may watch {MAX_WATCHED} uploads; unwatch some, or subscribe to all"
                 )));
             }
-            chosen.insert(upload.id, newest);
+            watched.insert(upload.id, newest);
         }
-        subscriber.told_of = subscriber.told_of.max(reached);
-        let percent = self.feeds.get(&subscriber.owner).map_or(0, |feed| feed.percent(upload));
-        // It may go back to this number, so nothing that it has not answered yet may come before.
+        subscriber.newest_shown = subscriber.newest_shown.max(newest);
+        let percent = self.feeds.get_mut(&subscriber.owner).map_or(0, |feed| feed.show_percent(upload));
+        // The client may resume after this number, so it must not skip an event that the client has not
+        // answered.
         Ok(wire::upload_now(upload, percent, subscriber.answered, self.store.clock().now()))
     }
 

@@ -1,26 +1,26 @@
-//! Vectors in, the nearest out. Pure and exact: every vector is looked at, which for a hundred thousand of them takes
-//! a few dozen milliseconds, and is never wrong.
+//! Exact search for the nearest vectors. Every vector is compared, which takes a few dozen milliseconds for a
+//! hundred thousand.
 
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
 };
 
-/// One vector that was found.
+/// A vector near the query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit<I> {
-    /// Whose vector it is.
+    /// Id of the vector.
     pub id: I,
     /// Cosine of the angle to the query, -1 (opposite) to 1 (same direction).
     pub score: f32,
 }
 
-/// Finds the vectors with the largest cosine to `query`, at most `limit`, the nearest first; equal scores are ordered
-/// by id, the smallest first, so that the same question has the same answer whatever the order of `vectors`.
+/// Returns at most `limit` vectors with the largest cosine to `query`, nearest first. Equal scores are
+/// ordered by id, smallest first, so that the answer does not depend on the order of `vectors`.
 ///
-/// Vectors of another length than the query, with a number that is not finite, or of length zero are passed over (they
-/// belong to another model, or are damaged); such a query finds nothing. Memory is proportional to the smaller of
-/// `limit` and the number of vectors.
+/// Vectors that have another length than the query, a number that is not finite, or zeros alone are skipped:
+/// they come from another model, or are damaged. A query that is like this finds nothing. Memory is
+/// proportional to the smaller of `limit` and the number of vectors.
 ///
 /// ```
 /// use mediamill_actors::search::nearest;
@@ -37,7 +37,7 @@ where
     let Some(query_length) = length(query) else {
         return Vec::new();
     };
-    // The heap's top is the worst of the kept ones, so that a newcomer is compared with it alone.
+    // The worst kept hit is on top, so a candidate is compared with that one alone.
     let mut kept: BinaryHeap<Reverse<Ranked<I>>> = BinaryHeap::new();
     for (id, vector) in vectors {
         let vector = vector.as_ref();
@@ -46,23 +46,23 @@ where
         }
         let (dot, square) = products(query, vector);
         let score = dot / (query_length * square.sqrt());
-        // A sum of squares is finite only if every number is; zero by zero is not a number.
+        // A sum of squares is finite only if every number is. Zero divided by zero is NaN.
         if !score.is_finite() || !square.is_finite() {
             continue;
         }
-        let newcomer = Ranked(Hit { id, score: score.clamp(-1.0, 1.0) });
+        let candidate = Ranked(Hit { id, score: score.clamp(-1.0, 1.0) });
         if kept.len() < limit {
-            kept.push(Reverse(newcomer));
+            kept.push(Reverse(candidate));
         } else if let Some(mut worst) = kept.peek_mut()
-            && newcomer > worst.0
+            && candidate > worst.0
         {
-            *worst = Reverse(newcomer);
+            *worst = Reverse(candidate);
         }
     }
     kept.into_sorted_vec().into_iter().map(|Reverse(Ranked(hit))| hit).collect()
 }
 
-/// A hit that is greater the better it is.
+/// Orders hits: the better one is greater.
 struct Ranked<I>(Hit<I>);
 
 impl<I: Ord> Ord for Ranked<I> {
@@ -85,13 +85,13 @@ impl<I: Ord> PartialEq for Ranked<I> {
 
 impl<I: Ord> Eq for Ranked<I> {}
 
-/// Euclidean length, if the vector has a direction.
+/// Euclidean length; `None` if the vector has no direction.
 fn length(vector: &[f32]) -> Option<f32> {
     let length = products(vector, vector).1.sqrt();
     (length.is_finite() && length > 0.0).then_some(length)
 }
 
-/// `a · b` and `b · b`, in eight lanes each, which the compiler turns into vector instructions.
+/// `a · b` and `b · b`. The compiler turns the eight lanes into vector instructions.
 fn products(a: &[f32], b: &[f32]) -> (f32, f32) {
     let (a_chunks, a_rest) = a.as_chunks::<8>();
     let (b_chunks, b_rest) = b.as_chunks::<8>();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_of_another_model_and_damaged_ones_are_passed_over() {
+    fn vectors_of_another_model_and_damaged_ones_are_skipped() {
         let library = [
             (1, vec![1.0, 0.0, 0.0]),
             (2, vec![]),

@@ -30,8 +30,8 @@ pub use self::{
     fault::{FaultPoint, Faults},
     run::{Recovered, RunId, RunRecord, Scope},
     sled::{
-        Change, ChangeBatch, Cursor, InFlight, LogPage, LogPosition, OPENING_THREAD, OwnerSnapshot, Queries,
-        QueueDepth, Verification,
+        Change, ChangeBatch, ChangeSignal, Closed, Cursor, InFlight, InFlightSnapshot, Interest, KnownPath,
+        LogPage, LogPosition, OPENING_THREAD, OwnerSnapshot, Queries, QueueDepth, Verification,
     },
 };
 

@@ -239,20 +239,6 @@ impl Message {
         }
     }
 
-    /// The same under another number.
-    pub(crate) fn numbered(mut self, number: u64) -> Self {
-        match &mut self {
-            Self::UploadProgress { seq, .. }
-            | Self::UploadCompleted { seq, .. }
-            | Self::UploadFailed { seq, .. }
-            | Self::BatchProgress { seq, .. }
-            | Self::FileProgress { seq, .. }
-            | Self::Resumed { seq, .. } => *seq = number,
-            Self::AuthSuccess { .. } | Self::AuthError { .. } | Self::Ping => {}
-        }
-        self
-    }
-
     /// Whether nothing about its upload follows, until that is retried.
     pub fn ends_upload(&self) -> bool {
         matches!(self, Self::UploadCompleted { .. } | Self::UploadFailed { .. })

@@ -6,7 +6,7 @@ mod support;
 
 use std::{collections::BTreeMap, num::NonZeroU32, path::Path, time::Duration};
 
-use mediamill_actors::{batch_supervisor::CancelBatch, config::Config, progress_monitor::DumpStore};
+use mediamill_actors::{batch_supervisor::CancelBatch, config::Config, query_service::DumpStore};
 use serde_json::{Value, json};
 use support::{World, scripted::Act};
 
@@ -16,7 +16,8 @@ fn one_at_a_time(config: &mut Config) {
 }
 
 async fn dump(world: &World) -> Vec<Value> {
-    let dump = world.pipeline.monitor.send(DumpStore(Vec::new())).await.expect("alive").expect("a dump");
+    let dump =
+        world.pipeline.query_service.send(DumpStore(Vec::new())).await.expect("alive").expect("a dump");
     let text = String::from_utf8(dump).expect("text");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }

@@ -73,7 +73,7 @@ async fn measure(world: &World, what: &str, subscribers: usize) {
     let arrived = arrived.lock().expect("not poisoned");
     let mut events: Vec<(&u64, &Vec<Instant>)> = arrived.iter().collect();
     events.sort();
-    assert_eq!(events.len(), made.len(), "every change was told");
+    assert_eq!(events.len(), made.len(), "every change arrives");
     let mut took: Vec<Duration> = Vec::new();
     for ((_, arrivals), made) in events.into_iter().zip(&made) {
         assert_eq!(arrivals.len(), subscribers, "to every subscriber");
@@ -81,7 +81,8 @@ async fn measure(world: &World, what: &str, subscribers: usize) {
     }
     took.sort_unstable();
     println!(
-        "{what}: {} changes to {subscribers} subscribers, ms after the change was acknowledged: p50 {:.1}, p99 {:.1}, longest {:.1}",
+        "{what}: {} changes to {subscribers} subscribers, ms after the acknowledgement: \
+         p50 {:.1}, p99 {:.1}, longest {:.1}",
         made.len(),
         quantile(&took, 500),
         quantile(&took, 990),
@@ -96,11 +97,11 @@ async fn latency() {
     measure(&world, "idle engine", 1).await;
     measure(&world, "idle engine, many subscribers", 1000).await;
     let busy = async {
-        let mut ear = world.listen().await;
+        let mut relay = world.listen().await;
         for round in 0.. {
             let names: Vec<String> = (0..200).map(|number| format!("{round}-{number}.png")).collect();
             world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-            ear.until_the_end().await;
+            relay.until_the_end().await;
         }
     };
     tokio::select! {

@@ -19,8 +19,8 @@ use mediamill_actors::{
     id::UploadId,
     intake::{Admission, Source},
     pipeline::StartError,
-    progress_monitor::{GetBatch, ListBatches, ListUploads, SearchUploads},
     publisher::{Subscribe, Uploads},
+    query_service::{GetBatch, ListBatches, ListUploads, SearchUploads},
     store::{OpenError, Recovered},
     upload::{AttemptOutcome, FailureKind, FileKey, Status, Thumbnail, Upload},
     wire::Message,
@@ -31,8 +31,8 @@ use recording::{
 };
 use serde_json::{Value, json};
 use support::{
-    ear::{self, Ear},
     picture,
+    relay::{self, Relay},
     scripted::Scripted,
 };
 
@@ -293,11 +293,11 @@ async fn recorded_events_are_told_to_whoever_goes_back() {
         for name in OWNERS {
             let of_owner = || events().filter(|(_, key)| key.starts_with(&format!("{name}/")));
             let last = of_owner().filter_map(|(event, _)| event["seq"].as_u64()).max().expect("events");
-            let (listener, told) = ear::listener(ear::Answer::AtOnce);
+            let (listener, told) = relay::listener(relay::Answer::AtOnce);
             let (owner, to) = (owner(&json!(name)), listener.clone().recipient());
             let subscribe = Subscribe { owner, to, uploads: Uploads::All, after_seq: Some(0) };
             let id = engine.0.publisher.send(subscribe).await.expect("alive").expect("subscribed");
-            let heard = Ear::new(id, listener, told).until(|it| it.seq() >= Some(last)).await;
+            let heard = Relay::new(id, listener, told).until(|it| it.seq() >= Some(last)).await;
             let ends = heard.iter().filter_map(|it| match it {
                 Message::UploadCompleted { upload_id, .. } => {
                     Some((it.seq()?, "upload_completed", *upload_id))

@@ -13,7 +13,7 @@ use mediamill_actors::{
     batch_supervisor::{DeleteUpload, SubmitBatch, Submitted},
     id::UploadId,
     intake::{Admission, Source},
-    progress_monitor::SearchUploads,
+    query_service::SearchUploads,
     upload::{FileKey, Status},
 };
 use support::{World, scripted::Act};
@@ -46,7 +46,7 @@ async fn look_as(world: &World, names: &[&str], force: bool) -> Vec<UploadId> {
 /// What a search finds, by path. Everything else must fit together, and thumbnails be there.
 async fn found(world: &World) -> BTreeMap<String, UploadId> {
     let search = SearchUploads { owner: world.owner.clone(), query: "a picture".into(), limit: 100 };
-    let found = world.pipeline.monitor.send(search).await.expect("alive").expect("found");
+    let found = world.pipeline.query_service.send(search).await.expect("alive").expect("found");
     let verified = world.pipeline.queries().verify().await.expect("readable");
     assert_eq!(verified.faults, [""; 0]);
     let mut paths = BTreeMap::new();

@@ -7,7 +7,7 @@ use actix_web::{
 use mediamill_actors::{
     batch_supervisor::{CancelBatch, PauseBatch, ResumeBatch, RetryFailed},
     id::BatchId,
-    progress_monitor::{GetBatch, ListBatches, ListUploads},
+    query_service::{GetBatch, ListBatches, ListUploads},
 };
 
 use super::{
@@ -58,7 +58,7 @@ pub(super) async fn list(
 ) -> Result<Json<Vec<BatchView>>, Problem> {
     let limit = query.number("limit", 1..=MOST_BATCHES, 20)?;
     let offset = query.number("offset", 0..=MOST_PASSED, 0)?;
-    let batches = inner.monitor.send(ListBatches { owner: caller.owner, offset, limit }).await??;
+    let batches = inner.query_service.send(ListBatches { owner: caller.owner, offset, limit }).await??;
     Ok(Json(batches.into_iter().map(BatchView::from).collect()))
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn show(
     inner: Data<Inner>,
     id: Id<BatchId>,
 ) -> Result<Json<BatchView>, Problem> {
-    let batch = inner.monitor.send(GetBatch { owner: caller.owner, batch: id.0 }).await??;
+    let batch = inner.query_service.send(GetBatch { owner: caller.owner, batch: id.0 }).await??;
     Ok(Json(batch.into()))
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn uploads(
     let limit = query.number("limit", 1..=MOST_UPLOADS, MOST_UPLOADS)?;
     let offset = query.number("offset", 0..=MOST_PASSED, 0)?;
     let list = ListUploads { owner: caller.owner, batch: id.0, offset, limit };
-    let uploads = inner.monitor.send(list).await??;
+    let uploads = inner.query_service.send(list).await??;
     Ok(Json(uploads.into_iter().map(|upload| UploadView::of(upload, &request)).collect()))
 }
 

@@ -11,7 +11,7 @@ use actix_web::{
     web::{Bytes, Data, ServiceConfig},
 };
 use futures_util::stream;
-use mediamill_actors::{error::Error, intake::Intake, progress_monitor::DumpStore};
+use mediamill_actors::{error::Error, intake::Intake, query_service::DumpStore};
 
 use super::{
     Inner,
@@ -69,7 +69,7 @@ pub(super) async fn dump(_: Administrator, inner: Data<Inner>) -> Result<HttpRes
     let file = tempfile::tempfile_in(&inner.data_dir).map_err(|error| unwritten(&error))?;
     let full = Arc::new(OnceLock::new());
     let sink = Sink { file, intake: Arc::clone(&inner.intake), full: Arc::clone(&full) };
-    let taken = inner.monitor.send(DumpStore(io::BufWriter::with_capacity(PIECE, sink))).await?;
+    let taken = inner.query_service.send(DumpStore(io::BufWriter::with_capacity(PIECE, sink))).await?;
     // What the store says about its output is that it could not be written.
     let told = |otherwise: Problem| full.get().cloned().map_or(otherwise, Problem::from);
     let sink = taken.map_err(|error| told(error.into()))?;

@@ -5,7 +5,7 @@ use actix_web::{
     http::StatusCode,
     web::{Data, Json, ServiceConfig},
 };
-use mediamill_actors::progress_monitor::GetHealth;
+use mediamill_actors::query_service::GetHealth;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -60,7 +60,7 @@ pub(super) async fn alive() -> Json<Alive> {
     responses((status = 200, body = Ready), (status = 503, description = "Not now", body = Ready))
 )]
 pub(super) async fn ready(inner: Data<Inner>) -> HttpResponse {
-    let health = inner.monitor.send(GetHealth).await.ok();
+    let health = inner.query_service.send(GetHealth).await.ok();
     let store = health.as_ref().is_some_and(|it| it.store_broken.is_none());
     let disk = inner.intake.check_disk().await.is_ok();
     let stopping = *inner.stopping.borrow();

@@ -12,7 +12,12 @@ use actix_web::{
     middleware::{Next, from_fn},
     web::{self, Data, ServiceConfig},
 };
-use mediamill_actors::{error::Error, event::EventKind, progress_monitor::GetHealth};
+use mediamill_actors::{
+    error::Error,
+    event::EventKind,
+    query_service::GetHealth,
+    store::{Cursor, Interest},
+};
 use prometheus_client::{
     encoding::prometheus_text,
     metrics::{
@@ -71,7 +76,7 @@ impl Metrics {
     responses((status = 200, description = "Metrics", content_type = "text/plain", body = String), Refusals, Denied)
 )]
 pub(super) async fn metrics(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
-    let health = inner.monitor.send(GetHealth).await?;
+    let health = inner.query_service.send(GetHealth).await?;
     let totals = inner.queries.totals().await?;
     let (flushes, flushed) = inner.queries.flushes();
     let mut registry = Registry::with_prefix("mediamill");
@@ -171,7 +176,7 @@ pub(super) async fn follow(inner: Weak<Inner>) {
         tokio::time::sleep(READ_EVERY).await;
         let Some(inner) = inner.upgrade() else { return };
         loop {
-            match read(&inner, cursor).await {
+            match read(&inner, &cursor).await {
                 Ok((reached, more)) => {
                     cursor = reached;
                     if !more {
@@ -187,12 +192,9 @@ pub(super) async fn follow(inner: Weak<Inner>) {
     }
 }
 
-async fn read(
-    inner: &Arc<Inner>,
-    cursor: mediamill_actors::store::Cursor,
-) -> Result<(mediamill_actors::store::Cursor, bool), Error> {
-    let news = inner.queries.news(cursor, |_| true, PAGE, None).await?;
-    for change in &news.changes {
+async fn read(inner: &Arc<Inner>, cursor: &Cursor) -> Result<(Cursor, bool), Error> {
+    let batch = inner.queries.changes_after(cursor, Interest::Everyone, PAGE, None).await?;
+    for change in &batch.changes {
         let (stage, ms) = match change.event.kind {
             EventKind::UploadDescribed { took_ms, .. } => ("description", took_ms),
             EventKind::UploadCompleted { took_ms, .. } => ("embedding", took_ms),
@@ -200,5 +202,5 @@ async fn read(
         };
         inner.metrics.stages.get_or_create(&[("stage", stage)]).observe(ms as f64 / 1000.0);
     }
-    Ok((news.reached, news.more))
+    Ok((batch.reached, batch.more))
 }

@@ -17,7 +17,7 @@ use mediamill_actors::{
     files::OpenFile,
     id::UploadId,
     media::{Format, SNIFF_BYTES},
-    progress_monitor::GetUpload,
+    query_service::GetUpload,
     upload::{FileKey, Thumbnail, Upload},
 };
 
@@ -57,7 +57,7 @@ pub(super) async fn thumbnail(
     id: Id<UploadId>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let upload = inner.monitor.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
+    let upload = inner.query_service.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
     match &upload.thumbnail {
         Thumbnail::Pending => return Err(Problem::not_found("thumbnail yet")),
         Thumbnail::Failed(why) => {
@@ -88,7 +88,7 @@ pub(super) async fn original(
     id: Id<UploadId>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let upload = inner.monitor.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
+    let upload = inner.query_service.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
     let opened = inner.files.open_original(&upload).await;
     let OpenFile { file, path, .. } =
         opened.map_err(|_| Problem::not_found("file any more where it was when it was submitted"))?;

@@ -4,7 +4,7 @@ use actix_web::{
     HttpRequest,
     web::{Data, Json, ServiceConfig},
 };
-use mediamill_actors::progress_monitor::SearchUploads;
+use mediamill_actors::query_service::SearchUploads;
 
 use super::{
     Inner,
@@ -42,8 +42,8 @@ pub(super) async fn search(
     let words =
         query.text("q").ok_or_else(|| Problem::invalid("q is missing; it holds the words to look for"))?;
     let search = SearchUploads { owner: caller.owner, query: words.to_owned(), limit };
-    let found = inner.monitor.send(search).await??;
-    let view = |it: mediamill_actors::progress_monitor::Found| Found {
+    let found = inner.query_service.send(search).await??;
+    let view = |it: mediamill_actors::query_service::SearchHit| Found {
         score: it.score,
         upload: UploadView::of(it.upload, &request),
     };

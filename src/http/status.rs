@@ -8,7 +8,7 @@ use mediamill_actors::{
     analysis::{ProviderState, builtin},
     config::ProviderKind,
     media,
-    progress_monitor::GetHealth,
+    query_service::GetHealth,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -95,7 +95,7 @@ struct Format {
     responses((status = 200, body = Status), Refusals)
 )]
 pub(super) async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<Status>, Problem> {
-    let health = inner.monitor.send(GetHealth).await?;
+    let health = inner.query_service.send(GetHealth).await?;
     let (since, message) = match &health.provider {
         ProviderState::Starting | ProviderState::Ready => (None, None),
         ProviderState::Away { since, message }

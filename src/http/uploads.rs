@@ -8,7 +8,7 @@ use mediamill_actors::{
     batch_supervisor::{DeleteUpload, SubmitBatch},
     id::{BatchId, UploadId},
     intake::Admission,
-    progress_monitor::GetUpload,
+    query_service::GetUpload,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -132,7 +132,7 @@ pub(super) async fn show(
     id: Id<UploadId>,
     request: HttpRequest,
 ) -> Result<Json<UploadView>, Problem> {
-    let upload = inner.monitor.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
+    let upload = inner.query_service.send(GetUpload { owner: caller.owner, upload: id.0 }).await??;
     Ok(Json(UploadView::of(upload, &request)))
 }
 

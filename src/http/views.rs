@@ -6,7 +6,7 @@ use mediamill_actors::{
     batch,
     id::{BatchId, UploadId},
     media::{Facts, Kind},
-    progress_monitor,
+    query_service,
     upload::{self, Failure, Thumbnail, Upload},
 };
 use serde::Serialize;
@@ -209,9 +209,9 @@ pub(super) struct Found {
     pub(super) upload: UploadView,
 }
 
-impl From<progress_monitor::BatchView> for BatchView {
-    fn from(view: progress_monitor::BatchView) -> Self {
-        let progress_monitor::BatchView { batch, status, percent, eta_seconds, waiting } = view;
+impl From<query_service::BatchView> for BatchView {
+    fn from(view: query_service::BatchView) -> Self {
+        let query_service::BatchView { batch, status, percent, eta_seconds, waiting } = view;
         let (counts, refused) = (batch.counts, batch.refused);
         Self {
             batch_id: batch.id,

@@ -1,7 +1,9 @@
-//! From what was read in one tick to what is forwarded.
+//! Turns one read of the change feed into messages to the Publisher, and tracks the percentages of uploads in
+//! flight.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,97 +12,84 @@ use jiff::Timestamp;
 use crate::{
     event::EventKind,
     id::{Owner, UploadId},
+    media::Kind,
     progress::{Means, Step, Track},
     publisher::{Forward, Percentage, RenderedEvent},
-    store::{Change, ChangeBatch, InFlight},
+    store::{Change, ChangeBatch, InFlight, InFlightSnapshot},
     upload::Upload,
     wire::{self, Live},
 };
 
-/// What is remembered between ticks.
+/// State between two ticks.
 #[derive(Default)]
 pub(super) struct ProgressTracker {
-    /// Uploads in flight of owners that somebody listens to.
+    /// Uploads in flight of owners that have subscribers.
     tracked: HashMap<UploadId, Tracked>,
     means: Means,
 }
 
 struct Tracked {
     track: Track,
-    /// The record as it stood at the last event.
+    /// The record as of the upload's last event.
     upload: Upload,
 }
 
 impl ProgressTracker {
-    /// Uploads whose records need not be read again.
-    pub(super) fn known(&self) -> HashSet<UploadId> {
+    /// Uploads whose records are known, so that the next read can leave them out.
+    pub(super) fn ids(&self) -> HashSet<UploadId> {
         self.tracked.keys().copied().collect()
     }
 
-    /// Forgets the uploads: nobody listens any more.
+    /// Forgets all uploads, since no owner has subscribers.
     pub(super) fn clear(&mut self) {
         self.tracked.clear();
     }
 
-    /// What is to be forwarded, one for each owner that something happened to.
-    pub(super) fn digest(
+    /// Renders events and computes percentages: at most one forward for each owner.
+    pub(super) fn update(
         &mut self,
-        news: ChangeBatch,
+        changes: ChangeBatch,
         waiting: Option<String>,
         now: Timestamp,
         tick: Duration,
     ) -> Vec<Forward> {
-        let ChangeBatch { changes, paces, unfinished, in_flight, reached, more: _ } = news;
+        let ChangeBatch { changes, paces, unfinished, in_flight, reached: _, more: _ } = changes;
         let live = Live { waiting, paces };
-        let mut forwards: HashMap<Owner, Forward> = HashMap::new();
-        let mut forward = |owner: &Owner, event: Option<RenderedEvent>, percentage: Option<Percentage>| {
-            let forward = forwards.entry(owner.clone()).or_insert_with(|| Forward {
-                owner: owner.clone(),
-                events: Vec::new(),
-                percentages: Vec::new(),
-                reached,
-            });
-            forward.events.extend(event);
-            forward.percentages.extend(percentage);
-        };
+        let mut forwards = HashMap::new();
         for change in changes {
-            let mut told = RenderedEvent::of(&change, &live);
+            let mut rendered = RenderedEvent::of(&change, &live);
             if change.event.kind == EventKind::ProviderChanged {
                 let batches = unfinished.get(&change.owner).map(Vec::as_slice).unwrap_or_default();
                 let message =
-                    |batch| wire::batch_now(batch, told.seq, live.waiting.as_deref(), change.event.at);
-                told.messages = batches.iter().map(|batch| message(batch).into()).collect();
+                    |batch| wire::batch_now(batch, rendered.seq, live.waiting.as_deref(), change.event.at);
+                rendered.messages = batches.iter().map(|batch| message(batch).into()).collect();
             }
-            forward(&change.owner, Some(told), None);
-            self.note(change);
+            let forward = forward_to(&mut forwards, &change.owner);
+            forward.newest = rendered.seq;
+            forward.events.push(rendered);
+            self.record(change);
         }
-        if let Some(in_flight) = &in_flight {
-            let present: HashSet<UploadId> = in_flight.iter().map(|it| it.id).collect();
-            self.tracked.retain(|id, _| present.contains(id));
-        }
-        for it in in_flight.into_iter().flatten() {
-            let owner = it.entry.owner.clone();
-            if let Some(percentage) = self.advance(it, now, tick) {
-                forward(&owner, None, Some(percentage));
+        if let Some(InFlightSnapshot { uploads, newest }) = in_flight {
+            let ids: HashSet<UploadId> = uploads.iter().map(|it| it.id).collect();
+            self.tracked.retain(|id, _| ids.contains(id));
+            for it in uploads {
+                let owner = it.entry.owner.clone();
+                let Some(newest) = newest.get(&owner).copied() else { continue };
+                if let Some(percentage) = self.advance(it, newest, now, tick) {
+                    let forward = forward_to(&mut forwards, &owner);
+                    forward.newest = newest;
+                    forward.percentages.push(percentage);
+                }
             }
         }
         forwards.into_values().collect()
     }
 
-    /// Takes note of what an event says about times and percentages.
-    fn note(&mut self, change: Change) {
-        let Change { event, upload, .. } = change;
+    /// Updates the tracked upload of an event, and the mean durations.
+    fn record(&mut self, change: Change) {
+        let Change { owner: _, event, upload } = change;
         if let Some(upload) = &upload {
-            let kind = upload.format.kind();
-            match event.kind {
-                EventKind::UploadDescribed { took_ms, .. } => {
-                    self.means.note(kind, Step::Describing, Duration::from_millis(took_ms));
-                }
-                EventKind::UploadCompleted { took_ms, .. } => {
-                    self.means.note(kind, Step::Embedding, Duration::from_millis(took_ms));
-                }
-                _ => {}
-            }
+            self.record_duration(&event.kind, upload.format.kind());
         }
         let Some(id) = event.upload_id else { return };
         let Some(upload) = upload.filter(|upload| upload.status.is_active()) else {
@@ -110,11 +99,47 @@ impl ProgressTracker {
         let tracked = self.track(upload);
         match event.kind {
             EventKind::UploadBegun { attempt } => tracked.track = Track::new(attempt),
-            EventKind::UploadDescribed { attempt, .. } if attempt == tracked.track.attempt => {
-                // It was told with the event.
-                tracked.track.rise(Step::Embedding.range().0);
+            EventKind::UploadDescribed { attempt, .. } => {
+                if attempt == tracked.track.attempt {
+                    // The messages of the event carry this percentage.
+                    tracked.track.rise(Step::Embedding.range().0);
+                }
             }
-            _ => {}
+            EventKind::BatchSubmitted
+            | EventKind::BatchPaused
+            | EventKind::BatchResumed
+            | EventKind::BatchCancelled
+            | EventKind::BatchRetried { .. }
+            | EventKind::UploadCompleted { .. }
+            | EventKind::UploadFailed { .. }
+            | EventKind::UploadHandedBack { .. }
+            | EventKind::UploadInterrupted { .. }
+            | EventKind::UploadCancelled
+            | EventKind::UploadDeleted { .. }
+            | EventKind::ProviderChanged => {}
+        }
+    }
+
+    fn record_duration(&mut self, event: &EventKind, media: Kind) {
+        match event {
+            EventKind::UploadDescribed { took_ms, .. } => {
+                self.means.note(media, Step::Describing, Duration::from_millis(*took_ms));
+            }
+            EventKind::UploadCompleted { took_ms, .. } => {
+                self.means.note(media, Step::Embedding, Duration::from_millis(*took_ms));
+            }
+            EventKind::BatchSubmitted
+            | EventKind::BatchPaused
+            | EventKind::BatchResumed
+            | EventKind::BatchCancelled
+            | EventKind::BatchRetried { .. }
+            | EventKind::UploadBegun { .. }
+            | EventKind::UploadFailed { .. }
+            | EventKind::UploadHandedBack { .. }
+            | EventKind::UploadInterrupted { .. }
+            | EventKind::UploadCancelled
+            | EventKind::UploadDeleted { .. }
+            | EventKind::ProviderChanged => {}
         }
     }
 
@@ -125,12 +150,19 @@ impl ProgressTracker {
                 tracked.upload = upload;
                 tracked
             }
-            Entry::Vacant(place) => place.insert(Tracked { track: Track::new(upload.attempt), upload }),
+            Entry::Vacant(entry) => entry.insert(Tracked { track: Track::new(upload.attempt), upload }),
         }
     }
 
-    fn advance(&mut self, it: InFlight, now: Timestamp, tick: Duration) -> Option<Percentage> {
-        let InFlight { id, entry, upload } = it;
+    /// Computes the percentage of an upload in flight. Returns it if it rose since the last tick.
+    fn advance(
+        &mut self,
+        in_flight: InFlight,
+        newest: u64,
+        now: Timestamp,
+        tick: Duration,
+    ) -> Option<Percentage> {
+        let InFlight { id, entry, upload } = in_flight;
         if let Some(upload) = upload {
             self.track(upload);
         }
@@ -140,11 +172,11 @@ impl ProgressTracker {
         }
         let kind = tracked.upload.format.kind();
         let percent = tracked.track.advance(entry.stage, entry.since, now, &self.means, kind, tick)?;
-        Some(Percentage {
-            upload: id,
-            attempt: entry.attempt,
-            percent,
-            messages: wire::percent_now(&tracked.upload, entry.stage, percent, 0, now),
-        })
+        let messages = wire::percent_now(&tracked.upload, entry.stage, percent, newest, now);
+        Some(Percentage { upload: id, attempt: entry.attempt, percent, messages: messages.map(Arc::new) })
     }
+}
+
+fn forward_to<'a>(forwards: &'a mut HashMap<Owner, Forward>, owner: &Owner) -> &'a mut Forward {
+    forwards.entry(owner.clone()).or_insert_with(|| Forward::up_to(owner.clone(), 0))
 }

@@ -1,11 +1,11 @@
-//! What a subscriber is sent next: what is forwarded, a part of the log, or the present state.
+//! Chooses what a subscriber is sent next: forwarded events, a page of the log, or a snapshot.
 
 use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
 
 use super::{
-    Forward, MOST_MESSAGES, Percentage, Publication, Publisher, RenderedEvent, SubscriberId,
+    Forward, MAX_MESSAGES, Publication, Publisher, RenderedEvent, SubscriberId,
     feed::Feed,
     subscriber::{Mode, Subscriber},
 };
@@ -16,14 +16,14 @@ use crate::{
     wire::{self, Live},
 };
 
-/// Events that are read from the log at once: as many as fit one publication.
-const PAGE: usize = 64;
-/// Newest batches that a snapshot tells of beside the unfinished ones.
+/// Events in one page of the log. An event has at most four messages, so a page fits one publication.
+const PAGE_EVENTS: usize = 64;
+/// Newest batches in a snapshot, beside the unfinished ones.
 const RECENT_BATCHES: usize = 20;
-/// How long after a failed read the log is read again.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Pause after a failed read.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A publication was answered, or its actor is gone.
+/// A subscriber has handled its publication, or its actor is gone.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Answered {
@@ -31,7 +31,7 @@ struct Answered {
     alive: bool,
 }
 
-/// A part of an owner's log was read for a subscriber at the head of the queue.
+/// A page of an owner's log was read for the first subscriber in the queue.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct PageRead {
@@ -40,26 +40,23 @@ struct PageRead {
     page: Result<LogPage, Error>,
 }
 
-/// The present state was read for a subscriber to whom the log no longer goes back.
+/// A snapshot was read for a subscriber whose next event the log no longer holds.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct SnapshotRead {
     subscriber: SubscriberId,
-    present: Result<OwnerSnapshot, Error>,
+    snapshot: Result<OwnerSnapshot, Error>,
 }
 
 impl Handler<Forward> for Publisher {
     type Result = ();
 
     fn handle(&mut self, forward: Forward, ctx: &mut Self::Context) {
-        let Forward { owner, events, percentages, reached } = forward;
-        // The last subscriber may have gone meanwhile.
+        let Forward { owner, events, mut percentages, newest } = forward;
+        // The last subscriber may have left since the read.
         let Some(feed) = self.feeds.get_mut(&owner) else { return };
-        feed.append(events);
-        for it in &percentages {
-            feed.note_percentage(it);
-        }
-        let mut numbered: Option<Vec<Arc<wire::Message>>> = None;
+        feed.append(events, newest);
+        percentages.retain(|it| feed.note_percentage(it));
         for id in feed.subscribers.clone() {
             let (Some(subscriber), Some(feed)) = (self.subscribers.get_mut(&id), self.feeds.get(&owner))
             else {
@@ -73,19 +70,14 @@ impl Handler<Forward> for Publisher {
                 continue;
             };
             let mut messages = subscriber.take(events);
-            // All whom the percentages are for have read as far as the monitor has, so they share the number of the last event.
-            if subscriber.cursor >= feed.last() && subscriber.told_of <= reached {
-                let seq = subscriber.cursor;
-                let numbered = numbered.get_or_insert_with(|| number(&percentages, seq));
-                // What the answer to a watch told is no reason to hold them back: they are newer.
-                let wants =
-                    |it: &wire::Message| it.chosen_by().is_none_or(|upload| subscriber.watches(upload));
-                let wanted = numbered.iter().filter(|it| wants(it)).cloned();
-                messages.extend(wanted.take(MOST_MESSAGES.saturating_sub(messages.len())));
+            if subscriber.is_at(newest) {
+                let is_for = |it: &wire::Message| it.chosen_by().is_none_or(|id| subscriber.watches(id));
+                let rose = percentages.iter().flat_map(|it| &it.messages).filter(|it| is_for(it)).cloned();
+                messages.extend(rose.take(MAX_MESSAGES.saturating_sub(messages.len())));
             }
             self.send(id, messages, ctx);
         }
-        self.forget(&owner);
+        self.drop_sent_events(&owner);
     }
 }
 
@@ -114,10 +106,12 @@ impl Handler<PageRead> for Publisher {
         let page = match page {
             Ok(page) => page,
             Err(error) => {
-                log::error!("the events of an owner cannot be read, and are tried again: {error}");
-                // At the end, so that one whose part cannot be read does not hold up the others.
+                log::error!(
+                    "the event log of an owner cannot be read; the next try is in {RETRY_DELAY:?}: {error}"
+                );
+                // At the end, so that an unreadable page does not hold up subscribers that need another one.
                 feed.queue.push_back(subscriber);
-                ctx.run_later(AFTER_FAILURE, move |publisher, ctx| {
+                ctx.run_later(RETRY_DELAY, move |publisher, ctx| {
                     if let Some(feed) = publisher.feeds.get_mut(&owner) {
                         feed.reading = false;
                         publisher.read_log(&owner, ctx);
@@ -126,7 +120,7 @@ impl Handler<PageRead> for Publisher {
                 return;
             }
         };
-        let told: Vec<RenderedEvent> =
+        let events: Vec<RenderedEvent> =
             page.changes.iter().map(|it| RenderedEvent::of(it, &Live::default())).collect();
         let waiting = self.provider.borrow().waiting();
         feed.reading = false;
@@ -134,10 +128,10 @@ impl Handler<PageRead> for Publisher {
             let Some(subscriber) = self.subscribers.get_mut(&id) else { continue };
             subscriber.queued = false;
             if subscriber.is_idle() {
-                subscriber.take_page(&page, &told, waiting.as_deref(), self.store.clock().now());
+                subscriber.take_page(&page, &events, waiting.as_deref(), self.store.clock().now());
             }
             if subscriber.mode == Mode::Snapshot {
-                self.read_present(id, ctx);
+                self.read_snapshot(id, ctx);
             }
             self.proceed(id, ctx);
         }
@@ -148,28 +142,31 @@ impl Handler<PageRead> for Publisher {
 impl Handler<SnapshotRead> for Publisher {
     type Result = ();
 
-    fn handle(&mut self, SnapshotRead { subscriber: id, present }: SnapshotRead, ctx: &mut Self::Context) {
-        // A resume may have come meanwhile.
+    fn handle(&mut self, SnapshotRead { subscriber: id, snapshot }: SnapshotRead, ctx: &mut Self::Context) {
+        // A resume during the read has set another mode.
         let Some(subscriber) = self.subscribers.get_mut(&id).filter(|it| it.mode == Mode::Snapshot) else {
             return;
         };
-        match (present, self.feeds.get(&subscriber.owner)) {
-            (Ok(present), Some(feed)) => {
+        match (snapshot, self.feeds.get_mut(&subscriber.owner)) {
+            (Ok(snapshot), Some(feed)) => {
                 let waiting = self.provider.borrow().waiting();
-                subscriber.take_present(&present, feed, waiting.as_deref(), self.store.clock().now());
+                subscriber.take_snapshot(&snapshot, feed, waiting.as_deref(), self.store.clock().now());
                 self.proceed(id, ctx);
             }
             (Ok(_), None) => {}
             (Err(error), _) => {
-                log::error!("the state of an owner's batches cannot be read, and is tried again: {error}");
-                ctx.run_later(AFTER_FAILURE, move |publisher, ctx| publisher.read_present(id, ctx));
+                log::error!(
+                    "the batches of an owner cannot be read; the next try is in {RETRY_DELAY:?}: {error}"
+                );
+                ctx.run_later(RETRY_DELAY, move |publisher, ctx| publisher.read_snapshot(id, ctx));
             }
         }
     }
 }
 
 impl Publisher {
-    /// Sends a subscriber what is next for it, if it may be sent something, or has that read.
+    /// Sends a subscriber its next publication, or starts the read that this needs. Does nothing while one is
+    /// outstanding.
     pub(super) fn proceed(&mut self, id: SubscriberId, ctx: &mut Context<Self>) {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         let Some(feed) = self.feeds.get_mut(&subscriber.owner) else { return };
@@ -181,7 +178,7 @@ impl Publisher {
             return self.send(id, messages, ctx);
         }
         match subscriber.mode {
-            Mode::Placing | Mode::Snapshot => return,
+            Mode::Positioning | Mode::Snapshot => return,
             Mode::Resuming(_) | Mode::Behind => {}
             Mode::Live => {
                 if let Some(messages) = feed.after(subscriber.cursor).map(|events| subscriber.take(events)) {
@@ -197,7 +194,7 @@ impl Publisher {
         self.read_log(&owner, ctx);
     }
 
-    /// Sends a publication, if there is something in it. What follows waits for its answer.
+    /// Sends a publication unless it is empty. The next one waits until the subscriber has handled it.
     fn send(&mut self, id: SubscriberId, messages: Vec<Arc<wire::Message>>, ctx: &mut Context<Self>) {
         let Some(subscriber) = self.subscribers.get_mut(&id) else { return };
         if messages.is_empty() {
@@ -212,6 +209,7 @@ impl Publisher {
         }));
     }
 
+    /// Reads a page for the first subscriber in the queue that still needs one, unless a read is under way.
     fn read_log(&mut self, owner: &Owner, ctx: &mut Context<Self>) {
         let Some(feed) = self.feeds.get_mut(owner).filter(|feed| !feed.reading) else { return };
         let (subscriber, from) = loop {
@@ -219,35 +217,36 @@ impl Publisher {
             match self.subscribers.get(&id).map(|it| (it.mode, it.cursor)) {
                 Some((Mode::Resuming(after), _)) => break (id, after),
                 Some((Mode::Behind, cursor)) => break (id, cursor + 1),
-                Some((Mode::Placing | Mode::Snapshot | Mode::Live, _)) | None => {}
+                Some((Mode::Positioning | Mode::Snapshot | Mode::Live, _)) | None => {}
             }
         };
         feed.reading = true;
         let (store, owner) = (self.store.clone(), owner.clone());
-        tell(ctx, async move {
-            let page = store.events_from(owner.clone(), from, PAGE).await;
+        notify(ctx, async move {
+            let page = store.events_from(owner.clone(), from, PAGE_EVENTS).await;
             PageRead { owner, subscriber, page }
         });
     }
 
-    fn read_present(&mut self, subscriber: SubscriberId, ctx: &mut Context<Self>) {
+    fn read_snapshot(&mut self, subscriber: SubscriberId, ctx: &mut Context<Self>) {
         let Some(it) = self.subscribers.get(&subscriber) else { return };
-        let chosen = it.chosen.iter().flat_map(|chosen| chosen.keys().copied()).collect();
+        let watched = it.watched.iter().flat_map(|watched| watched.keys().copied()).collect();
         let (store, owner) = (self.store.clone(), it.owner.clone());
-        tell(ctx, async move {
-            let present = store.present(owner, RECENT_BATCHES, chosen).await;
-            SnapshotRead { subscriber, present }
+        notify(ctx, async move {
+            let snapshot = store.owner_snapshot(owner, RECENT_BATCHES, watched).await;
+            SnapshotRead { subscriber, snapshot }
         });
     }
 
-    /// Forgets events that all who keep up have taken.
-    fn forget(&mut self, owner: &Owner) {
+    /// Drops events that every live subscriber has been sent.
+    fn drop_sent_events(&mut self, owner: &Owner) {
         let Some(feed) = self.feeds.get_mut(owner) else { return };
         let live = feed.subscribers.iter().filter_map(|id| self.subscribers.get(id));
-        let taken = live.filter(|it| it.mode == Mode::Live).map(|it| it.cursor).min();
-        feed.forget_through(taken.unwrap_or(u64::MAX));
+        let sent = live.filter(|it| it.mode == Mode::Live).map(|it| it.cursor).min();
+        feed.drop_through(sent.unwrap_or(u64::MAX));
     }
 
+    /// Answers [`super::Stop`] if every subscriber has been sent everything.
     pub(super) fn stop_if_done(&mut self) {
         let done = |it: &Subscriber| {
             let last = self.feeds.get(&it.owner).map_or(0, Feed::last);
@@ -262,8 +261,8 @@ impl Publisher {
     }
 }
 
-/// Tells the publisher what a future gives, unless it has stopped by then.
-fn tell<M>(ctx: &mut Context<Publisher>, future: impl Future<Output = M> + 'static)
+/// Sends the message that a future returns to the Publisher, if it still runs.
+fn notify<M>(ctx: &mut Context<Publisher>, future: impl Future<Output = M> + 'static)
 where
     M: Message + Send + 'static,
     M::Result: Send,
@@ -276,9 +275,4 @@ where
             publisher.do_send(message);
         }
     });
-}
-
-fn number(percentages: &[Percentage], seq: u64) -> Vec<Arc<wire::Message>> {
-    let messages = percentages.iter().flat_map(|it| it.messages.iter().cloned());
-    messages.map(|message| Arc::new(message.numbered(seq))).collect()
 }

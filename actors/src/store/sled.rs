@@ -36,7 +36,11 @@ use tokio::sync::{mpsc, watch};
 
 pub(super) use self::index::Loaded;
 pub use self::{
-    feed::{Change, ChangeBatch, Cursor, InFlight, LogPage, LogPosition, OwnerSnapshot},
+    feed::{
+        Change, ChangeBatch, ChangeSignal, Closed, Cursor, InFlight, InFlightSnapshot, Interest, LogPage,
+        LogPosition, OwnerSnapshot,
+    },
+    reads::KnownPath,
     verification::Verification,
 };
 use self::{index::State, keys::Tree, pages::Pages};
@@ -116,11 +120,6 @@ pub struct Queries {
 impl Queries {
     pub(super) fn new(sled: Arc<Sled>) -> Self {
         Self { sled }
-    }
-
-    /// The number of the newest group of changes; it rises with each one, and when the store breaks.
-    pub fn watch(&self) -> watch::Receiver<u64> {
-        self.sled.newest.subscribe()
     }
 
     /// Why the store can no longer be written, if so.

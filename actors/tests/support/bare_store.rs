@@ -9,6 +9,7 @@ use mediamill_actors::{
 };
 
 /// A store with a run that has started.
+#[derive(Clone)]
 pub struct Bare {
     pub store: Store,
     pub commands: Commands,

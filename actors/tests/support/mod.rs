@@ -1,10 +1,10 @@
-//! A world for one test, in one line: a running engine, a folder of pictures, and on request ears that listen to it.
+//! A world for one test, in one line: a running engine, a folder of pictures, and subscribers on request.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
 pub mod bare_store;
 pub mod clips;
 pub mod crash;
-pub mod ear;
+pub mod relay;
 pub mod scripted;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -24,7 +24,7 @@ use mediamill_actors::{
     upload::Upload,
 };
 
-use self::{ear::Ear, scripted::Scripted};
+use self::{relay::Relay, scripted::Scripted};
 
 pub struct World {
     pub folder: tempfile::TempDir,
@@ -149,12 +149,12 @@ impl World {
     }
 
     /// Subscribes to everything of the owner's, from now on.
-    pub async fn listen(&self) -> Ear {
+    pub async fn listen(&self) -> Relay {
         self.listen_to(Uploads::All, None).await
     }
 
-    pub async fn listen_to(&self, uploads: Uploads, after_seq: Option<u64>) -> Ear {
-        self.listen_as(self.owner.clone(), uploads, after_seq, ear::Answer::AtOnce).await
+    pub async fn listen_to(&self, uploads: Uploads, after_seq: Option<u64>) -> Relay {
+        self.listen_as(self.owner.clone(), uploads, after_seq, relay::Answer::AtOnce).await
     }
 
     pub async fn listen_as(
@@ -162,12 +162,12 @@ impl World {
         owner: Owner,
         uploads: Uploads,
         after_seq: Option<u64>,
-        answer: ear::Answer,
-    ) -> Ear {
-        let (listener, told) = ear::listener(answer);
+        answer: relay::Answer,
+    ) -> Relay {
+        let (listener, publications) = relay::listener(answer);
         let subscribe = Subscribe { owner, to: listener.clone().recipient(), uploads, after_seq };
         let id = self.pipeline.publisher.send(subscribe).await.expect("alive").expect("subscribed");
-        Ear::new(id, listener, told)
+        Relay::new(id, listener, publications)
     }
 }
 

@@ -17,7 +17,7 @@ use mediamill_actors::{
     error::Error,
     id::{BatchId, Owner, UploadId},
     pipeline::{self, Options, Pipeline, StartError, Stopped},
-    progress_monitor::{DumpStore, GetBatch, GetUpload, ProgressMonitor},
+    query_service::{DumpStore, GetBatch, GetUpload, QueryService},
     store::Clock,
     upload::Upload,
 };
@@ -134,9 +134,9 @@ impl Engine {
     where
         M: Message<Result = Result<T, Error>> + Send + 'static,
         T: Send + 'static,
-        ProgressMonitor: Handler<M>,
+        QueryService: Handler<M>,
     {
-        self.0.monitor.send(question).await.expect("the monitor is alive").expect("an answer")
+        self.0.query_service.send(question).await.expect("the query service is alive").expect("an answer")
     }
 
     pub async fn tell<M, T>(&self, command: M) -> T

@@ -7,6 +7,7 @@ use std::{
 };
 
 use sled::IVec;
+use tokio::sync::watch;
 
 use super::{
     Queries, Sled,
@@ -27,9 +28,45 @@ use crate::{
 /// Most unfinished batches of an owner that are told at once; the others are told of by their own events.
 const MOST_UNFINISHED: usize = 100;
 
-/// How far a reader of changes has come. A later one is greater.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// A position in the change feed, to be handed back to the store that it came from.
+#[derive(Debug, Clone)]
 pub struct Cursor(u64);
+
+/// The owners whose changes are read.
+#[derive(Debug, Clone)]
+pub enum Interest {
+    /// All owners.
+    Everyone,
+    /// These owners.
+    Owners(HashSet<Owner>),
+}
+
+impl Interest {
+    fn includes(&self, owner: &Owner) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Owners(owners) => owners.contains(owner),
+        }
+    }
+}
+
+/// Wakes a reader after each write, and when the store breaks.
+#[derive(Debug, Clone)]
+pub struct ChangeSignal(watch::Receiver<u64>);
+
+/// The store was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed;
+
+impl ChangeSignal {
+    /// Waits for a write that this signal has not reported. Several writes may be reported as one. Cancel safe.
+    ///
+    /// # Errors
+    /// [`Closed`].
+    pub async fn changed(&mut self) -> Result<(), Closed> {
+        self.0.changed().await.map_err(|_| Closed)
+    }
+}
 
 /// An event with the record that it is about, as it stands now.
 #[derive(Debug)]
@@ -51,12 +88,21 @@ pub struct ChangeBatch {
     pub paces: HashMap<BatchId, Pace>,
     /// Unfinished batches of those owners whose provider changed, the oldest hundred.
     pub unfinished: HashMap<Owner, Vec<Batch>>,
-    /// Uploads in the hands of workers, if they were asked for and there are no more changes.
-    pub in_flight: Option<Vec<InFlight>>,
-    /// How far that is.
+    /// Uploads in flight, if they were asked for and there are no more changes.
+    pub in_flight: Option<InFlightSnapshot>,
+    /// Where the next read goes on.
     pub reached: Cursor,
     /// There are more changes.
     pub more: bool,
+}
+
+/// Uploads in flight, and how far the logs of their owners go, at one moment.
+#[derive(Debug)]
+pub struct InFlightSnapshot {
+    /// The uploads.
+    pub uploads: Vec<InFlight>,
+    /// Number of the newest event of each owner of `uploads`.
+    pub newest: HashMap<Owner, u64>,
 }
 
 /// An upload in the hands of a worker.
@@ -83,8 +129,6 @@ pub struct LogPage {
     pub newest: u64,
     /// The owner's unfinished batches, the oldest hundred, if the page ends with the newest event.
     pub unfinished: Vec<Batch>,
-    /// The moment at which this was so.
-    pub reached: Cursor,
 }
 
 /// How far an owner's log goes, and how an upload stands, at one moment.
@@ -94,8 +138,6 @@ pub struct LogPosition {
     pub newest: u64,
     /// The upload asked for, if it is this owner's.
     pub upload: Option<Upload>,
-    /// The moment.
-    pub reached: Cursor,
 }
 
 /// How an owner's batches stand at one moment.
@@ -109,8 +151,6 @@ pub struct OwnerSnapshot {
     pub in_flight: Vec<Upload>,
     /// Those of the uploads asked for that the owner has.
     pub uploads: Vec<Upload>,
-    /// The moment.
-    pub reached: Cursor,
 }
 
 impl Queries {
@@ -119,26 +159,44 @@ impl Queries {
         self.sled.newest()
     }
 
-    /// Events after `cursor` of the owners that `wanted` names, at most `most`; with `known`, also uploads in flight, without the records of
-    /// those that are known. `wanted` is asked about each event after it is on disk.
+    /// Whether anything was written after `cursor`.
+    pub fn has_changes_after(&self, cursor: &Cursor) -> bool {
+        self.sled.newest().0 > cursor.0
+    }
+
+    /// Signals writes from now on.
+    pub fn watch(&self) -> ChangeSignal {
+        ChangeSignal(self.sled.newest.subscribe())
+    }
+
+    /// Events after `cursor` of the owners in `interest`, at most `most`. With `known`, also uploads in flight,
+    /// without the records of those that are known.
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn news(
+    pub async fn changes_after(
         &self,
-        cursor: Cursor,
-        wanted: impl Fn(&Owner) -> bool + Send + 'static,
+        cursor: &Cursor,
+        interest: Interest,
         most: usize,
         known: Option<HashSet<UploadId>>,
     ) -> Result<ChangeBatch, Error> {
-        self.read(move |inner| {
-            let mut news = inner.changes_after(cursor, &wanted, most)?;
+        let cursor = cursor.clone();
+        self.read(move |sled| {
+            let mut batch = sled.changes_after(cursor, &interest, most)?;
             if let Some(known) = known
-                && !news.more
+                && !batch.more
             {
-                news.in_flight = Some(inner.in_flight(wanted, |id| known.contains(&id))?);
+                let uploads = sled.in_flight(|it| interest.includes(it), |id| known.contains(&id))?;
+                let mut newest = HashMap::new();
+                for owner in uploads.iter().map(|it| &it.entry.owner) {
+                    if !newest.contains_key(owner) {
+                        newest.insert(owner.clone(), sled.kept(owner)?.1);
+                    }
+                }
+                batch.in_flight = Some(InFlightSnapshot { uploads, newest });
             }
-            Ok(news)
+            Ok(batch)
         })
         .await
     }
@@ -148,14 +206,14 @@ impl Queries {
     /// # Errors
     /// [`Error::Store`].
     pub async fn events_from(&self, owner: Owner, from: u64, most: usize) -> Result<LogPage, Error> {
-        self.read(move |inner| {
-            let (oldest, newest) = inner.kept(&owner)?;
+        self.read(move |sled| {
+            let (oldest, newest) = sled.kept(&owner)?;
             let first = from.max(oldest);
             let numbers = first..=newest.min(first.saturating_add(most.max(1) as u64 - 1));
-            let events = inner.events(&owner, numbers.clone())?.into_iter();
-            let changes = events.map(|event| inner.change(&owner, event)).collect::<Read<_>>()?;
-            let unfinished = if *numbers.end() == newest { inner.unfinished(&owner) } else { Vec::new() };
-            Ok(LogPage { changes, numbers, oldest, newest, unfinished, reached: inner.newest() })
+            let events = sled.events(&owner, numbers.clone())?.into_iter();
+            let changes = events.map(|event| sled.change(&owner, event)).collect::<Read<_>>()?;
+            let unfinished = if *numbers.end() == newest { sled.unfinished(&owner) } else { Vec::new() };
+            Ok(LogPage { changes, numbers, oldest, newest, unfinished })
         })
         .await
     }
@@ -164,12 +222,12 @@ impl Queries {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn standing(&self, owner: Owner, upload: Option<UploadId>) -> Result<LogPosition, Error> {
-        self.read(move |inner| {
-            let (_, newest) = inner.kept(&owner)?;
-            let upload = upload.map(|id| inner.upload(id)).transpose()?.flatten();
+    pub async fn log_position(&self, owner: Owner, upload: Option<UploadId>) -> Result<LogPosition, Error> {
+        self.read(move |sled| {
+            let (_, newest) = sled.kept(&owner)?;
+            let upload = upload.map(|id| sled.upload(id)).transpose()?.flatten();
             let upload = upload.filter(|upload| upload.owner == owner);
-            Ok(LogPosition { newest, upload, reached: inner.newest() })
+            Ok(LogPosition { newest, upload })
         })
         .await
     }
@@ -178,28 +236,28 @@ impl Queries {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub async fn present(
+    pub async fn owner_snapshot(
         &self,
         owner: Owner,
         recent: usize,
         uploads: Vec<UploadId>,
     ) -> Result<OwnerSnapshot, Error> {
-        self.read(move |inner| {
-            let (_, newest) = inner.kept(&owner)?;
-            let mut batches = inner.unfinished(&owner);
-            for batch in inner.batches(&owner, 0, recent)? {
+        self.read(move |sled| {
+            let (_, newest) = sled.kept(&owner)?;
+            let mut batches = sled.unfinished(&owner);
+            for batch in sled.batches(&owner, 0, recent)? {
                 if !batches.iter().any(|it| it.id == batch.id) {
                     batches.push(batch);
                 }
             }
             batches.sort_unstable_by_key(|batch| batch.number);
-            let in_flight = inner.in_flight(|it| *it == owner, |_| false)?;
+            let in_flight = sled.in_flight(|it| *it == owner, |_| false)?;
             let in_flight = in_flight.into_iter().filter_map(|it| it.upload).collect();
             let mut found = Vec::new();
             for id in uploads {
-                found.extend(inner.upload(id)?.filter(|upload| upload.owner == owner));
+                found.extend(sled.upload(id)?.filter(|upload| upload.owner == owner));
             }
-            Ok(OwnerSnapshot { newest, batches, in_flight, uploads: found, reached: inner.newest() })
+            Ok(OwnerSnapshot { newest, batches, in_flight, uploads: found })
         })
         .await
     }
@@ -215,12 +273,7 @@ impl Sled {
         event_log::kept_events(self.tree(Tree::Events), owner)
     }
 
-    fn changes_after(
-        &self,
-        cursor: Cursor,
-        wanted: &impl Fn(&Owner) -> bool,
-        most: usize,
-    ) -> Read<ChangeBatch> {
+    fn changes_after(&self, cursor: Cursor, interest: &Interest, most: usize) -> Read<ChangeBatch> {
         let newest = self.newest();
         let mut news = ChangeBatch {
             changes: Vec::new(),
@@ -230,17 +283,18 @@ impl Sled {
             reached: cursor,
             more: false,
         };
-        if newest <= cursor {
+        let next = news.reached.0 + 1;
+        if newest.0 < next {
             return Ok(news);
         }
-        let (next, changes) = (cursor.0 + 1, self.tree(Tree::Changes));
+        let changes = self.tree(Tree::Changes);
         // What comes next may be in the middle of a run.
         let run = event_log::run_of(changes, next)?;
         let from = run.map_or(next, |run| run.change);
         'runs: for entry in changes.range(keys::number(from)..=keys::number(newest.0)) {
             let (key, value) = entry?;
             let Some(events) =
-                self.sound(serde_json::from_slice::<RunOf>(&value)).filter(|it| wanted(&it.owner))
+                self.sound(serde_json::from_slice::<RunOf>(&value)).filter(|it| interest.includes(&it.owner))
             else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! A subscriber that notes what it is told.
+//! A subscriber that hands every publication on to the test.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use mediamill_actors::{
 };
 use tokio::sync::mpsc;
 
-/// When a publication is answered.
+/// When the subscriber has handled a publication.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
     AtOnce,
@@ -17,9 +17,9 @@ pub enum Answer {
     Never,
 }
 
-/// The actor that is told.
+/// The subscribed actor.
 pub struct Listener {
-    tell: mpsc::UnboundedSender<Vec<Arc<wire::Message>>>,
+    sender: mpsc::UnboundedSender<Vec<Arc<wire::Message>>>,
     answer: Answer,
 }
 
@@ -31,7 +31,7 @@ impl Handler<Publication> for Listener {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Publication(messages): Publication, _: &mut Self::Context) -> Self::Result {
-        let _ = self.tell.send(messages);
+        let _ = self.sender.send(messages);
         match self.answer {
             Answer::AtOnce => Box::pin(std::future::ready(())),
             Answer::After(time) => Box::pin(tokio::time::sleep(time)),
@@ -41,72 +41,73 @@ impl Handler<Publication> for Listener {
 }
 
 pub fn listener(answer: Answer) -> (Addr<Listener>, mpsc::UnboundedReceiver<Vec<Arc<wire::Message>>>) {
-    let (tell, told) = mpsc::unbounded_channel();
-    (Listener { tell, answer }.start(), told)
+    let (sender, publications) = mpsc::unbounded_channel();
+    (Listener { sender, answer }.start(), publications)
 }
 
-/// What a subscriber was told.
-pub struct Ear {
+/// The test's end of a subscriber.
+pub struct Relay {
     pub id: SubscriberId,
     pub listener: Addr<Listener>,
-    told: mpsc::UnboundedReceiver<Vec<Arc<wire::Message>>>,
+    publications: mpsc::UnboundedReceiver<Vec<Arc<wire::Message>>>,
 }
 
-impl Ear {
+impl Relay {
     pub fn new(
         id: SubscriberId,
         listener: Addr<Listener>,
-        told: mpsc::UnboundedReceiver<Vec<Arc<wire::Message>>>,
+        publications: mpsc::UnboundedReceiver<Vec<Arc<wire::Message>>>,
     ) -> Self {
-        Self { id, listener, told }
+        Self { id, listener, publications }
     }
 
-    /// The next publication.
+    /// Waits for the next publication.
     pub async fn publication(&mut self) -> Vec<wire::Message> {
-        let next = tokio::time::timeout(Duration::from_secs(3600), self.told.recv());
-        let messages = next.await.expect("it is told something").expect("the listener is alive");
+        let next = tokio::time::timeout(Duration::from_secs(3600), self.publications.recv());
+        let messages = next.await.expect("a publication comes").expect("the listener is alive");
         messages.iter().map(|it| (**it).clone()).collect()
     }
 
-    /// All messages up to and including the first one that is so.
-    pub async fn until(&mut self, so: impl Fn(&wire::Message) -> bool) -> Vec<wire::Message> {
-        let mut heard: Vec<wire::Message> = Vec::new();
+    /// Receives publications up to and including the first that has such a message.
+    pub async fn until(&mut self, is_last: impl Fn(&wire::Message) -> bool) -> Vec<wire::Message> {
+        let mut received: Vec<wire::Message> = Vec::new();
         loop {
             let publication = self.publication().await;
-            let last = publication.iter().any(&so);
-            heard.extend(publication);
+            let last = publication.iter().any(&is_last);
+            received.extend(publication);
             if last {
-                return heard;
+                return received;
             }
         }
     }
 
-    /// All messages until a batch's run has ended.
+    /// Receives publications until a batch's round has ended.
     pub async fn until_the_end(&mut self) -> Vec<wire::Message> {
-        self.until(ends_run).await
+        self.until(ends_round).await
     }
 
-    /// What has been told and not been looked at.
-    pub fn heard(&mut self) -> Vec<wire::Message> {
-        let mut heard = Vec::new();
-        while let Ok(messages) = self.told.try_recv() {
-            heard.extend(messages.iter().map(|it| (**it).clone()));
+    /// Takes the messages that have arrived, without waiting.
+    pub fn received(&mut self) -> Vec<wire::Message> {
+        let mut received = Vec::new();
+        while let Ok(messages) = self.publications.try_recv() {
+            received.extend(messages.iter().map(|it| (**it).clone()));
         }
-        heard
+        received
     }
 
-    /// How many publications were told and not looked at.
+    /// Number of publications that have arrived and were not taken.
     pub fn publications(&self) -> usize {
-        self.told.len()
+        self.publications.len()
     }
 }
 
-/// Whether a message ends the run of a batch.
-pub fn ends_run(message: &wire::Message) -> bool {
+/// Whether a message ends a round of a batch.
+pub fn ends_round(message: &wire::Message) -> bool {
     matches!(message, wire::Message::BatchProgress { payload, .. } if payload.ends_run.is_some())
 }
 
-/// The messages that only events give, without what is known only while they are news: whoever was told of the same events has the same.
+/// The messages that only events have, without the values that only live events carry. Subscribers that got
+/// the same events, live or from the log, have the same messages here.
 pub fn of_events(messages: Vec<wire::Message>) -> Vec<wire::Message> {
     let mut messages = messages;
     messages.retain(|it| {
@@ -126,14 +127,14 @@ pub fn of_events(messages: Vec<wire::Message>) -> Vec<wire::Message> {
     messages
 }
 
-/// The numbers of the events that were told of, each once.
+/// Numbers of the events in these messages, each once.
 pub fn seqs(messages: &[wire::Message]) -> Vec<u64> {
     let mut seqs: Vec<u64> = of_events(messages.to_vec()).iter().filter_map(wire::Message::seq).collect();
     seqs.dedup();
     seqs
 }
 
-/// Stops a listener, as if its connection were gone.
+/// Stops a listener, as when its connection is lost.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Die;

@@ -1,12 +1,12 @@
-//! Answers to what is asked about batches and uploads.
+//! One handler for each question.
 
 use std::{io::Write, sync::Arc};
 
 use actix::prelude::*;
 
 use super::{
-    BatchView, DumpStore, Found, GetBatch, GetHealth, GetUpload, Health, ListBatches, ListUploads,
-    ProgressMonitor, SearchUploads,
+    BatchView, DumpStore, GetBatch, GetHealth, GetUpload, Health, ListBatches, ListUploads, QueryService,
+    SearchHit, SearchUploads,
 };
 use crate::{
     batch::Batch,
@@ -18,7 +18,7 @@ use crate::{
     wire,
 };
 
-impl Handler<GetBatch> for ProgressMonitor {
+impl Handler<GetBatch> for QueryService {
     type Result = ResponseFuture<Result<BatchView, Error>>;
 
     fn handle(&mut self, GetBatch { owner, batch }: GetBatch, _: &mut Self::Context) -> Self::Result {
@@ -27,7 +27,7 @@ impl Handler<GetBatch> for ProgressMonitor {
     }
 }
 
-impl Handler<GetUpload> for ProgressMonitor {
+impl Handler<GetUpload> for QueryService {
     type Result = ResponseFuture<Result<Upload, Error>>;
 
     fn handle(&mut self, GetUpload { owner, upload }: GetUpload, _: &mut Self::Context) -> Self::Result {
@@ -36,50 +36,50 @@ impl Handler<GetUpload> for ProgressMonitor {
     }
 }
 
-impl Handler<ListBatches> for ProgressMonitor {
+impl Handler<ListBatches> for QueryService {
     type Result = ResponseFuture<Result<Vec<BatchView>, Error>>;
 
     fn handle(&mut self, list: ListBatches, _: &mut Self::Context) -> Self::Result {
         let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
         Box::pin(async move {
-            within("limit", list.limit, 100)?;
+            within("limit", list.limit, ListBatches::MAX)?;
             let batches = store.batches(list.owner, list.offset, list.limit).await?;
             Ok(batches.into_iter().map(|batch| BatchView::of(batch, &store, &gate)).collect())
         })
     }
 }
 
-impl Handler<ListUploads> for ProgressMonitor {
+impl Handler<ListUploads> for QueryService {
     type Result = ResponseFuture<Result<Vec<Upload>, Error>>;
 
     fn handle(&mut self, list: ListUploads, _: &mut Self::Context) -> Self::Result {
         let store = self.store.clone();
         Box::pin(async move {
-            within("limit", list.limit, 1000)?;
+            within("limit", list.limit, ListUploads::MAX)?;
             store.uploads(list.owner, list.batch, list.offset, list.limit).await
         })
     }
 }
 
-impl Handler<SearchUploads> for ProgressMonitor {
-    type Result = ResponseFuture<Result<Vec<Found>, Error>>;
+impl Handler<SearchUploads> for QueryService {
+    type Result = ResponseFuture<Result<Vec<SearchHit>, Error>>;
 
     fn handle(&mut self, search: SearchUploads, _: &mut Self::Context) -> Self::Result {
         let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
         Box::pin(async move {
-            within("limit", search.limit, 100)?;
-            within("the length of query", search.query.trim().chars().count(), 1000)?;
+            within("limit", search.limit, SearchUploads::MAX)?;
+            within("the length of query", search.query.trim().chars().count(), SearchUploads::MAX_CHARS)?;
             let vector = gate
                 .embed_query(search.query.trim().to_owned())
                 .await
                 .map_err(|error| unavailable(error, &gate))?;
-            let found = store.nearest(search.owner, gate.identity(), vector, search.limit).await?;
-            Ok(found.into_iter().map(|(upload, score)| Found { upload, score }).collect())
+            let hits = store.nearest(search.owner, gate.identity(), vector, search.limit).await?;
+            Ok(hits.into_iter().map(|(upload, score)| SearchHit { upload, score }).collect())
         })
     }
 }
 
-impl Handler<GetHealth> for ProgressMonitor {
+impl Handler<GetHealth> for QueryService {
     type Result = ResponseFuture<Health>;
 
     fn handle(&mut self, GetHealth: GetHealth, _: &mut Self::Context) -> Self::Result {
@@ -104,7 +104,7 @@ impl Handler<GetHealth> for ProgressMonitor {
     }
 }
 
-impl<W: Write + Send + 'static> Handler<DumpStore<W>> for ProgressMonitor {
+impl<W: Write + Send + 'static> Handler<DumpStore<W>> for QueryService {
     type Result = ResponseFuture<Result<W, Error>>;
 
     fn handle(&mut self, DumpStore(writer): DumpStore<W>, _: &mut Self::Context) -> Self::Result {
@@ -128,6 +128,7 @@ impl BatchView {
     }
 }
 
+/// Checks that a value is from 1 to `most`.
 fn within(what: &str, value: usize, most: usize) -> Result<(), Error> {
     if (1..=most).contains(&value) {
         Ok(())
@@ -144,5 +145,5 @@ fn unavailable(error: CallError, gate: &ProviderGate) -> Error {
             waiting.unwrap_or_else(|| "the provider was not reached yet; try again".into())
         }
     };
-    Error::ProviderUnavailable(format!("the words cannot be looked for: {why}"))
+    Error::ProviderUnavailable(format!("the query cannot be embedded: {why}"))
 }
