@@ -90,9 +90,9 @@ use actix::prelude::*;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
-    analysis::{self, Provider, ProviderState},
+    analysis::{self, Provider, ProviderProfile, ProviderState},
     batch_supervisor::{BatchSupervisor, Drain},
-    config::{self, Config, ProviderKind},
+    config::{self, Config},
     error::Error,
     files::Files,
     intake::Intake,
@@ -244,7 +244,7 @@ impl Pipeline {
         let supervisor = BatchSupervisor::new(
             tools,
             Arc::clone(&intake),
-            config.worker_concurrency(),
+            gate.profile().concurrency(&config).workers,
             config.limits.max_queued_uploads,
             Lifeline::new("BatchSupervisor", ends.clone()),
         )
@@ -274,6 +274,11 @@ impl Pipeline {
             async move { gate.start().await }
         });
         Ok(Self { supervisor, monitor, publisher, intake, files, recovered, gate, store, queries, stopped })
+    }
+
+    /// How the provider wants to be called and presented.
+    pub fn provider_profile(&self) -> &ProviderProfile {
+        self.gate.profile()
     }
 
     /// How the provider stands, and every change of that.
@@ -421,6 +426,6 @@ fn vision(config: &Config) -> VisionSpec {
         max_pixels: vision.max_pixels,
         max_side_px: vision.max_side_px,
         patch_px: vision.patch_px,
-        jpeg: config.provider.kind != ProviderKind::Builtin,
+        jpeg: true,
     }
 }
