@@ -453,3 +453,38 @@ impl ProviderState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "builtin")]
+    #[test]
+    fn the_default_configuration_names_the_tagger() {
+        let provider = connect(&Config::default()).expect("it needs no key");
+        assert_eq!(provider.identity().provider, "builtin");
+        assert_eq!(provider.profile().notice.as_deref(), Some(builtin::NOTICE));
+    }
+
+    #[cfg(not(feature = "builtin"))]
+    #[test]
+    fn without_its_feature_the_tagger_is_refused_with_the_name_of_the_feature() {
+        let refusal = connect(&Config::default()).err().expect("it is not compiled").to_string();
+        assert!(refusal.contains("feature `builtin` of mediamill-actors"), "{refusal}");
+    }
+
+    #[test]
+    fn a_provider_switches_models_only_if_one_server_has_both() {
+        let mut config = Config::default();
+        config.provider.kind = config::ProviderKind::Ollama;
+        let switches = |config: &Config| connect(config).expect("valid").profile().models_swap;
+        assert!(switches(&config));
+        config.provider.embedding_base_url = Some("http://other".into());
+        assert!(!switches(&config));
+        config.provider.kind = config::ProviderKind::OpenAi;
+        config.provider.embedding_base_url = None;
+        config.provider.vision_model = Some("seer".into());
+        config.provider.embedding_model = Some("bge-m3".into());
+        assert!(!switches(&config), "such a server keeps both, or has only one");
+    }
+}
