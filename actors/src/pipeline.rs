@@ -2,7 +2,8 @@
 //!
 //! Every message, once:
 //!
-//! ```
+#![cfg_attr(feature = "builtin", doc = "```")]
+#![cfg_attr(not(feature = "builtin"), doc = "```no_run")]
 //! use std::time::Duration;
 //!
 //! use actix::prelude::*;
