@@ -57,12 +57,15 @@ pub mod audit;
 #[cfg(feature = "builtin")]
 pub mod builtin;
 mod client;
+mod identity;
 mod model_endpoint;
 mod ollama;
 mod openai;
 mod pair;
 mod profile;
 mod prompts;
+mod provider_error;
+mod provider_state;
 mod pull;
 mod questions;
 mod reply;
@@ -72,11 +75,14 @@ mod tls;
 mod trial;
 mod vector;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub use futures_util::future::BoxFuture;
+pub use identity::Identity;
 pub use pair::Pair;
 pub use profile::ProviderProfile;
+pub use provider_error::ProviderError;
+pub use provider_state::ProviderState;
 pub use report::{ModelReport, PullProgress, Report, Role, ServerReport};
 pub use trial::trial;
 pub use vector::shorter_text;
@@ -213,61 +219,6 @@ fn unsupported<T: Send + 'static>(
     Box::pin(std::future::ready(Err(ProviderError::Misconfigured { message })))
 }
 
-/// Provider, models, and the version of the prompt.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Identity {
-    /// `builtin`, `ollama`, `openai`, or the name of a host's own provider.
-    pub provider: String,
-    /// Model that describes.
-    pub vision_model: String,
-    /// Model that embeds.
-    pub embedding_model: String,
-    /// Length of its vectors.
-    pub dimensions: u32,
-    /// Version of the prompt, or of the rules that make the sentences.
-    pub prompt_version: u32,
-    /// Language of the descriptions, by its English name.
-    #[serde(default = "english")]
-    pub language: String,
-    /// Digest of the model that describes, if the server reports it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vision_digest: Option<String>,
-    /// Digest of the model that embeds, if the server reports it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub embedding_digest: Option<String>,
-}
-
-fn english() -> String {
-    "English".into()
-}
-
-impl Identity {
-    /// Whether `other` would describe in the same way: provider, model, language and prompt version are
-    /// equal.
-    ///
-    /// Digests differ after a model was fetched again under its old name. An unknown digest equals every
-    /// other.
-    pub fn describes_like(&self, other: &Self) -> bool {
-        self.provider == other.provider
-            && self.vision_model == other.vision_model
-            && self.prompt_version == other.prompt_version
-            && self.language == other.language
-            && may_be_same(&self.vision_digest, &other.vision_digest)
-    }
-
-    /// Whether vectors of both are comparable; digests as in [`Identity::describes_like`].
-    pub fn embeds_like(&self, other: &Self) -> bool {
-        self.provider == other.provider
-            && self.embedding_model == other.embedding_model
-            && self.dimensions == other.dimensions
-            && may_be_same(&self.embedding_digest, &other.embedding_digest)
-    }
-}
-
-fn may_be_same(one: &Option<String>, other: &Option<String>) -> bool {
-    one.is_none() || other.is_none() || one == other
-}
-
 /// One upload to describe.
 #[derive(Debug, Clone)]
 pub struct DescribeRequest {
@@ -305,153 +256,6 @@ pub struct Object {
     pub count: u32,
     /// Confidence, 0 to 100.
     pub confidence: u8,
-}
-
-/// Why a call gave no valid answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProviderError {
-    /// No connection, status 429, 502, 503 or 504, or an interrupted answer: the provider may be away. A
-    /// probe will tell.
-    Unreachable {
-        /// What happened, in one sentence.
-        message: String,
-        /// Pause that the server asked for. The provider is then away by its own account, and needs no probe.
-        retry_after: Option<Duration>,
-    },
-    /// One of a request's several calls, such as the one about a video's frame, exceeded its limit. The
-    /// provider may be away; a probe will tell.
-    TimedOut {
-        /// What took too long, in one sentence.
-        message: String,
-    },
-    /// Wrong key, missing model, model without vision, exhausted quota: no call will succeed until somebody
-    /// acts.
-    Misconfigured {
-        /// What to do, in one sentence.
-        message: String,
-    },
-    /// The provider is reachable, and this one answer is invalid.
-    BadAnswer {
-        /// What was wrong with it, in one sentence.
-        message: String,
-    },
-    /// The provider is reachable, and failed on this one request (status 500). A smaller picture or a shorter
-    /// text may succeed.
-    ServerFault {
-        /// What happened, in one sentence.
-        message: String,
-    },
-}
-
-impl ProviderError {
-    /// What happened or what to do, in one sentence: lower case, without a full stop.
-    pub fn message(&self) -> &str {
-        match self {
-            Self::Unreachable { message, .. }
-            | Self::TimedOut { message }
-            | Self::Misconfigured { message }
-            | Self::BadAnswer { message }
-            | Self::ServerFault { message } => message,
-        }
-    }
-
-    fn into_message(self) -> String {
-        match self {
-            Self::Unreachable { message, .. }
-            | Self::TimedOut { message }
-            | Self::Misconfigured { message }
-            | Self::BadAnswer { message }
-            | Self::ServerFault { message } => message,
-        }
-    }
-
-    fn bad_answer(message: impl Into<String>) -> Self {
-        Self::BadAnswer { message: message.into() }
-    }
-
-    fn misconfigured(message: impl Into<String>) -> Self {
-        Self::Misconfigured { message: message.into() }
-    }
-
-    fn server_fault(message: impl Into<String>) -> Self {
-        Self::ServerFault { message: message.into() }
-    }
-
-    fn unreachable(message: impl Into<String>) -> Self {
-        Self::Unreachable { message: message.into(), retry_after: None }
-    }
-
-    /// For a response that shows which server this is: an invalid one means the wrong address, and `hint`
-    /// says so.
-    fn bad_answer_means_misconfigured(self, hint: &str) -> Self {
-        if let Self::BadAnswer { message } = self {
-            Self::misconfigured(format!("{message}; {hint}"))
-        } else {
-            self
-        }
-    }
-}
-
-impl fmt::Display for ProviderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
-    }
-}
-
-impl std::error::Error for ProviderError {}
-
-/// State of the provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum ProviderState {
-    /// It was not probed yet.
-    Starting,
-    /// It answers.
-    Ready,
-    /// It does not answer; it is probed again at growing intervals.
-    Away {
-        /// Since when.
-        since: jiff::Timestamp,
-        /// What happened, in one sentence.
-        message: String,
-    },
-    /// It was away for longer than uploads wait: calls fail until it answers again.
-    GaveUp {
-        /// Since when it is away.
-        since: jiff::Timestamp,
-        /// What happened, in one sentence.
-        message: String,
-    },
-    /// No call will succeed until somebody acts.
-    Misconfigured {
-        /// Since when.
-        since: jiff::Timestamp,
-        /// What to do, in one sentence.
-        message: String,
-    },
-}
-
-impl ProviderState {
-    /// What uploads wait for, in one sentence; `None` if they do not wait.
-    pub fn waiting(&self) -> Option<String> {
-        match self {
-            Self::Starting | Self::Ready | Self::GaveUp { .. } => None,
-            Self::Away { since, message } => {
-                Some(format!("the provider has been away since {since}: {message}"))
-            }
-            Self::Misconfigured { message, .. } => Some(format!("the provider is not set up: {message}")),
-        }
-    }
-
-    /// Why uploads no longer wait for the provider, in one sentence; `None` in every other state.
-    pub fn gave_up(&self) -> Option<String> {
-        match self {
-            Self::GaveUp { since, message } => Some(format!(
-                "the provider has been away since {since} and is not waited for any more: {message}"
-            )),
-            Self::Starting | Self::Ready | Self::Away { .. } | Self::Misconfigured { .. } => None,
-        }
-    }
 }
 
 #[cfg(test)]

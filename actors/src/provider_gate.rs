@@ -55,14 +55,14 @@ pub enum CallError {
     /// The provider went away during this call: the attempt is handed back. It counts if that happened before
     /// to the same upload.
     WentAway {
-        /// What happened, in one sentence.
+        /// The cause, in one sentence.
         message: String,
     },
     /// The provider is reachable, or uploads no longer wait for it: the attempt has failed.
     Failed {
         /// Kind of failure.
         kind: FailureKind,
-        /// What happened, in one sentence.
+        /// The cause, in one sentence.
         message: String,
     },
 }

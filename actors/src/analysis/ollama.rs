@@ -38,7 +38,7 @@ pub(super) struct Ollama {
     prompt_settings: PromptSettings,
 }
 
-/// What a server last reported of one of the models.
+/// The last report of a server about one of the models.
 #[derive(Debug, Clone)]
 struct ModelInfo {
     digest: Option<String>,
@@ -210,7 +210,7 @@ impl Ollama {
     }
 }
 
-/// What an error status means for a model.
+/// The meaning of an error status for a model.
 fn explain(endpoint: &ModelEndpoint, response: ErrorResponse) -> ProviderError {
     let ModelEndpoint { model, .. } = endpoint;
     let (place, key, text) = (endpoint.place(), endpoint.config_key(), &response.text);

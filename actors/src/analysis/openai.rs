@@ -226,7 +226,7 @@ fn no_vision(endpoint: &ModelEndpoint, reason: &str) -> String {
     )
 }
 
-/// What an error status means for a model.
+/// The meaning of an error status for a model.
 fn explain(endpoint: &ModelEndpoint, response: ErrorResponse) -> ProviderError {
     let ModelEndpoint { model, role, .. } = endpoint;
     let (place, key, text) = (endpoint.place(), endpoint.config_key(), &response.text);

@@ -1,4 +1,4 @@
-//! What the engine asks of a provider once, before the first call.
+//! Facts about a provider that the engine asks for once, before the first call.
 
 use crate::config::{Config, processors};
 

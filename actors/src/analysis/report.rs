@@ -1,5 +1,4 @@
-//! What a provider's servers and models report of themselves, for a person who wants to know why a call
-//! fails.
+//! Reports of a provider's servers and models, for a person who wants to know why a call fails.
 
 use serde::Serialize;
 
@@ -37,11 +36,11 @@ pub struct ServerReport {
     pub reachable: bool,
     /// Name and version of its software, if it reports them.
     pub version: Option<String>,
-    /// What is wrong and what to do, in one sentence.
+    /// The problem and its remedy, in one sentence.
     pub problem: Option<String>,
 }
 
-/// What a model is used for.
+/// The use of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -54,7 +53,7 @@ pub enum Role {
 /// A model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelReport {
-    /// What it is used for.
+    /// Its use.
     pub role: Role,
     /// Its name, as configured.
     pub name: String,
@@ -70,7 +69,7 @@ pub struct ModelReport {
     pub capabilities: Option<Vec<String>>,
     /// Length of its vectors, if it embeds and the server reports it.
     pub dimensions: Option<u32>,
-    /// What is wrong and what to do, in one sentence.
+    /// The problem and its remedy, in one sentence.
     pub problem: Option<String>,
 }
 

@@ -153,7 +153,7 @@ pub(crate) enum ProviderSettings {
     OpenAi(ServerSettings),
 }
 
-/// What a client of a model server needs.
+/// The settings of a client of a model server.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ServerSettings {
     pub(crate) base_url: Url,

@@ -3,7 +3,7 @@
 
 use tokio::sync::watch;
 
-/// What a call is for.
+/// The purpose of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallKind {
     /// A description.

@@ -1,4 +1,4 @@
-//! A provider that does what a test scripts.
+//! A provider that follows the script of a test.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,7 +15,7 @@ use mediamill_actors::analysis::{
 };
 use tokio::time::Instant;
 
-/// What a call does instead of answering as usual.
+/// The behaviour of a call, instead of the usual answer.
 #[derive(Debug, Clone)]
 pub enum Act {
     /// Gives an invalid answer.

@@ -1,4 +1,4 @@
-//! What a server with OpenAI's interface reports of its models.
+//! The report of a server with OpenAI's interface about its models.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
