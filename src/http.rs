@@ -68,7 +68,8 @@ pub(crate) struct Inner {
     tokens: Option<Arc<Tokens>>,
     server: config::Server,
     limits: engine::Limits,
-    provider_kind: engine::ProviderKind,
+    /// What everyone should know who reads the provider's descriptions.
+    notice: Option<String>,
     data_dir: PathBuf,
     rates: DefaultKeyedRateLimiter<Owner>,
     /// Open sockets and event streams.
@@ -124,7 +125,7 @@ impl Handle {
             receiving: Quota::default(),
             server,
             limits: config.engine.limits.clone(),
-            provider_kind: config.engine.provider.kind,
+            notice: pipeline.provider_profile().notice.clone(),
             data_dir: config.engine.store.data_dir.clone(),
             metrics: Metrics::new(),
             stopping: watch::Sender::new(false),

@@ -240,7 +240,7 @@ fn a_provider_that_answers_probes_alone_is_not_said_to_answer() {
         .expect("it runs");
     let told = told(&output);
     assert_eq!(output.status.code(), Some(1), "{told}");
-    let waits = told.lines().filter(|it| it.contains("is away since") && !it.contains("not waited for"));
+    let waits = told.lines().filter(|it| it.contains("away since") && !it.contains("not waited for"));
     assert!(waits.count() == 1 && !told.contains("the provider answers"), "{told}");
 }
 

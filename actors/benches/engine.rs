@@ -21,11 +21,12 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use mediamill_actors::{
-    analysis::{DescribeRequest, Described, Identity, Provider, ProviderError},
+    analysis::{DescribeRequest, Described, Identity, Provider, ProviderError, ProviderProfile},
     batch_supervisor::SubmitBatch,
     config::Config,
     id::Owner,
     intake::Source,
+    media::VisionSpec,
     pipeline::{Options, Pipeline},
 };
 
@@ -74,6 +75,15 @@ impl Scripted {
 impl Provider for Scripted {
     fn identity(&self) -> Identity {
         self.identity.clone()
+    }
+
+    fn profile(&self) -> ProviderProfile {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        ProviderProfile { vision_concurrency: processors as u32, ..ProviderProfile::default() }
+    }
+
+    fn vision(&self, configured: VisionSpec) -> VisionSpec {
+        VisionSpec { jpeg: false, ..configured }
     }
 
     fn describe(&self, _: Arc<DescribeRequest>) -> BoxFuture<'_, Result<Described, ProviderError>> {

@@ -1,6 +1,6 @@
-//! What the provider `builtin` says of one's own pictures, what that costs, and what a search finds among them: for each
-//! file one line of JSON with its description, objects and CPU time; for each search its hits; at the end the cost of loading
-//! the detector and of searching many vectors.
+//! Measures the provider `builtin` on pictures of your own. Prints JSON lines: for each file its description,
+//! objects and CPU time; for each search its hits; at the end the cost of loading the detector and of
+//! searching many vectors.
 //!
 //! ```text
 //! builtin_cost [--rounds N] [--vectors N] [--search WORDS]... [--out FOLDER] FILE...
@@ -25,12 +25,12 @@ use mediamill_actors::{
 const LIMITS: Limits = Limits::DEFAULT;
 
 struct Options {
-    /// How often each picture is described; more than one is a measurement.
+    /// How often each picture is described; time is measured from the second round on.
     rounds: u32,
-    /// How many vectors are searched for the measurement; 0 for none.
+    /// Number of vectors for the measurement of a search; 0: no measurement.
     vectors: usize,
     searches: Vec<String>,
-    /// Where thumbnails go.
+    /// Folder for thumbnails.
     out: Option<PathBuf>,
     files: Vec<PathBuf>,
 }
@@ -94,7 +94,7 @@ fn options() -> Options {
     options
 }
 
-/// Describes a file as an upload of it would be, with the names of its two folders.
+/// Describes a file like an upload, with the names of its two innermost folders.
 async fn described(
     builtin: &Builtin,
     file: &Path,
@@ -141,7 +141,7 @@ async fn described(
 /// Ten searches among many vectors of 512 numbers.
 fn search_cost(vectors: usize) -> serde_json::Value {
     const DIMENSIONS: usize = 512;
-    // Numbers of no meaning, from a generator of the simplest sort.
+    // Random numbers of a linear congruential generator.
     let mut state = 1_u32;
     let mut number = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -169,14 +169,14 @@ fn round(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
-/// CPU time of all threads of this process so far, where Linux tells it (in steps of 10 ms); else 0.
+/// CPU time of all threads of this process in ms, in steps of 10; 0 if this is not Linux.
 fn cpu_ms() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = text.rsplit_once(')').map_or("", |(_, after)| after).split_whitespace();
     fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * 10.0
 }
 
-/// A line of this process's memory in MiB, where Linux tells it; else 0.
+/// A line of `/proc/self/status` in MiB; 0 if this is not Linux.
 fn memory(line: &str) -> i64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|text| text.strip_prefix(line)).unwrap_or_default();

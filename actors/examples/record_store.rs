@@ -196,7 +196,7 @@ async fn work(name: &str, folder: &Path) {
     config.store.cache_mb = 8;
     config.limits.min_free_disk_mb = 0;
     config.provider.vision_concurrency = NonZeroU32::new(8);
-    config.provider.embedding_concurrency = NonZeroU32::MIN.saturating_add(7);
+    config.provider.embedding_concurrency = Some(NonZeroU32::MIN.saturating_add(7));
     config.workers.concurrency = NonZeroU32::new(if name == "third" { 6 } else { 3 });
     let provider = Arc::new(Recorded::default());
     provider.long.store(name == "second", Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The scripted model server of the tests, alone: for trying the program without a model, and for driving it with the official clients
-//! (`tests/drift/run`).
+//! The scripted model server of the tests, alone: for trying the program without a model, and for tests with
+//! the official clients (`tests/drift/run`).
 //!
 //! ```text
 //! cargo run -p mediamill-actors --example scripted_server -- 11434

@@ -1,4 +1,4 @@
-//! The room on the disk of the data folder.
+//! Free space on the disk of the data folder.
 
 use std::{
     io,
@@ -7,11 +7,11 @@ use std::{
 
 use crate::error::Error;
 
-/// A disk that takes bytes in as long as enough of it stays free.
+/// The disk of a folder, of which a part must stay free.
 #[derive(Debug, Clone)]
 pub(crate) struct Disk {
     folder: PathBuf,
-    /// What must stay free, in bytes; 0: no limit.
+    /// Number of bytes that must stay free; 0: no limit.
     min_free_bytes: u64,
 }
 
@@ -20,7 +20,11 @@ impl Disk {
         Self { folder, min_free_bytes }
     }
 
-    /// Makes sure that so many bytes more may be taken in. A disk that cannot be asked counts as one with room: writing will tell.
+    /// Checks whether `more` bytes fit. Succeeds if the free space is unknown; the write then fails if they
+    /// do not.
+    ///
+    /// # Errors
+    /// [`Error::DiskFull`].
     pub(crate) fn check(&self, more: u64) -> Result<(), Error> {
         if self.min_free_bytes == 0 {
             return Ok(());
@@ -29,19 +33,19 @@ impl Disk {
             Ok(free) if free < self.min_free_bytes.saturating_add(more) => Err(self.full(free, more)),
             Ok(_) => Ok(()),
             Err(error) => {
-                log::warn!("cannot tell how much of the disk is free: {error}");
+                log::warn!("cannot determine the free space of the disk: {error}");
                 Ok(())
             }
         }
     }
 
-    /// What it means that bytes could not be written.
+    /// The error for a failed write of `what`.
     pub(crate) fn failed(&self, what: &str, error: &io::Error) -> Error {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 self.full(free_bytes(&self.folder).unwrap_or_default(), 0)
             }
-            _ => Error::Store(format!("cannot take {what} in: {error}")),
+            _ => Error::Store(format!("cannot write {what}: {error}")),
         }
     }
 
@@ -50,10 +54,10 @@ impl Disk {
     }
 }
 
-/// Free space on the disk of a folder, in bytes, for users without special rights.
+/// Free space on the disk of a folder, in bytes, for a user without special rights.
 ///
 /// # Errors
-/// Whatever the disk says.
+/// The error of the operating system, for example if the folder does not exist.
 pub fn free_bytes(folder: &Path) -> io::Result<u64> {
     fs4::available_space(folder)
 }

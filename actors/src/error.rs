@@ -1,33 +1,34 @@
-//! What a message to the engine can be refused with.
+//! Why a message to the engine was refused.
 
 use std::fmt;
 
-/// Why a message was not done. The text is one sentence in lower case without a full stop.
+/// Why the engine did not do what a message asked for. The text is one sentence in lower case without a full
+/// stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// There is no such batch or upload, or it is another owner's.
+    /// The batch or upload does not exist, or belongs to another owner.
     NotFound(&'static str),
-    /// The batch or upload does not stand so that this can be done.
+    /// The state of the batch or upload does not allow this.
     Conflict(String),
-    /// The message itself makes no sense.
+    /// The message or the configuration is invalid.
     Invalid(String),
-    /// So many uploads wait that no more are taken.
+    /// The queue has no room for more uploads.
     QueueFull {
-        /// The limit that is reached.
+        /// Most waiting uploads, `limits.max_queued_uploads`.
         limit: u64,
     },
-    /// So little space is left on the disk that no more uploads are taken.
+    /// The disk has no room for more uploads.
     DiskFull {
         /// Free space in MiB.
         free_mb: u64,
-        /// The watermark in MiB.
+        /// Free space in MiB that is needed.
         needed_mb: u64,
     },
     /// The engine is stopping.
     Stopping,
-    /// The provider is away, so that a search cannot be embedded.
+    /// The provider cannot embed the query of a search.
     ProviderUnavailable(String),
-    /// The store failed; the engine stops taking work.
+    /// The store failed, and the engine accepts no more work.
     Store(String),
 }
 
@@ -41,10 +42,10 @@ impl fmt::Display for Error {
             }
             Self::DiskFull { free_mb, needed_mb } => write!(
                 f,
-                "only {free_mb} MiB are free where store.data_dir lies, and {needed_mb} MiB (limits.min_free_disk_mb) \
-                 must stay free; make room and try again"
+                "only {free_mb} MiB are free on the disk of store.data_dir, and {needed_mb} MiB \
+                 (limits.min_free_disk_mb) must stay free; make room and try again"
             ),
-            Self::Stopping => f.write_str("the engine is stopping and takes no more work"),
+            Self::Stopping => f.write_str("the engine is stopping and accepts no more work"),
             Self::Store(text) => write!(f, "the store failed: {text}"),
         }
     }

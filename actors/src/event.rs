@@ -44,6 +44,7 @@ pub enum EventKind {
     /// Its failed uploads begin a new round.
     BatchRetried {
         /// Number of the round.
+        #[serde(alias = "run")]
         round: u32,
     },
     /// A worker began an attempt.

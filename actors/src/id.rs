@@ -1,4 +1,4 @@
-//! Names of batches, uploads and their owners.
+//! Identifiers of batches, uploads and their owners.
 
 use std::{fmt, str::FromStr};
 
@@ -13,7 +13,7 @@ macro_rules! id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// A new one: a UUIDv7.
+            /// Generates a new identifier.
             pub fn generate() -> Self {
                 Self(Uuid::now_v7())
             }
@@ -50,16 +50,16 @@ macro_rules! id {
 }
 
 id! {
-    /// Names an upload: a UUIDv7, written with hyphens.
+    /// Identifies an upload: a UUIDv7, written with hyphens.
     UploadId
 }
 
 id! {
-    /// Names a batch: a UUIDv7, written with hyphens.
+    /// Identifies a batch: a UUIDv7, written with hyphens.
     BatchId
 }
 
-/// Whose batch it is: an opaque string of 1 to 128 characters without control characters.
+/// The owner of batches and uploads: an opaque string of 1 to 128 characters without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Owner(std::sync::Arc<str>);
@@ -68,10 +68,10 @@ impl Owner {
     /// The owner on the command line and of a server without authentication.
     pub const LOCAL: &str = "local";
 
-    /// Makes an owner of a string.
+    /// The owner with this name.
     ///
     /// # Errors
-    /// [`InvalidOwner`] unless it has 1 to 128 characters, none of them a control character.
+    /// [`InvalidOwner`] unless the name has 1 to 128 characters, none of them a control character.
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidOwner> {
         let name = name.as_ref();
         let length = name.chars().count();
@@ -87,7 +87,7 @@ impl Owner {
         Self(Self::LOCAL.into())
     }
 
-    /// The string.
+    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -113,7 +113,7 @@ impl TryFrom<String> for Owner {
     }
 }
 
-/// A string that names no owner.
+/// The error for a name that no owner can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InvalidOwner;
 

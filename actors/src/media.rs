@@ -47,6 +47,7 @@ mod track;
 mod video;
 mod webp;
 
+#[cfg(feature = "builtin")]
 pub(crate) use render::{Rgb, interpolated};
 
 pub use capability::{Capability, capabilities};

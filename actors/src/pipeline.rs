@@ -2,7 +2,8 @@
 //!
 //! Every message, once:
 //!
-//! ```
+#![cfg_attr(feature = "builtin", doc = "```")]
+#![cfg_attr(not(feature = "builtin"), doc = "```no_run")]
 //! use std::time::Duration;
 //!
 //! use actix::prelude::*;
@@ -92,9 +93,9 @@ use actix::prelude::*;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    analysis::{self, Provider, ProviderState},
+    analysis::{self, Provider, ProviderProfile, ProviderState},
     batch_supervisor::{self, BatchSupervisor, Drain},
-    config::{Config, ProviderKind},
+    config::Config,
     error::Error,
     files::Files,
     intake::{self, Intake},
@@ -245,7 +246,7 @@ impl Pipeline {
         let supervisor = BatchSupervisor::new(
             Arc::new(context),
             Arc::clone(&intake),
-            config.worker_concurrency(),
+            gate.profile().concurrency(&config).workers,
             Lifeline::new("BatchSupervisor", ends.clone()),
         )
         .start();
@@ -293,6 +294,11 @@ impl Pipeline {
             queries,
             stopped,
         })
+    }
+
+    /// How the provider wants to be called and presented.
+    pub fn provider_profile(&self) -> &ProviderProfile {
+        self.gate.profile()
     }
 
     /// How the provider stands, and every change of that.
@@ -446,6 +452,6 @@ fn vision(config: &Config) -> VisionSpec {
         max_pixels: vision.max_pixels,
         max_side_px: vision.max_side_px,
         patch_px: vision.patch_px,
-        jpeg: config.provider.kind != ProviderKind::Builtin,
+        jpeg: true,
     }
 }

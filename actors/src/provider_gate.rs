@@ -1,10 +1,12 @@
-//! The way to the provider: permits, deadlines, and finding out whether a provider that does not answer is away.
+//! The gate in front of the provider: limits concurrency and duration of calls, and detects whether the
+//! provider is away.
 //!
-//! A call that cannot reach the provider or runs out of time is followed by one probe. If that is answered, the call failed. If not, the
-//! provider is away: calls are turned back at once, and one probe at a time asks with growing pauses until it answers.
+//! A call that cannot reach the provider or times out is followed by one probe. If the probe succeeds, the
+//! call has failed. Otherwise the provider is away: calls are refused at once, and one probe at a time runs
+//! at growing intervals until one succeeds.
 
-mod lane;
-mod turns;
+mod call_limiter;
+mod model_switcher;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -15,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
@@ -23,117 +25,136 @@ use tokio::{
 };
 
 use self::{
-    lane::Lane,
-    turns::{Turns, Work},
+    call_limiter::CallLimiter,
+    model_switcher::{CallKind, ModelSwitcher},
 };
 use crate::{
     analysis::{
-        self, DescribeRequest, Described, Identity, Provider, ProviderError, ProviderState, shorter_text,
+        self, BoxFuture, DescribeRequest, Described, Identity, Provider, ProviderError, ProviderProfile,
+        ProviderState, shorter_text,
     },
     config::Config,
     store::Clock,
     upload::FailureKind,
 };
 
-/// Shortest and longest pause between two probes, before jitter.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// Shortest interval between two probes, before jitter.
+const MIN_PAUSE: Duration = Duration::from_secs(2);
+/// Longest interval between two probes, before jitter.
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Longest probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait that a server may ask for.
+/// Longest pause that a server may ask for; a longer one is shortened to it.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
-/// Why a call gave nothing.
+/// Why a call gave no result, and what that means for the attempt that made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
-    /// The provider is known to be away or misconfigured, or asked to be called later: the attempt is to be handed back.
+    /// The provider is away or misconfigured, or asked for a pause: the attempt is handed back.
     NotReady,
-    /// The provider went away during this call: the attempt is to be handed back, and counts if that happened before.
+    /// The provider went away during this call: the attempt is handed back. It counts if that happened before
+    /// to the same upload.
     WentAway {
-        /// What happened, in one sentence.
+        /// The cause, in one sentence.
         message: String,
     },
-    /// The provider is there, or nobody waits for it any more: the attempt failed.
+    /// The provider is reachable, or uploads no longer wait for it: the attempt has failed.
     Failed {
-        /// The sort of failure.
+        /// Kind of failure.
         kind: FailureKind,
-        /// What happened, in one sentence.
+        /// The cause, in one sentence.
         message: String,
     },
 }
 
-/// A time in which no call is answered.
-struct Lost {
+/// A period in which no call succeeds. Probes may succeed meanwhile.
+struct Outage {
     since: jiff::Timestamp,
     began: Instant,
-    /// When a probe was answered last, if calls are let through since then.
-    back: Option<Instant>,
+    /// When a probe last succeeded, if calls have been admitted since then.
+    admitting_since: Option<Instant>,
 }
 
-/// Guards one provider; shared by all workers of a pipeline. Needs a local task set, as actix gives it.
+/// Guards one provider; shared by all workers of a pipeline. It needs a local task set, as in an actix
+/// system.
 pub struct ProviderGate {
     provider: Arc<dyn Provider>,
-    vision: Lane,
-    embedding: Lane,
-    turns: Turns,
+    profile: ProviderProfile,
+    vision: CallLimiter,
+    embedding: CallLimiter,
+    switcher: ModelSwitcher,
+    /// Most characters of a text to embed.
     embedding_max_chars: usize,
     call_timeout: Duration,
+    /// Limit of a call for which the model may have to be loaded.
     first_call_timeout: Duration,
+    /// Longest outage that uploads wait for; zero: for ever.
     give_up_after: Duration,
     state: watch::Sender<ProviderState>,
+    /// Whether the background task that probes is running.
     probing: AtomicBool,
-    /// How often in a row the provider itself asked to be called later.
-    turned_away: AtomicU32,
-    /// Since when no call is answered: a provider may answer every probe and no call.
-    lost: Mutex<Option<Lost>>,
-    /// The sort of call that found the provider misconfigured, which a probe does not see: only a trial tells whether it still is.
-    distrusted: Mutex<Option<Work>>,
+    /// Number of consecutive calls that the provider answered with a request for a pause.
+    pauses_asked: AtomicU32,
+    outage: Mutex<Option<Outage>>,
+    /// A kind of call that found a misconfiguration which probes do not see. A trial call must succeed before
+    /// calls are admitted again.
+    needs_trial: Mutex<Option<CallKind>>,
     clock: Clock,
 }
 
 impl ProviderGate {
-    /// A gate before a provider that was not asked yet; see [`ProviderGate::start`].
+    /// A gate in front of `provider`, which admits no call before [`ProviderGate::start`].
     pub fn new(provider: Arc<dyn Provider>, config: &Config, clock: Clock) -> Arc<Self> {
+        let profile = provider.profile();
+        let concurrency = profile.concurrency(config);
         Arc::new(Self {
             provider,
-            vision: Lane::new(config.vision_concurrency()),
-            embedding: Lane::new(config.provider.embedding_concurrency.get() as usize),
-            turns: Turns::new(config.swap_batch()),
+            profile,
+            vision: CallLimiter::new(concurrency.vision),
+            embedding: CallLimiter::new(concurrency.embedding),
+            switcher: ModelSwitcher::new(concurrency.swap_batch),
             embedding_max_chars: config.provider.embedding_max_chars as usize,
             call_timeout: config.provider.request_timeout,
             first_call_timeout: config.provider.first_request_timeout.max(config.provider.request_timeout),
             give_up_after: config.provider.give_up_after,
             state: watch::Sender::new(ProviderState::Starting),
             probing: AtomicBool::new(false),
-            turned_away: AtomicU32::new(0),
-            lost: Mutex::new(None),
-            distrusted: Mutex::new(None),
+            pauses_asked: AtomicU32::new(0),
+            outage: Mutex::new(None),
+            needs_trial: Mutex::new(None),
             clock,
         })
     }
 
-    /// Asks the provider for the first time, and goes on asking in the background if it does not answer.
+    /// Probes the provider. If the probe fails, goes on probing in the background.
     pub async fn start(self: &Arc<Self>) {
         match self.probe().await {
-            Ok(()) => self.set(ProviderState::Ready),
+            Ok(()) => self.set_state(ProviderState::Ready),
             Err(error) => {
-                let wait = asked_wait(&error);
-                self.lose(error, wait);
+                let pause = requested_pause(&error);
+                self.set_unavailable(error, pause);
             }
         }
     }
 
-    /// How the provider stands, and every change of that.
+    /// State of the provider, and every change of it.
     pub fn state(&self) -> watch::Receiver<ProviderState> {
         self.state.subscribe()
     }
 
-    /// What answers behind the gate.
+    /// Identity of the provider.
     pub fn identity(&self) -> Identity {
         self.provider.identity()
     }
 
-    /// Asks for a description. An upload during whose call the provider went away before is asked for `alone`, so that no other pays if
-    /// it kills the provider again.
+    /// How the provider wants to be called and presented, as of the start.
+    pub fn profile(&self) -> &ProviderProfile {
+        &self.profile
+    }
+
+    /// Asks for a description. With `alone`, no other description is in flight meanwhile: for an upload
+    /// during whose call the provider went away before, so that no other upload is affected if that happens
+    /// again.
     ///
     /// # Errors
     /// [`CallError`] says how the attempt ends.
@@ -142,27 +163,28 @@ impl ProviderGate {
         request: Arc<DescribeRequest>,
         alone: bool,
     ) -> Result<Described, CallError> {
-        let permits = if alone { self.vision.most } else { 1 };
-        // The frames of a video are asked about one after the other, and then all together.
+        let permits = if alone { self.vision.max_calls } else { 1 };
+        // A video is one call for each frame, and one that merges their descriptions.
         let more_calls = if request.frame_seconds.is_empty() { 0 } else { request.pictures.len() as u32 };
         let call = || self.provider.describe(request);
-        let described = self.call(Work::Vision, permits, more_calls, call).await?;
+        let described = self.call(CallKind::Vision, permits, more_calls, call).await?;
         if described.text.trim().is_empty() {
-            return Err(bad("the provider answered with an empty description"));
+            return Err(bad_answer("the provider answered with an empty description"));
         }
         Ok(described)
     }
 
-    /// Asks for an embedding.
+    /// Asks for the embedding of a description.
     ///
     /// # Errors
-    /// [`CallError`] says how the attempt ends; a vector of the wrong length, with numbers that are not finite or all zero is a bad answer.
+    /// [`CallError`] says how the attempt ends. A vector is a bad answer if it has the wrong length, or
+    /// numbers that are not finite or all zero.
     pub async fn embed(self: &Arc<Self>, text: String) -> Result<Vec<f32>, CallError> {
-        self.vector(Work::Embedding, text).await
+        self.vector(CallKind::Embedding, text).await
     }
 
-    /// Asks for the embedding of a text that failed before, which is not tried to the letter again: `tries` from 1 on make it shorter. Answers
-    /// also with what was changed.
+    /// Asks for the embedding of a text whose embedding failed `tries` times before, and shortens the text
+    /// for that. The second part of the result is a sentence about the change.
     ///
     /// # Errors
     /// As [`ProviderGate::embed`].
@@ -172,82 +194,83 @@ impl ProviderGate {
         tries: u32,
     ) -> Result<(Vec<f32>, String), CallError> {
         let (text, changed) = shorter_text(text, self.embedding_max_chars, tries);
-        Ok((self.vector(Work::Embedding, text).await?, changed))
+        Ok((self.vector(CallKind::Embedding, text).await?, changed))
     }
 
-    /// Asks for the embedding of a search's words, which comes before those of uploads.
+    /// Asks for the embedding of a search query, which has priority over those of descriptions.
     ///
     /// # Errors
     /// As [`ProviderGate::embed`].
     pub async fn embed_query(self: &Arc<Self>, words: String) -> Result<Vec<f32>, CallError> {
-        self.vector(Work::Query, words).await
+        self.vector(CallKind::Query, words).await
     }
 
-    async fn vector(self: &Arc<Self>, work: Work, text: String) -> Result<Vec<f32>, CallError> {
-        let vector = self.call(work, 1, 0, || self.provider.embed(text)).await?;
+    async fn vector(self: &Arc<Self>, kind: CallKind, text: String) -> Result<Vec<f32>, CallError> {
+        let vector = self.call(kind, 1, 0, || self.provider.embed(text)).await?;
         let dimensions = self.provider.identity().dimensions as usize;
         if vector.len() != dimensions {
-            return Err(bad(format!(
+            return Err(bad_answer(format!(
                 "the embedding has {} numbers, but provider.embedding_dimensions is {dimensions}",
                 vector.len()
             )));
         }
         if !vector.iter().all(|number| number.is_finite()) {
-            return Err(bad("the embedding has numbers that are not finite"));
+            return Err(bad_answer("the embedding has numbers that are not finite"));
         }
         if vector.iter().all(|number| *number == 0.0) {
-            return Err(bad("the embedding is all zeros"));
+            return Err(bad_answer("the embedding is all zeros"));
         }
         Ok(vector)
     }
 
-    fn lane(&self, work: Work) -> &Lane {
-        match work {
-            Work::Vision => &self.vision,
-            Work::Embedding | Work::Query => &self.embedding,
+    fn limiter(&self, kind: CallKind) -> &CallLimiter {
+        match kind {
+            CallKind::Vision => &self.vision,
+            CallKind::Embedding | CallKind::Query => &self.embedding,
         }
     }
 
+    /// Makes a call once it may run. It gets the time of `more_calls` further ones.
     async fn call<'a, T>(
         self: &'a Arc<Self>,
-        work: Work,
+        kind: CallKind,
         permits: u32,
         more_calls: u32,
         call: impl FnOnce() -> BoxFuture<'a, Result<T, ProviderError>>,
     ) -> Result<T, CallError> {
-        self.admit()?;
-        let lane = self.lane(work);
-        let mut turn = self.turns.announce(work);
-        let _permit = lane.permits.acquire_many(permits).await.map_err(|_| CallError::NotReady)?;
-        let changes_model = turn.begin().await;
-        // It may have gone away while this call waited for its turn.
-        self.admit()?;
-        let warm = lane.is_warm() && !changes_model;
-        let limit = if warm { self.call_timeout } else { self.first_call_timeout };
+        self.check_ready()?;
+        let limiter = self.limiter(kind);
+        let mut permit = self.switcher.register(kind);
+        let _in_flight = limiter.permits.acquire_many(permits).await.map_err(|_| CallError::NotReady)?;
+        let switches = permit.acquire().await;
+        // The provider may have gone away while this call waited.
+        self.check_ready()?;
+        let loaded = limiter.is_loaded() && !switches;
+        let limit = if loaded { self.call_timeout } else { self.first_call_timeout };
         let limit = limit + self.call_timeout * more_calls;
         let answer = timeout(limit, call()).await;
         if let Ok(Ok(_) | Err(ProviderError::BadAnswer { .. })) = answer {
-            lane.warm();
-            self.turned_away.store(0, Ordering::Relaxed);
-            *self.lost.lock() = None;
+            limiter.set_loaded();
+            self.pauses_asked.store(0, Ordering::Relaxed);
+            *self.outage.lock() = None;
         } else {
-            lane.cool();
+            limiter.set_not_loaded();
         }
         let (kind, message) = match answer {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(ProviderError::BadAnswer { message })) => return Err(bad(message)),
+            Ok(Err(ProviderError::BadAnswer { message })) => return Err(bad_answer(message)),
             Ok(Err(ProviderError::ServerFault { message })) => {
                 return Err(CallError::Failed { kind: FailureKind::ServerFault, message });
             }
-            Ok(Err(error @ ProviderError::Misconfigured { .. })) => {
-                return Err(self.doubt(work, error).await);
+            Ok(Err(ProviderError::Misconfigured { message })) => {
+                return Err(self.verify_misconfigured(kind, message).await);
             }
-            // Away by its own word: there is nothing to find out, and that says nothing of what it was asked.
-            Ok(Err(ProviderError::Unreachable { message, retry_after: Some(wait) })) => {
-                let wait = wait.max(self.patience()).min(MAX_RETRY_AFTER);
-                self.lose(ProviderError::Unreachable { message, retry_after: None }, Some(wait));
-                // It may be given up by now.
-                return Err(self.admit().err().unwrap_or(CallError::NotReady));
+            // The provider is away by its own account, which says nothing about this request.
+            Ok(Err(ProviderError::Unreachable { message, retry_after: Some(pause) })) => {
+                let pause = pause.max(self.next_pause()).min(MAX_RETRY_AFTER);
+                self.set_unavailable(ProviderError::Unreachable { message, retry_after: None }, Some(pause));
+                // The gate may have given up by now.
+                return Err(self.check_ready().err().unwrap_or(CallError::NotReady));
             }
             Ok(Err(ProviderError::TimedOut { message })) => (FailureKind::TimedOut, message),
             Ok(Err(ProviderError::Unreachable { message, retry_after: None })) => {
@@ -260,40 +283,41 @@ impl ProviderGate {
         };
         match self.probe().await {
             Ok(()) => Err(CallError::Failed { kind, message }),
-            Err(error @ ProviderError::Misconfigured { .. }) => {
-                self.lose(error, None);
+            Err(error) if is_misconfigured(&error) => {
+                self.set_unavailable(error, None);
                 Err(CallError::NotReady)
             }
-            Err(probed) => {
-                let error = ProviderError::Unreachable { message: message.clone(), retry_after: None };
-                self.lose(error, asked_wait(&probed));
+            Err(error) => {
+                let away = ProviderError::Unreachable { message: message.clone(), retry_after: None };
+                self.set_unavailable(away, requested_pause(&error));
                 Err(CallError::WentAway { message })
             }
         }
     }
 
-    /// How long to wait at least before a provider that asked for it is called again: its probes answer meanwhile, so only calls can tell
-    /// whether it still wants to be left alone, and they come at growing pauses.
-    fn patience(&self) -> Duration {
-        // Of calls that ran side by side only the first one counts.
-        let times = match *self.state.borrow() {
-            ProviderState::Ready => self.turned_away.fetch_add(1, Ordering::Relaxed),
-            _ => 0,
+    /// Shortest pause before the next call to a provider that asked for one. It grows with each consecutive
+    /// request, because the probes of such a provider succeed, so that only calls can find out whether it has
+    /// recovered.
+    fn next_pause(&self) -> Duration {
+        // Of calls in flight at the same time, only the first one counts.
+        let before = if matches!(*self.state.borrow(), ProviderState::Ready) {
+            self.pauses_asked.fetch_add(1, Ordering::Relaxed)
+        } else {
+            0
         };
-        (PAUSES.0 * (1 << times.min(8))).min(PAUSES.1)
+        (MIN_PAUSE * (1 << before.min(8))).min(MAX_PAUSE)
     }
 
-    fn admit(&self) -> Result<(), CallError> {
+    fn check_ready(&self) -> Result<(), CallError> {
         let state = self.state.borrow();
-        match (&*state, state.gave_up()) {
-            (ProviderState::Ready, _) => Ok(()),
-            (_, Some(message)) => Err(CallError::Failed { kind: FailureKind::ProviderAway, message }),
-            (_, None) => Err(CallError::NotReady),
+        if let Some(message) = state.gave_up() {
+            return Err(CallError::Failed { kind: FailureKind::ProviderAway, message });
         }
+        if *state == ProviderState::Ready { Ok(()) } else { Err(CallError::NotReady) }
     }
 
     async fn probe(&self) -> Result<(), ProviderError> {
-        timeout(PROBE_TIMEOUT, unpanicked(async { self.provider.probe().await })).await.unwrap_or_else(|_| {
+        timeout(PROBE_TIMEOUT, caught(async { self.provider.probe().await })).await.unwrap_or_else(|_| {
             Err(ProviderError::Unreachable {
                 message: format!("the provider did not answer a probe within {} s", PROBE_TIMEOUT.as_secs()),
                 retry_after: None,
@@ -301,30 +325,32 @@ impl ProviderGate {
         })
     }
 
-    /// What it means for a call that it found the provider misconfigured: filters in front of a model refuse single pictures and texts with the
-    /// same words with which they refuse everything. If the smallest call of the sort passes, it was about this one.
-    async fn doubt(self: &Arc<Self>, work: Work, error: ProviderError) -> CallError {
-        // Somebody else may have found that out meanwhile.
-        if let Err(turned_back) = self.admit() {
-            return turned_back;
+    /// Decides by a trial call whether a misconfiguration that a call found concerns all calls. A filter in
+    /// front of a model may refuse a single picture or text in the same way.
+    async fn verify_misconfigured(self: &Arc<Self>, kind: CallKind, message: String) -> CallError {
+        // Another call may have made the trial meanwhile.
+        if let Err(error) = self.check_ready() {
+            return error;
         }
-        if self.trial(work).await.is_ok() {
-            return bad(format!("{} (only this request is answered so)", error.message()));
+        if self.trial(kind).await.is_ok() {
+            return bad_answer(format!("{message} (only this request is answered so)"));
         }
-        *self.distrusted.lock() = Some(work);
-        self.lose(error, None);
+        *self.needs_trial.lock() = Some(kind);
+        self.set_unavailable(ProviderError::Misconfigured { message }, None);
         CallError::NotReady
     }
 
-    /// Makes the smallest call of a sort. What it answers is beside the point, as long as it is not that nothing can work.
-    async fn trial(&self, work: Work) -> Result<(), ProviderError> {
+    /// Makes a small call of a kind. A bad answer and a fault are a success here: the provider is configured.
+    async fn trial(&self, kind: CallKind) -> Result<(), ProviderError> {
         let call = async {
-            match work {
-                Work::Vision => self.provider.describe(Arc::new(analysis::trial())).await.map(drop),
-                Work::Embedding | Work::Query => self.provider.embed("a red disc".into()).await.map(drop),
+            match kind {
+                CallKind::Vision => self.provider.describe(Arc::new(analysis::trial())).await.map(drop),
+                CallKind::Embedding | CallKind::Query => {
+                    self.provider.embed("a red disc".into()).await.map(drop)
+                }
             }
         };
-        match timeout(self.first_call_timeout, unpanicked(call)).await {
+        match timeout(self.first_call_timeout, caught(call)).await {
             Ok(Err(ProviderError::BadAnswer { .. } | ProviderError::ServerFault { .. })) => Ok(()),
             Ok(answer) => answer,
             Err(_) => Err(ProviderError::Unreachable {
@@ -334,106 +360,108 @@ impl ProviderGate {
         }
     }
 
-    fn set(&self, state: ProviderState) {
-        self.state.send_if_modified(|now| {
-            let changed = *now != state;
+    fn set_state(&self, state: ProviderState) {
+        self.state.send_if_modified(|current| {
+            let changed = *current != state;
             if changed {
                 match state.waiting() {
                     Some(sentence) => log::warn!("{sentence}"),
                     None => log::info!("provider {}: {state:?}", self.provider.identity().provider),
                 }
-                *now = state;
+                *current = state;
             }
             changed
         });
     }
 
-    /// Notes that the provider is not to be had, and sees to it that it is asked again, the first time after `wait`.
-    fn lose(self: &Arc<Self>, error: ProviderError, wait: Option<Duration>) {
-        self.vision.cool();
-        self.embedding.cool();
-        // The first report says since when.
-        if matches!(&*self.state.borrow(), ProviderState::Starting | ProviderState::Ready)
-            || misconfigured(&error)
-        {
-            self.note(error);
+    /// Stops admitting calls, and starts to probe in the background, the first time after `pause`.
+    fn set_unavailable(self: &Arc<Self>, error: ProviderError, pause: Option<Duration>) {
+        self.vision.set_not_loaded();
+        self.embedding.set_not_loaded();
+        // The first report of an outage is kept, except that a misconfiguration replaces it.
+        let first = matches!(*self.state.borrow(), ProviderState::Starting | ProviderState::Ready);
+        if first || is_misconfigured(&error) {
+            self.record(error);
             self.give_up_if_due();
         }
         if !self.probing.swap(true, Ordering::AcqRel) {
             let gate = Arc::downgrade(self);
             actix_rt::spawn(async move {
-                let mut pause = PAUSES.0;
-                sleep(wait.unwrap_or_else(|| jitter(pause))).await;
+                let mut interval = MIN_PAUSE;
+                sleep(pause.unwrap_or_else(|| with_jitter(interval))).await;
                 loop {
-                    // The pipeline may be gone meanwhile, and the probing ends with it.
+                    // The task ends with the gate.
                     let Some(gate) = gate.upgrade() else { return };
-                    let Err(wait) = gate.ask_again().await else { return };
+                    let Err(pause) = gate.probe_again().await else { return };
                     drop(gate);
-                    pause = (pause * 2).min(PAUSES.1);
-                    sleep(jitter(pause).max(wait.unwrap_or_default())).await;
+                    interval = (interval * 2).min(MAX_PAUSE);
+                    sleep(with_jitter(interval).max(pause.unwrap_or_default())).await;
                 }
             });
         }
     }
 
-    /// Whether the provider answers again; if not, how long it asked to wait.
-    async fn ask_again(&self) -> Result<(), Option<Duration>> {
+    /// Probes, and admits calls again if that succeeds.
+    ///
+    /// # Errors
+    /// The pause that the provider asked for, if any.
+    async fn probe_again(&self) -> Result<(), Option<Duration>> {
         let mut answer = self.probe().await;
-        let distrusted = *self.distrusted.lock();
-        if let (Ok(()), Some(work)) = (&answer, distrusted) {
-            answer = self.trial(work).await;
+        let needs_trial = *self.needs_trial.lock();
+        if let (Ok(()), Some(kind)) = (&answer, needs_trial) {
+            answer = self.trial(kind).await;
         }
-        let wait;
-        match answer {
-            Ok(()) => {
-                *self.distrusted.lock() = None;
-                if let Some(lost) = self.lost.lock().as_mut() {
-                    lost.back = Some(Instant::now());
-                }
-                self.probing.store(false, Ordering::Release);
-                self.set(ProviderState::Ready);
-                return Ok(());
+        let Err(error) = answer else {
+            *self.needs_trial.lock() = None;
+            if let Some(outage) = self.outage.lock().as_mut() {
+                outage.admitting_since = Some(Instant::now());
             }
-            Err(error) => {
-                wait = asked_wait(&error);
-                if misconfigured(&error) {
-                    self.note(error);
-                }
-            }
+            self.probing.store(false, Ordering::Release);
+            self.set_state(ProviderState::Ready);
+            return Ok(());
+        };
+        let pause = requested_pause(&error);
+        if is_misconfigured(&error) {
+            self.record(error);
         }
         self.give_up_if_due();
-        Err(wait)
+        Err(pause)
     }
 
-    /// Ends the wait for a provider that is away for so long already.
+    /// Gives up if the outage lasts longer than uploads wait.
     fn give_up_if_due(&self) {
-        let due = self.lost.lock().as_ref().is_some_and(|it| it.began.elapsed() >= self.give_up_after);
+        let due = self.outage.lock().as_ref().is_some_and(|it| it.began.elapsed() >= self.give_up_after);
         let state = self.state.borrow().clone();
         if let ProviderState::Away { since, message } = state
             && !self.give_up_after.is_zero()
             && due
         {
-            self.set(ProviderState::GaveUp { since, message });
+            self.set_state(ProviderState::GaveUp { since, message });
         }
     }
 
-    /// Since when no call is answered. It goes on if the provider is lost again soon after a probe was answered.
-    fn lost_since(&self) -> jiff::Timestamp {
-        let mut lost = self.lost.lock();
-        let goes_on = lost.take().filter(|it| it.back.is_none_or(|back| back.elapsed() <= MAX_RETRY_AFTER));
-        let (since, began) =
-            goes_on.map_or_else(|| (self.clock.now(), Instant::now()), |it| (it.since, it.began));
-        *lost = Some(Lost { since, began, back: None });
+    /// Begins an outage. It continues the last one if calls were admitted only for a short time in between.
+    fn begin_outage(&self) -> jiff::Timestamp {
+        let mut outage = self.outage.lock();
+        let is_recent =
+            |it: &Outage| it.admitting_since.is_none_or(|since| since.elapsed() <= MAX_RETRY_AFTER);
+        let (since, began) = match outage.take().filter(is_recent) {
+            Some(last) => (last.since, last.began),
+            None => (self.clock.now(), Instant::now()),
+        };
+        *outage = Some(Outage { since, began, admitting_since: None });
         since
     }
 
-    fn note(&self, error: ProviderError) {
+    /// Sets the state to what an error means.
+    fn record(&self, error: ProviderError) {
         let since = match &*self.state.borrow() {
-            ProviderState::Away { since, .. } | ProviderState::Misconfigured { since, .. } => *since,
-            ProviderState::GaveUp { since, .. } => *since,
-            ProviderState::Starting | ProviderState::Ready => self.lost_since(),
+            ProviderState::Away { since, .. }
+            | ProviderState::GaveUp { since, .. }
+            | ProviderState::Misconfigured { since, .. } => *since,
+            ProviderState::Starting | ProviderState::Ready => self.begin_outage(),
         };
-        self.set(match error {
+        self.set_state(match error {
             ProviderError::Misconfigured { message } => ProviderState::Misconfigured { since, message },
             ProviderError::Unreachable { message, .. }
             | ProviderError::TimedOut { message }
@@ -443,8 +471,9 @@ impl ProviderGate {
     }
 }
 
-/// A panic as an answer: it must not end the probing, or nobody would find out that the provider is back.
-async fn unpanicked<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
+/// Turns a panic into an error. It must not end the background task, which alone finds out that the provider
+/// is back.
+async fn caught<T>(call: impl Future<Output = Result<T, ProviderError>>) -> Result<T, ProviderError> {
     AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
         Err(ProviderError::Unreachable {
             message: "the code that asks the provider panicked; the log tells where".into(),
@@ -453,24 +482,26 @@ async fn unpanicked<T>(call: impl Future<Output = Result<T, ProviderError>>) -> 
     })
 }
 
-/// What a server asked to wait, as far as anybody does.
-fn asked_wait(error: &ProviderError) -> Option<Duration> {
+/// The pause that a server asked for, at most `MAX_RETRY_AFTER`.
+fn requested_pause(error: &ProviderError) -> Option<Duration> {
     match error {
         ProviderError::Unreachable { retry_after, .. } => retry_after.map(|it| it.min(MAX_RETRY_AFTER)),
-        _ => None,
+        ProviderError::TimedOut { .. }
+        | ProviderError::Misconfigured { .. }
+        | ProviderError::BadAnswer { .. }
+        | ProviderError::ServerFault { .. } => None,
     }
 }
 
-fn misconfigured(error: &ProviderError) -> bool {
+fn is_misconfigured(error: &ProviderError) -> bool {
     matches!(error, ProviderError::Misconfigured { .. })
 }
 
-fn bad(message: impl Into<String>) -> CallError {
+fn bad_answer(message: impl Into<String>) -> CallError {
     CallError::Failed { kind: FailureKind::BadAnswer, message: message.into() }
 }
 
-/// A pause up to a quarter longer, so that many clients of one server do not ask in step.
-fn jitter(pause: Duration) -> Duration {
-    let [random, ..] = *uuid::Uuid::new_v4().as_bytes();
-    pause + pause.mul_f32(f32::from(random) / 1024.0)
+/// Lengthens an interval by up to a quarter, so that the probes of several clients of one server spread out.
+fn with_jitter(interval: Duration) -> Duration {
+    interval + interval.mul_f32(fastrand::f32() / 4.0)
 }

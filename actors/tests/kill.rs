@@ -19,13 +19,14 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use mediamill_actors::{
-    analysis::{DescribeRequest, Described, Identity, Provider, ProviderError},
+    analysis::{DescribeRequest, Described, Identity, Provider, ProviderError, ProviderProfile},
     batch_supervisor::SubmitBatch,
     config::Config,
     event::EventKind,
     files::Files,
     id::{Owner, UploadId},
     intake::{Admission, Source},
+    media::VisionSpec,
     pipeline::{self, Options, Pipeline},
     store::Clock,
     upload::{FileKey, Status},
@@ -64,6 +65,15 @@ impl Provider for Quick {
             "provider": "quick", "vision_model": "q", "embedding_model": "q", "dimensions": 16, "prompt_version": 1
         }))
         .expect("an identity")
+    }
+
+    fn profile(&self) -> ProviderProfile {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        ProviderProfile { vision_concurrency: processors as u32, ..ProviderProfile::default() }
+    }
+
+    fn vision(&self, configured: VisionSpec) -> VisionSpec {
+        VisionSpec { jpeg: false, ..configured }
     }
 
     fn describe(&self, _: Arc<DescribeRequest>) -> BoxFuture<'_, Result<Described, ProviderError>> {

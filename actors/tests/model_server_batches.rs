@@ -1,4 +1,5 @@
-//! Batches whose model server is away, busy or broken: the engine, the gate and a scripted server over real sockets, in real time.
+//! Batches whose model server is away, busy or broken: the engine, the gate and a scripted server over real
+//! sockets, in real time.
 
 #[path = "support/model_server/mod.rs"]
 mod model_server;
@@ -26,7 +27,7 @@ struct World {
     uploads: Vec<UploadId>,
 }
 
-/// A batch of `photos` photos, described by a server that does as told. The first photo is the largest.
+/// A batch of `photos` photos, described by a scripted server. The first photo is the largest.
 async fn world(kind: ProviderKind, photos: u32, script: Script) -> World {
     world_with(kind, photos, script, |_| {}).await
 }
@@ -96,7 +97,7 @@ impl World {
         uploads
     }
 
-    /// The sentence that everybody is shown while uploads wait.
+    /// The sentence that people see while uploads wait.
     async fn waits(&self) -> String {
         let mut state = self.pipeline.provider();
         let waits = state.wait_for(|state| state.waiting().is_some());
@@ -108,7 +109,7 @@ impl World {
         state.waiting().unwrap_or_default()
     }
 
-    /// All uploads completed, and no attempt was spent.
+    /// Waits until all uploads have completed, and checks that none of their attempts failed.
     async fn completed_unharmed(&self) {
         let batch = self.ended().await;
         assert_eq!((batch.counts.completed, batch.counts.failed), (self.uploads.len() as u32, 0));
@@ -126,7 +127,7 @@ impl World {
         assert_eq!(*self.pipeline.provider().borrow(), ProviderState::Ready);
     }
 
-    /// All uploads failed twice in this way.
+    /// Waits until all uploads have failed, and checks both failures.
     async fn failed_twice(&self, kind: FailureKind, words: &str) {
         let batch = self.ended().await;
         assert_eq!(batch.counts.failed, self.uploads.len() as u32);
@@ -137,7 +138,7 @@ impl World {
         }
     }
 
-    /// Whether no two requests to a path were the same.
+    /// Whether all requests to a path differ.
     fn all_differ(&self, path: &str) -> bool {
         let sent: Vec<String> = self.server.sent_to(path).iter().map(Value::to_string).collect();
         sent.iter().enumerate().all(|(at, one)| !sent[..at].contains(one))
@@ -149,7 +150,7 @@ fn broken(fault: Fault) -> Script {
 }
 
 #[actix_rt::test]
-async fn a_server_that_stops_in_mid_batch_and_comes_back_costs_nothing() {
+async fn a_server_that_stops_in_mid_batch_and_comes_back_costs_no_attempt() {
     for kind in [ProviderKind::Ollama, ProviderKind::OpenAi] {
         let slow = Script { delay_ms: 60, ..Script::default() };
         let mut world = world_with(kind, 12, slow.clone(), |config| {
@@ -168,7 +169,7 @@ async fn a_server_that_stops_in_mid_batch_and_comes_back_costs_nothing() {
 }
 
 #[actix_rt::test]
-async fn a_missing_model_or_a_model_that_cannot_see_is_waited_for_with_the_command_that_helps() {
+async fn uploads_wait_for_a_missing_or_blind_model_with_a_sentence_that_helps() {
     let missing = Script { models: Script::default().models.split_off(1), ..Script::default() };
     let mut blind = Script::default();
     blind.models[0].capabilities = Some(vec!["completion".into()]);
@@ -182,14 +183,14 @@ async fn a_missing_model_or_a_model_that_cannot_see_is_waited_for_with_the_comma
         let world = world(ProviderKind::Ollama, 2, script).await;
         let sentence = world.waits().await;
         assert!(sentence.contains("is not set up") && sentence.contains(words), "{sentence}");
-        assert!(world.server.sent_to("/api/chat").is_empty(), "nothing is tried before it is mended");
+        assert!(world.server.sent_to("/api/chat").is_empty(), "no upload is tried before the repair");
         world.server.follow(|script| *script = Script::default());
         world.completed_unharmed().await;
     }
 }
 
 #[actix_rt::test]
-async fn what_only_a_call_finds_wrong_is_waited_for_too_and_no_upload_pays() {
+async fn a_misconfiguration_that_only_a_call_finds_costs_no_attempt() {
     let page = Fault::Page { status: 200 };
     let quota = Fault::Status { status: 429, message: "insufficient_quota".into(), headers: Vec::new() };
     for (chat, embed, words) in [
@@ -211,7 +212,7 @@ async fn what_only_a_call_finds_wrong_is_waited_for_too_and_no_upload_pays() {
 }
 
 #[actix_rt::test]
-async fn a_filter_that_blocks_one_picture_fails_it_alone_and_soon() {
+async fn a_filter_that_blocks_one_picture_fails_only_that_upload() {
     for (status, words) in [(403, "403: a web page, Sign in"), (200, "web page")] {
         let filter = Fault::Filter { above_pixels: 100_000, status };
         let world = world(ProviderKind::OpenAi, 3, broken(filter)).await;
@@ -225,13 +226,13 @@ async fn a_filter_that_blocks_one_picture_fails_it_alone_and_soon() {
         let attempts = uploads.iter().flat_map(|it| &it.attempts);
         assert!(
             attempts.filter_map(|it| it.outcome).all(|it| it != AttemptOutcome::HandedBack),
-            "nobody waits"
+            "no upload waits"
         );
     }
 }
 
 #[actix_rt::test]
-async fn a_wrong_key_is_waited_for() {
+async fn uploads_wait_while_the_key_is_wrong() {
     for kind in [ProviderKind::Ollama, ProviderKind::OpenAi] {
         let script = Script { key: Some("right".into()), ..Script::default() };
         let world =
@@ -245,7 +246,7 @@ async fn a_wrong_key_is_waited_for() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_asks_for_a_pause_gets_it() {
+async fn uploads_wait_for_as_long_as_a_server_asks() {
     for headers in [vec![("retry-after".to_owned(), "1".to_owned())], vec![]] {
         let busy = Fault::Status { status: 429, message: "rate limit reached".into(), headers };
         let world = world(ProviderKind::OpenAi, 3, broken(busy)).await;
@@ -257,7 +258,7 @@ async fn a_server_that_asks_for_a_pause_gets_it() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_loads_its_model_or_has_too_much_to_do_is_waited_for() {
+async fn uploads_wait_for_a_server_that_is_loading_or_overloaded() {
     // llama.cpp lists its model before it can answer anything else.
     let mut llama = Script { llama_cpp: true, delay_ms: 30, ..Script::default() };
     llama.models.truncate(1);
@@ -279,7 +280,7 @@ async fn a_server_that_loads_its_model_or_has_too_much_to_do_is_waited_for() {
     world.server.follow(|script| script.loading = true);
     let sentence = world.waits().await;
     assert!(sentence.contains("Loading model"), "{sentence}");
-    // One more probe finds it loading still.
+    // One more probe finds it still loading.
     let probes = || world.server.sent_to("/health").len();
     let before = probes();
     let probed = async {
@@ -294,7 +295,7 @@ async fn a_server_that_loads_its_model_or_has_too_much_to_do_is_waited_for() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_hangs_or_drips_but_answers_a_probe_fails_the_upload_by_its_limit() {
+async fn a_server_that_is_too_slow_but_answers_a_probe_fails_the_upload() {
     for fault in [Fault::Hang, Fault::Drip { every_ms: 100 }] {
         let world = world_with(ProviderKind::Ollama, 1, broken(fault), |config| {
             config.provider.request_timeout = Duration::from_millis(300);
@@ -327,13 +328,13 @@ async fn a_picture_that_breaks_the_server_is_tried_once_more_with_half_the_pixel
             changed.contains("unexpectedly stopped") && changed.contains("; temperature 0.6, seed 2"),
             "{changed}"
         );
-        assert!(uploads[1..].iter().all(|it| it.failures.is_empty()), "its neighbours do not pay");
+        assert!(uploads[1..].iter().all(|it| it.failures.is_empty()), "the other uploads are not affected");
         assert!(world.all_differ(path));
     }
 }
 
 #[actix_rt::test]
-async fn a_server_that_breaks_on_everything_or_talks_nonsense_fails_uploads_after_two_different_requests() {
+async fn a_server_without_valid_answers_fails_uploads_after_two_different_requests() {
     let fault =
         Fault::Status { status: 500, message: "CUDA error: out of memory".into(), headers: Vec::new() };
     for (fault, kind, words) in [
@@ -362,27 +363,27 @@ async fn a_text_that_cannot_be_embedded_is_shortened_and_not_described_again() {
 }
 
 #[actix_rt::test]
-async fn no_run_repeats_what_failed_in_another() {
+async fn no_round_repeats_a_failed_request_of_another() {
     let fault = |message: &str| Fault::Status { status: 500, message: message.into(), headers: Vec::new() };
-    // The seed is another one for ever; a text that is embedded has an end.
-    for (script, path, runs) in [
+    // The seed changes in every round; a text can be shortened only a few times.
+    for (script, path, rounds) in [
         (broken(fault("CUDA error: out of memory")), "/api/chat", 6),
         (Script { embed: Some(fault("NaN")), ..Script::default() }, "/api/embed", 3),
     ] {
         let world = world(ProviderKind::Ollama, 1, script).await;
-        for run in 1..=runs {
+        for round in 1..=rounds {
             let batch = world.ended().await;
             assert_eq!(batch.counts.failed, 1);
-            assert_eq!(world.server.sent_to(path).len(), 2 * run);
+            assert_eq!(world.server.sent_to(path).len(), 2 * round);
             let retry = RetryFailed { owner: Owner::local(), batch: world.batch };
-            world.pipeline.supervisor.send(retry).await.expect("alive").expect("a new run");
+            world.pipeline.supervisor.send(retry).await.expect("alive").expect("a new round");
         }
         assert!(world.all_differ(path));
     }
 }
 
 #[actix_rt::test]
-async fn what_was_embedded_instead_of_the_whole_text_is_said() {
+async fn an_embedding_of_a_shortened_text_says_so() {
     let script = Script { embed: Some(Fault::LongText { above_chars: 80 }), ..Script::default() };
     for kind in [ProviderKind::Ollama, ProviderKind::OpenAi] {
         let world = world(kind, 1, script.clone()).await;

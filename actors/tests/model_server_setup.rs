@@ -1,4 +1,5 @@
-//! What the providers tell of their servers and models, and how a model is fetched, against a scripted server.
+//! The reports of the providers about their servers and models, and how a model is fetched, against a
+//! scripted server.
 
 #[path = "support/model_server/mod.rs"]
 mod model_server;
@@ -24,7 +25,7 @@ fn config(kind: ProviderKind, server: &ModelServer) -> Config {
 }
 
 fn connect(config: &Config) -> Arc<dyn Provider> {
-    analysis::connect(config).expect("a sound configuration")
+    analysis::connect(config).expect("a valid configuration")
 }
 
 async fn describe(provider: &Arc<dyn Provider>) -> Result<String, ProviderError> {
@@ -32,14 +33,14 @@ async fn describe(provider: &Arc<dyn Provider>) -> Result<String, ProviderError>
 }
 
 #[actix_rt::test]
-async fn a_report_tells_versions_models_and_what_they_can_do() {
+async fn a_report_has_versions_models_and_their_capabilities() {
     let server = ModelServer::start(Script::default()).await;
     let report = connect(&config(ProviderKind::Ollama, &server)).report().await;
     assert!(report.is_ready() && report.servers.len() == 1, "{report:?}");
     assert_eq!(report.servers[0].version.as_deref(), Some("Ollama 0.12.6"));
     let vision = &report.models[0];
     assert_eq!(
-        (vision.role, vision.there, vision.size_bytes),
+        (vision.role, vision.installed, vision.size_bytes),
         (Role::Vision, Some(true), Some(5_969_245_856))
     );
     assert_eq!(vision.capabilities, Some(vec!["completion".into(), "vision".into()]));
@@ -47,11 +48,11 @@ async fn a_report_tells_versions_models_and_what_they_can_do() {
 
     let mut config = config(ProviderKind::OpenAi, &server);
     let report = connect(&config).report().await;
-    assert_eq!(report.models.iter().map(|it| it.there).collect::<Vec<_>>(), [Some(true), Some(true)]);
+    assert_eq!(report.models.iter().map(|it| it.installed).collect::<Vec<_>>(), [Some(true), Some(true)]);
     config.provider.vision_model = Some("gpt-none".into());
     let report = connect(&config).report().await;
-    assert_eq!(report.models[0].there, Some(false));
-    assert!(report.is_ready(), "a list need not be whole: {report:?}");
+    assert_eq!(report.models[0].installed, Some(false));
+    assert!(report.is_ready(), "a list may be incomplete: {report:?}");
 
     server.follow(|script| script.llama_cpp = true);
     let report = connect(&config).report().await;
@@ -60,12 +61,12 @@ async fn a_report_tells_versions_models_and_what_they_can_do() {
 }
 
 #[actix_rt::test]
-async fn a_report_of_what_is_missing_has_the_command_that_installs_it() {
+async fn a_report_of_a_missing_model_has_the_command_that_installs_it() {
     let server = ModelServer::start(Script { models: Vec::new(), ..Script::default() }).await;
     let config = config(ProviderKind::Ollama, &server);
     let report = connect(&config).report().await;
     let installs: Vec<_> =
-        report.models.iter().map(|it| (it.there, it.install.as_deref().unwrap_or_default())).collect();
+        report.models.iter().map(|it| (it.installed, it.install.as_deref().unwrap_or_default())).collect();
     assert_eq!(installs, [(Some(false), "ollama pull qwen2.5vl:7b"), (Some(false), "ollama pull bge-m3")]);
     assert!(!report.is_ready() && report.problems().all(|it| it.contains("mediamill models pull")));
     let _nobody = server.stop().await;
@@ -77,20 +78,18 @@ async fn a_report_of_what_is_missing_has_the_command_that_installs_it() {
 }
 
 #[actix_rt::test]
-async fn a_server_of_another_kind_is_told_from_the_right_one() {
+async fn a_server_of_another_kind_is_recognised() {
     let server =
         ModelServer::start(Script { rest: Some(Fault::Page { status: 200 }), ..Script::default() }).await;
     for kind in [ProviderKind::Ollama, ProviderKind::OpenAi] {
         let error = connect(&config(kind, &server)).probe().await.expect_err("a web page");
-        assert!(
-            matches!(&error, ProviderError::Misconfigured { message } if message.contains("provider.base_url")),
-            "{error:?}"
-        );
+        let ProviderError::Misconfigured { message } = error else { unreachable!("{error:?}") };
+        assert!(message.contains("provider.base_url"), "{message}");
     }
 }
 
 #[actix_rt::test]
-async fn a_llama_cpp_that_does_not_say_that_it_sees_is_asked_to() {
+async fn a_llama_cpp_that_does_not_report_vision_is_tried() {
     let (mut seeing, mut embedding) =
         (Script { llama_cpp: true, ..Script::default() }, Script { llama_cpp: true, ..Script::default() });
     seeing.models[0].capabilities = Some(vec!["completion".into()]);
@@ -103,14 +102,12 @@ async fn a_llama_cpp_that_does_not_say_that_it_sees_is_asked_to() {
     assert_eq!(describe(&provider).await, Ok(TEXT.into()));
     seeing.follow(|script| script.chat = Some(Fault::Blind));
     let error = describe(&provider).await.expect_err("it is blind");
-    assert!(
-        matches!(&error, ProviderError::Misconfigured { message } if message.contains("start it with its --mmproj")),
-        "{error:?}"
-    );
+    let ProviderError::Misconfigured { message } = error else { unreachable!("{error:?}") };
+    assert!(message.contains("start it with its --mmproj"), "{message}");
 }
 
 #[actix_rt::test]
-async fn a_llama_cpp_that_says_what_it_cannot_do_is_believed_before_it_is_asked_to() {
+async fn a_llama_cpp_that_reports_what_it_lacks_is_not_tried() {
     let script = || Script { llama_cpp: true, ..Script::default() };
     let mut embedding = script();
     embedding.models.remove(0);
@@ -120,7 +117,7 @@ async fn a_llama_cpp_that_says_what_it_cannot_do_is_believed_before_it_is_asked_
     let provider = connect(&config);
     for tells in [None, Some(true)] {
         seeing.follow(|script| script.tells_vision = tells);
-        assert_eq!(provider.probe().await, Ok(()), "what is not told is not known: {tells:?}");
+        assert_eq!(provider.probe().await, Ok(()), "an unknown capability is no problem: {tells:?}");
     }
     let refuses =
         |status, message: &str| Some(Fault::Status { status, message: message.into(), headers: Vec::new() });
@@ -146,7 +143,7 @@ async fn a_llama_cpp_that_says_what_it_cannot_do_is_believed_before_it_is_asked_
 }
 
 #[actix_rt::test]
-async fn embeddings_come_from_the_server_that_is_named_for_them() {
+async fn embeddings_come_from_the_configured_server() {
     let (seeing, mut embedding) =
         (Script { llama_cpp: true, ..Script::default() }, Script { llama_cpp: true, ..Script::default() });
     embedding.models.remove(0);
@@ -160,19 +157,19 @@ async fn embeddings_come_from_the_server_that_is_named_for_them() {
     assert_eq!((seeing.sent_to("/v1/embeddings").len(), embedded), (0, 1));
     assert_eq!(provider.report().await.servers.len(), 2);
     let _nobody = seeing.stop().await;
-    let told: Vec<_> = provider.report().await.models.iter().map(|it| it.role).collect();
-    assert_eq!(told, [Role::Embedding], "nothing is known of the other one's model");
+    let reported: Vec<_> = provider.report().await.models.iter().map(|it| it.role).collect();
+    assert_eq!(reported, [Role::Embedding], "the stopped server reports no model");
 }
 
 #[actix_rt::test]
-async fn a_model_that_was_fetched_anew_is_another_one() {
+async fn a_model_that_was_fetched_again_is_another_one() {
     let server = ModelServer::start(Script::default()).await;
     let provider = connect(&config(ProviderKind::Ollama, &server));
     let unknown = provider.identity();
     provider.probe().await.expect("it is there");
     let before = provider.identity();
     assert_eq!(before.vision_digest.as_deref(), Some("a".repeat(64).as_str()));
-    assert!(before.describes_like(&unknown), "a digest that is not known says nothing");
+    assert!(before.describes_like(&unknown), "an unknown digest equals every other");
     server.follow(|script| script.models[0].digest = "c".repeat(64));
     provider.probe().await.expect("it is there");
     let after = provider.identity();
@@ -180,23 +177,23 @@ async fn a_model_that_was_fetched_anew_is_another_one() {
 }
 
 #[actix_rt::test]
-async fn a_model_that_can_think_is_told_not_to_and_one_that_cannot_is_told_nothing() {
+async fn thinking_is_disabled_only_for_a_model_that_can_think() {
     let mut script = Script::default();
     script.models[0].capabilities.as_mut().expect("some").push("thinking".into());
     let server = ModelServer::start(script).await;
     let provider = connect(&config(ProviderKind::Ollama, &server));
     provider.probe().await.expect("it is there");
     assert_eq!(describe(&provider).await.as_deref(), Ok(TEXT));
-    // An old server does not tell what its models can do, which must not stop anything.
+    // An old server does not report capabilities.
     server.follow(|script| script.models.iter_mut().for_each(|it| it.capabilities = None));
     provider.probe().await.expect("it is there");
     assert_eq!(describe(&provider).await.as_deref(), Ok(TEXT));
-    let told: Vec<_> = server.sent_to("/api/chat").iter().map(|it| it.get("think").cloned()).collect();
-    assert_eq!(told, [Some(json!(false)), None]);
+    let think: Vec<_> = server.sent_to("/api/chat").iter().map(|it| it.get("think").cloned()).collect();
+    assert_eq!(think, [Some(json!(false)), None]);
 }
 
 #[actix_rt::test]
-async fn a_server_that_knows_the_old_form_alone_embeds_too() {
+async fn a_server_with_only_the_old_interface_embeds_too() {
     let server = ModelServer::start(Script { old: true, ..Script::default() }).await;
     let provider = connect(&config(ProviderKind::Ollama, &server));
     let vector = provider.embed("words".into()).await.expect("a vector");
@@ -220,7 +217,7 @@ async fn a_long_text_is_cut_before_it_is_embedded() {
 }
 
 #[actix_rt::test]
-async fn a_parameter_that_a_model_refuses_is_left_out_from_then_on() {
+async fn a_refused_parameter_is_omitted_from_then_on() {
     let refuses = ["max_tokens", "temperature", "frequency_penalty"].map(str::to_owned).to_vec();
     let server =
         ModelServer::start(Script { chat: Some(Fault::Refuses(refuses)), ..Script::default() }).await;
@@ -230,23 +227,23 @@ async fn a_parameter_that_a_model_refuses_is_left_out_from_then_on() {
         provider.describe(Arc::new(request)).await.expect("a description");
     }
     let sent = server.sent_to("/v1/chat/completions");
-    assert_eq!(sent.len(), 3 + 2, "two refusals, then one for the parameter that is new");
+    assert_eq!(sent.len(), 3 + 2, "two refusals, then one of the new parameter");
     assert_eq!(sent[2]["max_completion_tokens"], 512);
     assert!(sent[4].get("temperature").is_none() && sent[2] != sent[4]);
 }
 
 #[actix_rt::test]
-async fn each_model_is_shown_the_picture_that_it_takes() {
+async fn each_model_gets_the_picture_that_it_takes() {
     let server = ModelServer::start(Script::default()).await;
     let mut config = config(ProviderKind::Ollama, &server);
     config.provider.vision_model = Some("qwen3-vl:8b".into());
-    let configured = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: false };
+    let configured = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
     let spec = connect(&config).vision(configured);
     assert!(spec.patch_px == 32 && spec.jpeg);
 }
 
 #[actix_rt::test]
-async fn a_model_is_fetched_with_its_progress_and_a_failure_half_way_is_told() {
+async fn a_model_is_fetched_with_progress_and_an_interruption_is_reported() {
     let server = ModelServer::start(Script::default()).await;
     let provider = connect(&config(ProviderKind::Ollama, &server));
     let mut seen: Vec<PullProgress> = Vec::new();
@@ -262,10 +259,10 @@ async fn a_model_is_fetched_with_its_progress_and_a_failure_half_way_is_told() {
         missing.message().contains("cannot fetch `no-such-model`: pull model manifest: file does not exist")
     );
     for (fault, words) in
-        [(Fault::ErrorLine, "max retries exceeded"), (Fault::Unfinished, "goes on where it stopped")]
+        [(Fault::ErrorLine, "max retries exceeded"), (Fault::Unfinished, "resumes where it stopped")]
     {
         server.follow(|script| script.rest = Some(fault));
-        let error = provider.pull("bge-m3", &mut |_| {}).await.expect_err("it breaks off");
+        let error = provider.pull("bge-m3", &mut |_| {}).await.expect_err("interrupted");
         assert!(error.message().contains(words), "{error:?}");
     }
     let other = connect(&config(ProviderKind::OpenAi, &server)).pull("bge-m3", &mut |_| {}).await;

@@ -25,7 +25,7 @@ fn config(kind: ProviderKind, url: String) -> Config {
 }
 
 fn connect(kind: ProviderKind, server: &ModelServer) -> Arc<dyn Provider> {
-    analysis::connect(&config(kind, server.url())).expect("a sound configuration")
+    analysis::connect(&config(kind, server.url())).expect("a valid configuration")
 }
 
 async fn describe(provider: &Arc<dyn Provider>, variation: u32) -> Result<Described, ProviderError> {
@@ -36,10 +36,10 @@ async fn embed(provider: &Arc<dyn Provider>) -> Result<Vec<f32>, ProviderError> 
     provider.embed("A red disc stands on a white ground.".into()).await
 }
 
-/// Name of the sort of error, and its sentence.
-fn told<T: std::fmt::Debug>(answer: Result<T, ProviderError>) -> (&'static str, String) {
+/// Kind of an error, and its sentence.
+fn failure<T: std::fmt::Debug>(answer: Result<T, ProviderError>) -> (&'static str, String) {
     let error = answer.expect_err("it fails");
-    let sort = match &error {
+    let kind = match &error {
         ProviderError::Unreachable { retry_after: Some(_), .. } => "busy",
         ProviderError::Unreachable { retry_after: None, .. } => "unreachable",
         ProviderError::Misconfigured { .. } => "misconfigured",
@@ -47,7 +47,7 @@ fn told<T: std::fmt::Debug>(answer: Result<T, ProviderError>) -> (&'static str, 
         ProviderError::ServerFault { .. } => "server fault",
         ProviderError::TimedOut { .. } => "timed out",
     };
-    (sort, error.message().to_owned())
+    (kind, error.message().to_owned())
 }
 
 fn status(status: u16, message: &str) -> Fault {
@@ -69,16 +69,16 @@ async fn a_picture_is_described_and_a_text_embedded() {
 }
 
 #[actix_rt::test]
-async fn what_goes_wrong_with_a_description_is_told_with_what_to_do() {
+async fn a_failed_description_has_a_sentence_that_says_what_to_do() {
     let html = Fault::Page { status: 200 };
     let gateway = Fault::Page { status: 502 };
-    for (fault, sort, words) in [
+    for (fault, expected, words) in [
         (html, "misconfigured", "web page instead of JSON; check provider.base_url"),
         (gateway, "unreachable", "does not answer for now (502: a web page, Sign in Welcome)"),
         (Fault::Page { status: 404 }, "misconfigured", "check provider.base_url"),
         (Fault::Page { status: 413 }, "server fault", "lower vision.max_pixels"),
         (Fault::Cut, "unreachable", "broke off after"),
-        (Fault::Unfinished, "unreachable", "ended before it was done"),
+        (Fault::Unfinished, "unreachable", "ended before it was complete"),
         (Fault::ErrorLine, "server fault", "its own log tells more"),
         (Fault::Empty, "bad answer", "empty text"),
         (
@@ -95,7 +95,7 @@ async fn what_goes_wrong_with_a_description_is_told_with_what_to_do() {
         (status(429, "slow down"), "busy", "lower provider.vision_concurrency"),
         (status(429, "insufficient_quota: check your plan"), "misconfigured", "quota"),
         (status(403, "no"), "misconfigured", "provider.api_key_env"),
-        (status(402, "no credit"), "misconfigured", "wants to be paid"),
+        (status(402, "no credit"), "misconfigured", "requires payment"),
         (
             status(404, "model 'qwen2.5vl:7b' not found"),
             "misconfigured",
@@ -106,8 +106,8 @@ async fn what_goes_wrong_with_a_description_is_told_with_what_to_do() {
     ] {
         for kind in KINDS {
             let server = ModelServer::start(Script { chat: Some(fault.clone()), ..Script::default() }).await;
-            let (told, sentence) = told(describe(&connect(kind, &server), 0).await);
-            assert_eq!(told, sort, "{kind:?} {fault:?}: {sentence}");
+            let (failure, sentence) = failure(describe(&connect(kind, &server), 0).await);
+            assert_eq!(failure, expected, "{kind:?} {fault:?}: {sentence}");
             assert!(sentence.contains(words), "{kind:?} {fault:?}: {sentence}");
             assert!(
                 !sentence.ends_with('.') && sentence.len() < 600 && !sentence.contains('\n'),
@@ -118,8 +118,8 @@ async fn what_goes_wrong_with_a_description_is_told_with_what_to_do() {
 }
 
 #[actix_rt::test]
-async fn what_goes_wrong_with_an_embedding_is_told_with_what_to_do() {
-    for (fault, sort, words) in [
+async fn a_failed_embedding_has_a_sentence_that_says_what_to_do() {
+    for (fault, expected, words) in [
         (Fault::NaN, "bad answer", ""),
         (Fault::Zeros, "bad answer", "zeros"),
         (
@@ -132,19 +132,19 @@ async fn what_goes_wrong_with_an_embedding_is_told_with_what_to_do() {
         (Fault::Cut, "unreachable", "broke off after"),
         (status(500, "input is too large to process"), "server fault", "too large"),
         (status(501, "This server does not support embeddings"), "misconfigured", "embeddings"),
-        (status(401, "who?"), "misconfigured", "nobody in without a key (401: who?); name"),
+        (status(401, "who?"), "misconfigured", "requires a key (401: who?); name"),
     ] {
         for kind in KINDS {
             let server = ModelServer::start(Script { embed: Some(fault.clone()), ..Script::default() }).await;
-            let (told, sentence) = told(embed(&connect(kind, &server)).await);
-            assert_eq!(told, sort, "{kind:?} {fault:?}: {sentence}");
+            let (failure, sentence) = failure(embed(&connect(kind, &server)).await);
+            assert_eq!(failure, expected, "{kind:?} {fault:?}: {sentence}");
             assert!(sentence.contains(words), "{kind:?} {fault:?}: {sentence}");
         }
     }
 }
 
 #[actix_rt::test]
-async fn one_picture_goes_out_in_each_servers_own_form_with_constant_options() {
+async fn a_picture_is_sent_in_the_form_of_the_interface_with_constant_options() {
     let server = ModelServer::start(Script::default()).await;
     let provider = connect(ProviderKind::Ollama, &server);
     for variation in [0, 1] {
@@ -161,9 +161,9 @@ async fn one_picture_goes_out_in_each_servers_own_form_with_constant_options() {
     );
     assert_eq!(
         sent[0]["options"]["num_ctx"], sent[1]["options"]["num_ctx"],
-        "another value loads the model anew"
+        "another value would make the server load the model again"
     );
-    assert_eq!(sent[0].get("think"), None, "the model does not think");
+    assert_eq!(sent[0].get("think"), None, "the model has no reasoning to disable");
 
     let provider = connect(ProviderKind::OpenAi, &server);
     describe(&provider, 0).await.expect("a description");
@@ -175,7 +175,7 @@ async fn one_picture_goes_out_in_each_servers_own_form_with_constant_options() {
 }
 
 #[actix_rt::test]
-async fn a_repeated_question_is_another_one_and_says_how() {
+async fn a_repeated_question_differs_and_says_how() {
     for (kind, path) in [(ProviderKind::Ollama, "/api/chat"), (ProviderKind::OpenAi, "/v1/chat/completions")]
     {
         let server = ModelServer::start(Script::default()).await;
@@ -214,21 +214,21 @@ async fn a_video_is_described_frame_by_frame_and_then_as_a_whole() {
 }
 
 #[actix_rt::test]
-async fn a_frame_that_is_not_answered_in_time_is_timed_out() {
+async fn a_frame_without_an_answer_in_time_is_timed_out() {
     for kind in KINDS {
         let server = ModelServer::start(Script { chat: Some(Fault::Hang), ..Script::default() }).await;
         let mut config = config(kind, server.url());
         config.provider.request_timeout = Duration::from_millis(100);
         config.provider.first_request_timeout = Duration::from_millis(100);
-        let provider = analysis::connect(&config).expect("a sound configuration");
+        let provider = analysis::connect(&config).expect("a valid configuration");
         let request = DescribeRequest { frame_seconds: vec![0.0], ..analysis::trial() };
-        let (sort, sentence) = told(provider.describe(Arc::new(request)).await);
-        assert!(sort == "timed out" && sentence.contains("within 0.1 s"), "{sort}: {sentence}");
+        let (kind, sentence) = failure(provider.describe(Arc::new(request)).await);
+        assert!(kind == "timed out" && sentence.contains("within 0.1 s"), "{kind}: {sentence}");
     }
 }
 
 #[actix_rt::test]
-async fn a_text_that_the_limit_cut_loses_its_unfinished_sentence_and_says_so() {
+async fn a_truncated_text_loses_its_unfinished_sentence_and_says_so() {
     for kind in KINDS {
         let server = ModelServer::start(Script { chat: Some(Fault::Length), ..Script::default() }).await;
         let described = describe(&connect(kind, &server), 0).await.expect("a description");
@@ -238,15 +238,15 @@ async fn a_text_that_the_limit_cut_loses_its_unfinished_sentence_and_says_so() {
 }
 
 #[actix_rt::test]
-async fn a_text_that_has_too_many_tokens_says_which_key_makes_it_shorter() {
+async fn a_text_with_too_many_tokens_names_the_key_that_shortens_it() {
     let script = Script { embed: Some(Fault::LongText { above_chars: 5 }), ..Script::default() };
     let server = ModelServer::start(script).await;
-    let (sort, sentence) = told(embed(&connect(ProviderKind::OpenAi, &server)).await);
-    assert!(sort == "server fault" && sentence.contains("provider.embedding_max_chars"), "{sentence}");
+    let (kind, sentence) = failure(embed(&connect(ProviderKind::OpenAi, &server)).await);
+    assert!(kind == "server fault" && sentence.contains("provider.embedding_max_chars"), "{sentence}");
 }
 
 #[actix_rt::test]
-async fn an_answer_in_one_piece_or_in_drops_is_an_answer_too() {
+async fn an_answer_may_be_one_value_or_a_slow_stream() {
     for fault in [Fault::Whole, Fault::Drip { every_ms: 1 }] {
         for kind in KINDS {
             let server = ModelServer::start(Script { chat: Some(fault.clone()), ..Script::default() }).await;
@@ -261,7 +261,7 @@ async fn an_answer_in_one_piece_or_in_drops_is_an_answer_too() {
 
 #[actix_rt::test]
 async fn a_key_is_sent_and_never_shown() {
-    // `PATH` is set wherever tests run, and stands for a key.
+    // `PATH` is set everywhere, and serves as the key.
     let key = std::env::var("PATH").expect("set");
     for kind in KINDS {
         let server = ModelServer::start(Script { key: Some(key.clone()), ..Script::default() }).await;
@@ -270,8 +270,8 @@ async fn a_key_is_sent_and_never_shown() {
         let provider = analysis::connect(&config).expect("the key is there");
         describe(&provider, 0).await.expect("the key is right");
         server.follow(|script| script.key = Some("another".into()));
-        let (sort, sentence) = told(describe(&provider, 0).await);
-        assert!(sort == "misconfigured" && sentence.contains("does not let this key in"), "{sentence}");
+        let (failure, sentence) = failure(describe(&provider, 0).await);
+        assert!(failure == "misconfigured" && sentence.contains("rejects the key"), "{sentence}");
         assert!(
             !sentence.contains(&key) && !format!("{:?}", provider.identity()).contains(&key),
             "{sentence}"
@@ -284,22 +284,22 @@ async fn a_key_is_sent_and_never_shown() {
 }
 
 #[actix_rt::test]
-async fn a_server_that_is_not_there_is_unreachable_until_it_is_back() {
+async fn a_stopped_server_is_unreachable_until_it_is_back() {
     for kind in KINDS {
         let server = ModelServer::start(Script::default()).await;
         let provider = connect(kind, &server);
         assert_eq!(provider.probe().await, Ok(()));
         let address = server.stop().await;
-        let (sort, sentence) = told(describe(&provider, 0).await);
-        assert!(sort == "unreachable" && sentence.contains("is it running"), "{sort} {sentence}");
-        assert_eq!(told(provider.probe().await).0, "unreachable");
+        let (kind, sentence) = failure(describe(&provider, 0).await);
+        assert!(kind == "unreachable" && sentence.contains("is it running"), "{kind} {sentence}");
+        assert_eq!(failure(provider.probe().await).0, "unreachable");
         let _back = ModelServer::start_at(address, Script::default()).await;
         describe(&provider, 0).await.expect("it is back");
     }
 }
 
 #[actix_rt::test]
-async fn a_busy_server_says_how_long_to_wait() {
+async fn a_busy_server_names_the_pause() {
     let now = "Sat, 01 Aug 2026 10:00:00 GMT";
     for (headers, seconds) in [
         (vec![], 2.0),

@@ -1,4 +1,4 @@
-//! The gate before a provider, on a paused clock.
+//! The gate in front of a provider, on a paused clock.
 
 use std::{
     sync::{
@@ -17,19 +17,21 @@ use mediamill_actors::{
     upload::FailureKind,
 };
 
-/// Answers embeddings as it is told to.
+/// Answers as a test scripts.
 #[derive(Default)]
 struct Scripted {
-    there: AtomicBool,
-    /// What it asks to wait, whoever probes it.
+    /// Whether it can be reached.
+    up: AtomicBool,
+    /// The pause that it asks for in answer to a probe.
     busy: Mutex<Option<Duration>>,
     probes: AtomicUsize,
+    /// Answer to the next embedding.
     next: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
-    /// What it answers if nothing is laid out for the next call.
+    /// Answer to an embedding without a `next` one; `None`: it hangs.
     otherwise: Mutex<Option<Result<Vec<f32>, ProviderError>>>,
-    /// What was called, in order, if `describe` answers.
+    /// The calls in order, if descriptions have a duration.
     calls: Mutex<Vec<&'static str>>,
-    /// How long a description takes; zero: for ever.
+    /// Duration of a description; zero: it hangs.
     describes_in: Duration,
 }
 
@@ -57,7 +59,6 @@ impl Provider for Scripted {
         .boxed()
     }
 
-    /// Hangs for ever unless an answer is laid out.
     fn embed(&self, _: String) -> BoxFuture<'_, Result<Vec<f32>, ProviderError>> {
         if !self.describes_in.is_zero() {
             self.calls.lock().expect("not poisoned").push("embed");
@@ -77,8 +78,8 @@ impl Provider for Scripted {
                 ProviderError::Unreachable { message: "429: slow down".into(), retry_after: Some(wait) };
             return std::future::ready(Err(error)).boxed();
         }
-        let there = self.there.load(Ordering::Relaxed);
-        std::future::ready(if there { Ok(()) } else { Err(unreachable_provider()) }).boxed()
+        let up = self.up.load(Ordering::Relaxed);
+        std::future::ready(if up { Ok(()) } else { Err(unreachable_provider()) }).boxed()
     }
 }
 
@@ -92,7 +93,7 @@ async fn ready(config: Config) -> (Arc<Scripted>, Arc<ProviderGate>) {
 
 async fn ready_with(config: Config, provider: Scripted) -> (Arc<Scripted>, Arc<ProviderGate>) {
     tokio::time::pause();
-    provider.there.store(true, Ordering::Relaxed);
+    provider.up.store(true, Ordering::Relaxed);
     let provider = Arc::new(provider);
     let clock = Clock::Tokio { start: tokio::time::Instant::now() };
     let gate = ProviderGate::new(Arc::clone(&provider) as Arc<dyn Provider>, &config, clock);
@@ -111,7 +112,7 @@ async fn embed(
 }
 
 #[actix_rt::test]
-async fn an_answer_is_checked_before_it_is_believed() {
+async fn an_invalid_vector_is_a_bad_answer() {
     let (provider, gate) = ready(Config::default()).await;
     for wrong in [vec![1.0], vec![0.0, 0.0], vec![f32::NAN, 1.0], vec![f32::INFINITY, 1.0]] {
         let answer = embed(&provider, &gate, Ok(wrong)).await;
@@ -121,7 +122,7 @@ async fn an_answer_is_checked_before_it_is_believed() {
 }
 
 #[actix_rt::test]
-async fn a_call_that_fails_while_the_provider_is_there_is_a_failed_attempt() {
+async fn a_failed_call_to_a_provider_that_answers_probes_is_a_failed_attempt() {
     let (provider, gate) = ready(Config::default()).await;
     let answer = embed(&provider, &gate, Err(unreachable_provider())).await;
     assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::ProviderAway, .. })), "{answer:?}");
@@ -131,16 +132,12 @@ async fn a_call_that_fails_while_the_provider_is_there_is_a_failed_attempt() {
 }
 
 #[actix_rt::test]
-async fn a_provider_that_is_away_is_asked_with_growing_pauses_and_comes_back() {
+async fn a_provider_that_is_away_is_probed_at_growing_intervals_until_it_is_back() {
     let (provider, gate) = ready(Config::default()).await;
-    provider.there.store(false, Ordering::Relaxed);
+    provider.up.store(false, Ordering::Relaxed);
     let answer = embed(&provider, &gate, Err(unreachable_provider())).await;
     assert!(matches!(answer, Err(CallError::WentAway { .. })), "{answer:?}");
-    assert_eq!(
-        gate.embed("words".into()).await,
-        Err(CallError::NotReady),
-        "it is not called while it is away"
-    );
+    assert_eq!(gate.embed("words".into()).await, Err(CallError::NotReady), "no call is admitted meanwhile");
     assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("connection refused")));
     let before = provider.probes.load(Ordering::Relaxed);
     tokio::time::advance(Duration::ZERO).await;
@@ -149,27 +146,27 @@ async fn a_provider_that_is_away_is_asked_with_growing_pauses_and_comes_back() {
         .expect_err("ten minutes pass");
     let probes = provider.probes.load(Ordering::Relaxed) - before;
     assert!((16..=24).contains(&probes), "{probes} probes in ten minutes of pauses of 2 to 37.5 s");
-    provider.there.store(true, Ordering::Relaxed);
+    provider.up.store(true, Ordering::Relaxed);
     let mut state = gate.state();
     state.wait_for(|state| *state == ProviderState::Ready).await.expect("it comes back");
     assert_eq!(embed(&provider, &gate, Ok(vec![0.5, 1.0])).await, Ok(vec![0.5, 1.0]));
 }
 
 #[actix_rt::test]
-async fn nobody_waits_longer_than_told_to() {
+async fn uploads_wait_no_longer_than_configured() {
     let mut config = Config::default();
     config.provider.give_up_after = Duration::from_secs(60);
     let (provider, gate) = ready(config).await;
-    provider.there.store(false, Ordering::Relaxed);
+    provider.up.store(false, Ordering::Relaxed);
     let _ = embed(&provider, &gate, Err(unreachable_provider())).await;
     let mut state = gate.state();
-    state.wait_for(|state| matches!(state, ProviderState::GaveUp { .. })).await.expect("it is given up");
+    state.wait_for(|state| matches!(state, ProviderState::GaveUp { .. })).await.expect("the gate gives up");
     let answer = gate.embed("words".into()).await;
     assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::ProviderAway, .. })), "{answer:?}");
 }
 
 #[actix_rt::test]
-async fn a_provider_that_answers_probes_and_no_call_is_given_up_too() {
+async fn the_gate_gives_up_a_provider_that_answers_only_probes() {
     let mut config = Config::default();
     config.provider.give_up_after = Duration::from_secs(3600);
     let (provider, gate) = ready(config).await;
@@ -177,12 +174,12 @@ async fn a_provider_that_answers_probes_and_no_call_is_given_up_too() {
         message: "429: slow down".into(),
         retry_after: Some(Duration::from_secs(60)),
     };
-    // Calls as workers make them: whenever they are let through, until one is told to fail.
+    // Calls whenever they are admitted, as workers do, until one fails.
     let fails_after = async |answer: &dyn Fn() -> Result<Vec<f32>, ProviderError>| {
         let began = tokio::time::Instant::now();
         let mut state = gate.state();
         loop {
-            state.wait_for(|state| *state == ProviderState::Ready).await.expect("the gate is there");
+            state.wait_for(|state| *state == ProviderState::Ready).await.expect("the gate lives");
             match embed(&provider, &gate, answer()).await {
                 Err(CallError::Failed { kind: FailureKind::ProviderAway, message }) => {
                     assert!(message.contains("not waited for any more") && message.contains("slow down"));
@@ -199,12 +196,12 @@ async fn a_provider_that_answers_probes_and_no_call_is_given_up_too() {
         other => unreachable!("{other:?}"),
     };
     let began = since(&gate);
-    // Others fail at once, and so does the next one that is let through.
+    // Other calls fail at once, and so does the next one that is admitted.
     assert!(matches!(gate.embed("words".into()).await, Err(CallError::Failed { .. })));
     assert_eq!(fails_after(&|| Err(busy())).await, 60);
-    assert_eq!(since(&gate), began, "it is still the same loss");
-    // A loss after quiet hours is another one.
-    gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
+    assert_eq!(since(&gate), began, "the outage continues");
+    // An outage after hours without one is a new one.
+    gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("calls are admitted again");
     assert!(embed(&provider, &gate, Ok(vec![0.5, 1.0])).await.is_ok());
     assert_eq!(embed(&provider, &gate, Err(busy())).await, Err(CallError::NotReady));
     tokio::time::sleep(Duration::from_secs(7200)).await;
@@ -213,17 +210,17 @@ async fn a_provider_that_answers_probes_and_no_call_is_given_up_too() {
 }
 
 #[actix_rt::test]
-async fn a_call_of_several_that_timed_out_says_so() {
+async fn a_frame_that_timed_out_is_a_time_out() {
     let (provider, gate) = ready(Config::default()).await;
     let late = ProviderError::TimedOut { message: "no answer about a frame within 300 s".into() };
     let answer = embed(&provider, &gate, Err(late.clone())).await;
     assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::TimedOut, .. })), "{answer:?}");
-    provider.there.store(false, Ordering::Relaxed);
+    provider.up.store(false, Ordering::Relaxed);
     assert!(matches!(embed(&provider, &gate, Err(late)).await, Err(CallError::WentAway { .. })));
 }
 
 #[actix_rt::test]
-async fn a_misconfigured_provider_turns_calls_back_with_the_sentence_that_helps() {
+async fn a_misconfigured_provider_gets_no_calls_and_has_a_sentence_that_helps() {
     let (provider, gate) = ready(Config::default()).await;
     let missing = ProviderError::Misconfigured { message: "run `ollama pull bge-m3`".into() };
     *provider.otherwise.lock().expect("not poisoned") = Some(Err(missing.clone()));
@@ -232,20 +229,20 @@ async fn a_misconfigured_provider_turns_calls_back_with_the_sentence_that_helps(
 }
 
 #[actix_rt::test]
-async fn a_refusal_of_one_request_alone_is_a_failed_attempt_whatever_it_calls_itself() {
+async fn a_misconfiguration_of_a_single_request_is_a_failed_attempt() {
     let (provider, gate) = ready(Config::default()).await;
     *provider.otherwise.lock().expect("not poisoned") = Some(Ok(vec![0.5, 1.0]));
     let refused = ProviderError::Misconfigured { message: "403: blocked by a filter".into() };
     let answer = embed(&provider, &gate, Err(refused)).await;
-    assert!(
-        matches!(&answer, Err(CallError::Failed { kind: FailureKind::BadAnswer, message }) if message.contains("blocked by a filter")),
-        "{answer:?}"
-    );
-    assert_eq!(*gate.state().borrow(), ProviderState::Ready, "its neighbours do not wait");
+    let Err(CallError::Failed { kind: FailureKind::BadAnswer, message }) = answer else {
+        unreachable!("{answer:?}")
+    };
+    assert!(message.contains("blocked by a filter"), "{message}");
+    assert_eq!(*gate.state().borrow(), ProviderState::Ready, "no other call waits");
 }
 
 #[actix_rt::test]
-async fn what_a_probe_does_not_see_is_believed_only_after_a_trial() {
+async fn a_misconfiguration_that_probes_do_not_see_ends_after_a_successful_trial() {
     let (provider, gate) = ready(Config::default()).await;
     let gone = || ProviderError::Misconfigured { message: "the quota is used up".into() };
     *provider.otherwise.lock().expect("not poisoned") = Some(Err(gone()));
@@ -259,7 +256,7 @@ async fn what_a_probe_does_not_see_is_believed_only_after_a_trial() {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(40), seconds).await.expect("it is tried");
+        tokio::time::timeout(Duration::from_secs(40), seconds).await.expect("a trial is made");
         assert!(matches!(*state.borrow(), ProviderState::Misconfigured { .. }), "trial {trial}");
     }
     *provider.next.lock().expect("not poisoned") = Some(Ok(vec![0.5, 1.0]));
@@ -267,7 +264,7 @@ async fn what_a_probe_does_not_see_is_believed_only_after_a_trial() {
 }
 
 #[actix_rt::test]
-async fn a_provider_that_asks_to_wait_is_away_for_so_long_and_the_attempt_is_handed_back() {
+async fn a_requested_pause_is_kept_and_the_attempt_is_handed_back() {
     let (provider, gate) = ready(Config::default()).await;
     let busy = |seconds| ProviderError::Unreachable {
         message: "429: slow down".into(),
@@ -278,13 +275,16 @@ async fn a_provider_that_asks_to_wait_is_away_for_so_long_and_the_attempt_is_han
         let answer = embed(&provider, &gate, Err(busy(asked))).await;
         assert_eq!(answer, Err(CallError::NotReady));
         assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("slow down")));
-        gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
+        gate.state()
+            .wait_for(|state| *state == ProviderState::Ready)
+            .await
+            .expect("calls are admitted again");
         assert_eq!(began.elapsed().as_secs(), waited);
     }
 }
 
 #[actix_rt::test]
-async fn a_provider_that_goes_on_asking_to_wait_is_called_at_growing_pauses_until_it_answers() {
+async fn repeated_requests_for_a_pause_lengthen_it_until_a_call_is_answered() {
     let (provider, gate) = ready(Config::default()).await;
     for pauses in [vec![2, 4, 8, 16, 30, 30], vec![2, 4]] {
         for pause in pauses {
@@ -294,7 +294,10 @@ async fn a_provider_that_goes_on_asking_to_wait_is_called_at_growing_pauses_unti
             };
             let began = tokio::time::Instant::now();
             assert_eq!(embed(&provider, &gate, Err(busy)).await, Err(CallError::NotReady));
-            gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it is asked again");
+            gate.state()
+                .wait_for(|state| *state == ProviderState::Ready)
+                .await
+                .expect("calls are admitted again");
             assert_eq!(began.elapsed().as_secs(), pause);
         }
         assert!(embed(&provider, &gate, Ok(vec![0.5, 1.0])).await.is_ok());
@@ -302,7 +305,7 @@ async fn a_provider_that_goes_on_asking_to_wait_is_called_at_growing_pauses_unti
 }
 
 #[actix_rt::test]
-async fn a_pause_that_is_asked_for_in_answer_to_a_probe_is_kept_too() {
+async fn a_pause_requested_in_answer_to_a_probe_is_kept_too() {
     let (provider, gate) = ready(Config::default()).await;
     let began = tokio::time::Instant::now();
     *provider.busy.lock().expect("not poisoned") = Some(Duration::from_secs(50));
@@ -310,16 +313,16 @@ async fn a_pause_that_is_asked_for_in_answer_to_a_probe_is_kept_too() {
     assert!(matches!(answer, Err(CallError::WentAway { .. })), "{answer:?}");
     let before = provider.probes.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(49)).await;
-    assert_eq!(provider.probes.load(Ordering::Relaxed), before, "it is left alone");
+    assert_eq!(provider.probes.load(Ordering::Relaxed), before, "no probe in the pause");
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(provider.probes.load(Ordering::Relaxed), before + 1);
     *provider.busy.lock().expect("not poisoned") = None;
     gate.state().wait_for(|state| *state == ProviderState::Ready).await.expect("it comes back");
-    assert_eq!(began.elapsed().as_secs(), 100, "the second pause is kept as the first is");
+    assert_eq!(began.elapsed().as_secs(), 100, "the second pause is kept like the first");
 }
 
 #[actix_rt::test]
-async fn a_model_that_may_not_be_loaded_is_given_more_time() {
+async fn a_model_that_may_have_to_be_loaded_has_more_time() {
     let (provider, gate) = ready(Config::default()).await;
     let hangs = async |seconds: u64| {
         let began = tokio::time::Instant::now();
@@ -343,12 +346,12 @@ async fn a_model_that_may_not_be_loaded_is_given_more_time() {
     assert_eq!(
         began.elapsed().as_secs(),
         900,
-        "its own model is cold, and there is a call for each frame and one more"
+        "the vision model is not loaded, and a video is a call for each frame and one more"
     );
 }
 
 #[actix_rt::test]
-async fn a_server_with_room_for_one_model_does_not_change_models_for_each_photo() {
+async fn a_server_with_memory_for_one_model_does_not_switch_for_each_photo() {
     let mut config = Config::default();
     config.provider.vision_concurrency = std::num::NonZeroU32::new(1);
     config.provider.swap_batch = std::num::NonZeroU32::new(4);
@@ -366,7 +369,7 @@ async fn a_server_with_room_for_one_model_does_not_change_models_for_each_photo(
     });
     futures_util::future::join_all(workers).await;
     let calls = provider.calls.lock().expect("not poisoned").clone();
-    let changes = calls.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    let switches = calls.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert_eq!(calls.len(), 24);
-    assert!(changes <= 6, "{changes} changes of model: {calls:?}");
+    assert!(switches <= 6, "{switches} switches: {calls:?}");
 }

@@ -13,6 +13,7 @@ fn large(path: &std::path::Path) {
     image::GrayImage::from_fn(4000, 4000, |x, _| image::Luma([(x >> 6) as u8])).save(path).expect("written");
 }
 
+#[cfg(feature = "builtin")]
 #[actix_rt::test]
 async fn a_photo_is_described_and_embedded_and_has_a_thumbnail() {
     let world = World::builtin().await;

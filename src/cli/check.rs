@@ -7,8 +7,8 @@ use std::{
 };
 
 use mediamill_actors::{
-    analysis::{self, ModelReport, Provider, Role, builtin},
-    config::{Config, ProviderKind},
+    analysis::{self, ModelReport, Provider, Role},
+    config::Config,
     disk,
     files::Files,
     media, pipeline,
@@ -143,12 +143,8 @@ async fn provider(config: &Config, findings: &mut Findings) {
             format!("{kind} did not answer within {} s; look whether its server hangs", PATIENCE.as_secs());
         return findings.line("provider", Err(sentence));
     };
-    let note = if config.provider.kind == ProviderKind::Builtin {
-        format!(". {}", builtin::NOTICE)
-    } else {
-        String::new()
-    };
-    findings.line("provider", Ok(format!("{kind} is configured{note}")));
+    let notice = provider.profile().notice.map_or_else(String::new, |it| format!(". {it}"));
+    findings.line("provider", Ok(format!("{kind} is configured{notice}")));
     for server in &report.servers {
         let version = server.version.as_deref().unwrap_or("version unknown");
         let found = format!("{} answers ({version})", server.address);
@@ -168,7 +164,7 @@ fn described(model: &ModelReport) -> String {
         Role::Embedding => "embeds",
     };
     let mut sentence = format!("{} {role}", model.name);
-    if model.there == Some(false) {
+    if model.installed == Some(false) {
         sentence.push_str(", but its server does not list it; the trial shows whether it is there");
     }
     let facts = [

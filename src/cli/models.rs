@@ -32,7 +32,7 @@ impl Models {
                 if let Some(problem) = report.servers.iter().find_map(|server| server.problem.clone()) {
                     return Err(problem);
                 }
-                let missing = report.models.into_iter().filter(|model| model.there == Some(false));
+                let missing = report.models.into_iter().filter(|model| model.installed == Some(false));
                 missing.map(|model| model.name).collect()
             }
         };

@@ -2,12 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use mediamill_actors::{
-    analysis::{ProviderError, builtin},
-    config::{Config, ProviderKind},
-    id::Owner,
-    pipeline,
-};
+use mediamill_actors::{analysis::ProviderError, config::Config, id::Owner, pipeline};
 use serde::Serialize;
 
 /// What `search` is told.
@@ -43,7 +38,7 @@ impl Search {
             .nearest(Owner::local(), provider.identity(), query, self.limit.into())
             .await
             .map_err(|error| error.to_string())?;
-        let builtin = config.provider.kind == ProviderKind::Builtin;
+        let profile = provider.profile();
         let nearest = found.first().map(|(_, score)| *score);
         let mut out = io::stdout().lock();
         if !self.json && found.is_empty() {
@@ -65,13 +60,14 @@ impl Search {
                 Err(error) => return Err(format!("cannot write what was found: {error}")),
             }
         }
-        if !self.json && builtin && nearest.is_some_and(|score| score < builtin::UNRELATED) {
+        let unrelated = nearest.zip(profile.unrelated_below).is_some_and(|(score, below)| score < below);
+        if !self.json && unrelated {
             eprintln!(
                 "mediamill: nothing comes near these words; what is listed has hardly anything to do with them"
             );
         }
-        if !self.json && builtin {
-            eprintln!("mediamill: {}", builtin::NOTICE);
+        if let Some(notice) = profile.notice.filter(|_| !self.json) {
+            eprintln!("mediamill: {notice}");
         }
         Ok(())
     }

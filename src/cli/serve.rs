@@ -2,9 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use mediamill::{
-    Config, engine::analysis::builtin, engine::config::ProviderKind, engine::media, engine::pipeline::Stopped,
-};
+use mediamill::{Config, engine::media, engine::pipeline::Stopped};
 
 use super::Interrupt;
 
@@ -33,15 +31,14 @@ impl Serve {
             )
         })?;
         let (limit, auth) = (config.server.drain_timeout, config.auth.is_configured());
-        let kind = config.engine.provider.kind;
         let data_dir = config.engine.store.data_dir.clone();
         let server = mediamill::run(config, listener).await?;
         eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), data_dir.display());
         if !auth {
             eprintln!("mediamill: whoever uses this machine may use it; set auth.keys to ask who they are");
         }
-        if kind == ProviderKind::Builtin {
-            eprintln!("mediamill: {}", builtin::NOTICE);
+        if let Some(notice) = &server.pipeline().provider_profile().notice {
+            eprintln!("mediamill: {notice}");
         }
         for capability in media::capabilities() {
             if let Some(missing) = capability.missing {

@@ -4,12 +4,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, Data, Json, ServiceConfig},
 };
-use mediamill_actors::{
-    analysis::{ProviderState, builtin},
-    config::ProviderKind,
-    media,
-    query_service::GetHealth,
-};
+use mediamill_actors::{analysis::ProviderState, media, query_service::GetHealth};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -119,7 +114,7 @@ pub(super) async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<St
             state: provider_word(&health.provider),
             since,
             message,
-            notice: (inner.provider_kind == ProviderKind::Builtin).then(|| builtin::NOTICE.to_owned()),
+            notice: inner.notice.clone(),
         },
         waiting_uploads: caller.administrator.then_some(health.waiting),
         active_uploads: caller.administrator.then_some(health.active),

@@ -1,20 +1,20 @@
-//! Audit of a description: how far a text reads like one, told from its form alone. A model that has come off the rails
-//! (loops, leftover tokens, character salad) is told from one that wrote sentences; whether they are true is not.
+//! Audit of a description: judges by its form alone whether a text is one. It detects models that derailed
+//! (loops, leftover tokens, character salad); it does not check whether sentences are true.
 //!
-//! The text is trimmed. A character is a Unicode scalar value; a word is what white space separates, punctuation
-//! attached. All comparisons are strict, and made in whole numbers.
+//! The text is trimmed. A character is a Unicode scalar value; words are separated by white space and include
+//! their punctuation. All comparisons are strict, on whole numbers.
 
 use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-/// Version of the rules; a score is comparable only with scores of the same version.
+/// Version of the rules. Only scores of the same version are comparable.
 pub const VERSION: u32 = 1;
 
 /// The lowest score that passes.
 pub const PASS: u8 = 60;
 
-/// What most English sentences hold, in the contract's order.
+/// Words that most English sentences have, in the order of the contract.
 const COMMON: [&str; 43] = [
     "the", "a", "an", "and", "or", "but", "in", "on", "at", "to", "for", "of", "with", "by", "from", "is",
     "are", "was", "were", "this", "that", "these", "those", "it", "its", "be", "been", "being", "have",
@@ -22,18 +22,18 @@ const COMMON: [&str; 43] = [
     "not",
 ];
 
-/// The language that descriptions are written in, as far as the audit cares.
+/// The language of a description, as far as the audit distinguishes languages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Language {
     /// All rows apply.
     English,
-    /// Rows 8 to 10, which know English capitals and words, do not apply.
+    /// Rows 8 to 10, which depend on English capitals and words, do not apply.
     Other,
 }
 
 impl Language {
-    /// Tells English from a configured name or tag: `English`, `en`, `en-GB`, in any case.
+    /// Recognises English by a configured name or tag: `English`, `en`, `en-GB`, in any case.
     pub fn of(name: &str) -> Self {
         let name = name.trim().to_ascii_lowercase();
         let tag = name.split(['-', '_']).next().unwrap_or_default();
@@ -41,47 +41,47 @@ impl Language {
     }
 }
 
-/// What the audit of one text found.
+/// Result of an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Audit {
-    /// 100 less all penalties, at least 0.
+    /// 100 minus all penalties, at least 0.
     pub score: u8,
-    /// The rows that struck, in the order of the table.
+    /// The rows that apply, in the order of the table.
     pub strikes: Vec<Strike>,
 }
 
 impl Audit {
-    /// Whether the text is good enough: a score of 60 or above.
+    /// Whether the score is [`PASS`] (60) or above.
     pub fn passed(&self) -> bool {
         self.score >= PASS
     }
 
-    /// The reasons for people, joined by commas; empty if no row struck.
+    /// The reasons, separated by commas; empty if no row applies.
     pub fn reasons(&self) -> String {
         self.strikes.iter().map(|strike| strike.reason.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// One row that struck.
+/// A row of the table that applies to a text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Strike {
     /// Number of the row, 1 to 10.
     pub row: u8,
-    /// What it took from the score.
+    /// Points that it takes from the score, 1 to 100.
     pub penalty: u8,
-    /// A few words for people, lower case: `same words over and over`.
+    /// A few words in lower case: `a word repeated four times in a row`.
     pub reason: String,
 }
 
-/// Audits a description. Pure, total and linear in the length of the text.
+/// Audits a description, in time linear in its length.
 ///
 /// ```
 /// use mediamill_actors::analysis::audit::{audit, Language};
 ///
 /// let looped = audit(&"cat ".repeat(100), Language::English);
 /// assert!(!looped.passed());
-/// let sound = audit("A grey cat lies on the sofa and looks at the camera.", Language::English);
-/// assert_eq!(sound.score, 100);
+/// let valid = audit("A grey cat lies on the sofa and looks at the camera.", Language::English);
+/// assert_eq!(valid.score, 100);
 /// ```
 pub fn audit(text: &str, language: Language) -> Audit {
     let text = text.trim();
@@ -147,11 +147,11 @@ pub fn audit(text: &str, language: Language) -> Audit {
     Audit { score, strikes }
 }
 
-/// How many characters a text has, and of which sorts.
+/// Number of characters of a text, in all and by kind.
 struct Characters {
     all: usize,
     letters: usize,
-    /// Neither letter nor white space.
+    /// Neither letters nor white space.
     signs: usize,
 }
 
@@ -170,7 +170,7 @@ impl Characters {
     }
 }
 
-/// At most 15 characters with a letter, a digit and more than two that are neither.
+/// Whether a word has at most 15 characters, with a letter, a digit, and more than two that are neither.
 fn is_mixed(word: &str) -> bool {
     let (mut letters, mut digits, mut signs) = (0, 0, 0);
     for (at, character) in word.chars().enumerate() {
@@ -186,7 +186,7 @@ fn is_mixed(word: &str) -> bool {
     letters > 0 && digits > 0 && signs > 2
 }
 
-/// More than 70 % letters.
+/// Whether a word has more than 70 % letters.
 fn is_real(word: &str) -> bool {
     let counts = Characters::of(word);
     counts.letters * 100 > counts.all * 70
@@ -224,7 +224,7 @@ mod tests {
 
     use super::*;
 
-    /// Rows that struck and their penalties.
+    /// The rows that apply, with their penalties.
     fn rows(text: &str) -> Vec<(u8, u8)> {
         audit(text, Language::English).strikes.iter().map(|strike| (strike.row, strike.penalty)).collect()
     }
@@ -233,7 +233,7 @@ mod tests {
         rows(text).iter().find(|(row, _)| *row == number).map_or(0, |(_, penalty)| *penalty)
     }
 
-    /// `n` different words of letters, none of them common: `qa`, `qb`, …
+    /// `n` different words of letters, without common ones: `qa`, `qb`, …
     fn words(n: usize) -> Vec<String> {
         (0..n).map(|i| format!("q{}{}", letter(i / 26), letter(i % 26))).collect()
     }
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn row_1_strikes_below_30_percent_letters_and_then_row_2_is_skipped() {
+    fn row_1_applies_below_30_percent_letters_and_excludes_row_2() {
         assert_eq!(row(&format!("{}{}", "a".repeat(30), "1".repeat(70)), 1), 0);
         assert_eq!(row(&format!("{}{}", "a".repeat(29), "1".repeat(71)), 1), 70);
         let salad = "a1-+* ".repeat(20);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn row_2_strikes_above_10_and_30_percent_mixed_words() {
+    fn row_2_applies_above_10_and_30_percent_mixed_words() {
         let text = |mixed: usize, plain: usize| {
             let mut all = vec!["abcdef1-+*".to_owned(); mixed];
             all.extend(words(plain).iter().map(|word| format!("{word}word")));
@@ -267,10 +267,10 @@ mod tests {
         assert_eq!(row(&text(2, 16), 2), 50);
         assert_eq!(row(&text(3, 7), 2), 50, "30 % is not over 30 %");
         assert_eq!(row(&text(4, 6), 2), 80);
-        // Only the first 100 words are looked at, but all are counted.
+        // Only the first 100 words are examined, but the share is of all words.
         assert_eq!(row(&text(100, 899), 2), 50, "100 of 999");
         assert_eq!(row(&text(100, 900), 2), 0, "100 of 1000");
-        assert_eq!(row(&text(200, 800), 2), 0, "the second hundred is not looked at");
+        assert_eq!(row(&text(200, 800), 2), 0, "the second hundred is not examined");
     }
 
     #[test]
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn row_3_strikes_for_each_half_of_a_control_token() {
+    fn row_3_applies_to_each_half_of_a_control_token() {
         let text =
             |extra: &str| format!("The picture shows a cat on the sofa of the house {extra} and it is grey.");
         assert_eq!(row(&text(""), 3), 0);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn row_5_strikes_below_20_percent_distinct_words() {
+    fn row_5_applies_below_20_percent_distinct_words() {
         let text = |distinct: usize, all: usize| {
             let pool = words(distinct);
             (0..all).map(|i| pool[i % distinct].clone()).collect::<Vec<_>>().join(" ")
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn row_6_strikes_once_for_four_in_a_row() {
+    fn row_6_applies_once_to_four_in_a_row() {
         assert_eq!(row("very very very good", 6), 0);
         assert_eq!(row("very Very VERY very good", 6), 40);
         assert_eq!(row("no no no no yes yes yes yes", 6), 40);
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn row_7_strikes_above_30_and_50_percent_signs() {
+    fn row_7_applies_above_30_and_50_percent_signs() {
         let text = |letters: usize, signs: usize| format!("{}{}", "a".repeat(letters), "-".repeat(signs));
         assert_eq!(row(&text(70, 30), 7), 0);
         assert_eq!(row(&text(69, 31), 7), 30);
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn row_8_wants_pieces_that_begin_with_capitals() {
+    fn row_8_expects_sentences_that_begin_with_capitals() {
         assert_eq!(row("...", 8), 30);
         assert_eq!(row("", 8), 30);
         assert_eq!(row("one piece in lower case", 8), 0);
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn row_9_wants_half_of_the_words_to_be_mostly_letters() {
+    fn row_9_expects_half_of_the_words_to_be_mostly_letters() {
         assert_eq!(row("ab12 ab12 ab12 ab12", 9), 0, "fewer than five words are not judged");
         assert_eq!(row("ab12 ab12 ab12 ab12 12 the", 9), 50);
         assert_eq!(row("ab12 ab12 ab12 the a is", 9), 0, "half is not under half");
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn row_10_wants_common_words_among_the_real_ones() {
+    fn row_10_expects_common_words_among_the_real_ones() {
         let text = |common: usize, all: usize| {
             let mut list = words(all - common);
             list.extend(vec!["The".to_owned(); common]);
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_8_to_10_judge_only_english() {
+    fn rows_8_to_10_apply_only_to_english() {
         let text = "katt katten. hunden hundar. bilen bilar. båten båtar och mycket mera som inte syns";
         assert!(audit(text, Language::English).score < 100);
         assert_eq!(audit(text, Language::Other).score, 100);
@@ -400,20 +400,20 @@ mod tests {
     }
 
     #[test]
-    fn a_short_answer_alone_still_passes() {
+    fn a_short_description_still_passes() {
         let found = audit("The picture shows a cat.", Language::English);
         assert_eq!((found.score, found.passed()), (65, true));
     }
 
     #[test]
-    fn penalties_add_up_to_no_less_than_0() {
+    fn a_score_is_never_below_0() {
         assert_eq!(audit("<|!1|> <|!1|> <|!1|> <|!1|>", Language::English).score, 0);
         assert_eq!(audit("", Language::English).score, 35);
         assert!(!audit("   ", Language::English).passed());
     }
 
     #[test]
-    fn a_megabyte_is_audited_in_well_under_a_second_a_piece() {
+    fn a_megabyte_is_audited_in_linear_time() {
         for text in
             ["a ".repeat(1 << 19), "a".repeat(1 << 20), ". ".repeat(1 << 19), "é1-+* ".repeat(150_000)]
         {

@@ -1,40 +1,47 @@
-//! What a picture shows, said without a server, a download or a network: the provider `builtin`.
+//! The provider `builtin`: basic automatic tagging inside this process, without a server, a download or a
+//! network.
 //!
-//! A small detector names everyday objects, [`Facts`](crate::media::Facts) and names add what is known anyway, and fixed
-//! rules make sentences of it. It is basic automatic tagging, and [`NOTICE`] says so wherever a person sees it.
+//! A small detector names everyday objects, and fixed rules make sentences of them, of
+//! [`Facts`](crate::media::Facts) and of file names. [`NOTICE`] tells people what to expect.
 
 pub mod detector;
 pub mod embedding;
+pub mod file_names;
 pub mod labels;
-pub mod names;
 pub mod sentences;
 
 use std::sync::Arc;
 
-use futures_util::future::{self, BoxFuture, FutureExt};
+use futures_util::future::{self, FutureExt};
 
 use self::{
-    detector::{Detection, Detector, stated_from},
+    detector::{Detection, Detector, certain_from},
+    file_names::FileNames,
     labels::Label,
-    names::Names,
-    sentences::{Count, Scene, Sight},
+    sentences::{Count, Scene, SeenObject},
 };
-use super::{DescribeRequest, Described, Identity, Object, Provider, ProviderError};
-use crate::media::VisionSpec;
+use super::{
+    BoxFuture, DescribeRequest, Described, Identity, Object, Provider, ProviderError, ProviderProfile,
+};
+use crate::{
+    config::{ProviderKind, processors},
+    media::VisionSpec,
+};
 
-/// Texts with no word in common have scores up to 0.17 by chance (measured on real photos), and those with one from about 0.2 on.
+/// Cosine similarity below which two texts have nothing in common. Measured on real photos: texts without a
+/// common word reach 0.17 by chance, and texts with one begin at about 0.2.
 pub const UNRELATED: f32 = 0.18;
 
-/// What people are to be told wherever a description of this provider is shown.
-pub const NOTICE: &str = "Basic automatic tagging: everyday objects found by a small detector, and plain facts of the file. \
-                          It misses much and can be wrong.";
+/// A sentence to show with every description of this provider.
+pub const NOTICE: &str = "Basic automatic tagging: everyday objects found by a small detector, and plain \
+                          facts of the file. It misses much and can be wrong.";
 
-/// Default number of an embedding's dimensions.
+/// Default length of the vectors.
 pub const DEFAULT_DIMENSIONS: u32 = 512;
 
-/// In a video every further look is one more chance to be wrong: what only one of several frames shows has to be surer by
-/// this to be stated.
-const SURER_ONCE: f32 = 0.10;
+/// Score that an object needs beyond [`certain_from`] if only one of several frames of a video shows it: with
+/// each frame, the chance of a false detection grows.
+const EXTRA_SCORE_IN_ONE_FRAME: f32 = 0.10;
 
 /// The tagger inside this process.
 #[derive(Debug, Clone)]
@@ -43,10 +50,10 @@ pub struct Builtin {
 }
 
 impl Builtin {
-    /// A tagger whose embeddings have this many dimensions; [`DEFAULT_DIMENSIONS`] is a good number.
+    /// A tagger whose vectors have this length; [`DEFAULT_DIMENSIONS`] is a good one.
     ///
     /// # Errors
-    /// [`ProviderError::Misconfigured`] if the number is not in [`embedding::DIMENSIONS`].
+    /// [`ProviderError::Misconfigured`] if the length is not in [`embedding::DIMENSIONS`], 16 to 4096.
     pub fn new(dimensions: u32) -> Result<Self, ProviderError> {
         let range = embedding::DIMENSIONS;
         if range.contains(&dimensions) {
@@ -54,7 +61,7 @@ impl Builtin {
         } else {
             Err(ProviderError::Misconfigured {
                 message: format!(
-                    "the builtin provider makes embeddings of {} to {} dimensions, not of {dimensions}",
+                    "the vectors of the builtin provider have {} to {} numbers, not {dimensions}",
                     range.start(),
                     range.end()
                 ),
@@ -72,7 +79,7 @@ impl Default for Builtin {
 impl Provider for Builtin {
     fn identity(&self) -> Identity {
         Identity {
-            provider: "builtin".to_owned(),
+            provider: ProviderKind::Builtin.name().to_owned(),
             vision_model: detector::MODEL.to_owned(),
             embedding_model: embedding::MODEL.to_owned(),
             dimensions: self.dimensions,
@@ -83,33 +90,43 @@ impl Provider for Builtin {
         }
     }
 
+    fn profile(&self) -> ProviderProfile {
+        ProviderProfile {
+            vision_concurrency: u32::try_from(processors()).unwrap_or(u32::MAX),
+            notice: Some(NOTICE.to_owned()),
+            unrelated_below: Some(UNRELATED),
+            ..ProviderProfile::default()
+        }
+    }
+
+    /// The detector works on pixels.
     fn vision(&self, configured: VisionSpec) -> VisionSpec {
         VisionSpec { jpeg: false, ..configured }
     }
 
-    /// Takes about 0.15 s of one thread a picture, on tokio's blocking threads: needs a tokio runtime. A dropped future
-    /// stops after the picture that is being looked at.
+    /// Needs a tokio runtime, and takes about 0.15 s of one of its blocking threads for each picture. If the
+    /// future is dropped, the detection in progress still completes.
     fn describe(&self, request: Arc<DescribeRequest>) -> BoxFuture<'_, Result<Described, ProviderError>> {
         async move {
             if request.pictures.is_empty() {
                 return Err(ProviderError::BadAnswer {
-                    message: "there is no picture to look at".to_owned(),
+                    message: "there is no picture to describe".to_owned(),
                 });
             }
             let (pictures, seconds) = (request.pictures.len(), request.frame_seconds.len());
             if seconds > 0 && seconds != pictures {
                 return Err(ProviderError::BadAnswer {
-                    message: format!("a video of {pictures} frames cannot have the times of {seconds}"),
+                    message: format!("a video with {pictures} frames cannot have {seconds} times"),
                 });
             }
-            let mut looks = Vec::with_capacity(request.pictures.len());
+            let mut frames = Vec::with_capacity(request.pictures.len());
             for at in 0..request.pictures.len() {
                 let request = Arc::clone(&request);
-                let look =
+                let detection =
                     tokio::task::spawn_blocking(move || Detector::shared()?.detect(&request.pictures[at]));
-                looks.push(sound(look.await)?);
+                frames.push(joined(detection.await)?);
             }
-            Ok(describe(&request, &looks))
+            Ok(describe(&request, &frames))
         }
         .boxed()
     }
@@ -124,65 +141,67 @@ impl Provider for Builtin {
     }
 }
 
-/// What a look gave; a panic in it is a bad answer about this picture and nothing else.
-fn sound<T>(look: Result<Result<T, String>, tokio::task::JoinError>) -> Result<T, ProviderError> {
-    look.unwrap_or_else(|error| {
-        let how = if error.is_panic() { "panicked" } else { "was cut off" };
-        Err(format!("the embedded detector {how}: {error}"))
-    })
-    .map_err(|message| ProviderError::BadAnswer { message })
+/// The result of a blocking task. A panic is a bad answer about its picture.
+fn joined<T>(result: Result<Result<T, String>, tokio::task::JoinError>) -> Result<T, ProviderError> {
+    result
+        .unwrap_or_else(|error| {
+            let how = if error.is_panic() { "panicked" } else { "was cancelled" };
+            Err(format!("the embedded detector {how}: {error}"))
+        })
+        .map_err(|message| ProviderError::BadAnswer { message })
 }
 
-/// Makes a text of what the looks found; `looks` stand for the request's pictures, in order.
-fn describe(request: &DescribeRequest, looks: &[Vec<Detection>]) -> Described {
-    let found = merge(looks);
-    let objects = found
+/// Makes a text of the detections in each of the request's pictures.
+fn describe(request: &DescribeRequest, frames: &[Vec<Detection>]) -> Described {
+    let merged = merge(frames);
+    let objects = merged
         .iter()
-        .filter(|(sight, _, _)| sight.sure)
-        .map(|(sight, score, count)| Object {
-            label: sight.label.name.to_owned(),
+        .filter(|(seen, _, _)| seen.certain)
+        .map(|(seen, score, count)| Object {
+            label: seen.label.name.to_owned(),
             count: *count,
             confidence: (score * 100.0).round().clamp(0.0, 100.0) as u8,
         })
         .collect();
-    let looked_at = request.pictures.iter().any(|picture| {
+    let large_enough = request.pictures.iter().any(|picture| {
         let (width, height) = picture.content;
         width.min(height) >= detector::MIN_SIDE_PX
     });
     let scene = Scene {
-        sights: found.into_iter().map(|(sight, _, _)| sight).collect(),
+        objects: merged.into_iter().map(|(seen, _, _)| seen).collect(),
         facts: &request.facts,
-        names: Names::of(&request.names),
+        names: FileNames::parse(&request.names),
         seconds: &request.frame_seconds,
-        looked_at,
+        large_enough,
         variation: request.variation,
     };
     Described { text: sentences::write(&scene), objects, changed: None }
 }
 
-/// One entry for each sort of object in all looks, the surest first, with its best score and its largest number.
-fn merge(looks: &[Vec<Detection>]) -> Vec<(Sight, f32, u32)> {
-    let mut sorts: Vec<(&'static Label, Vec<(usize, &Detection)>)> = Vec::new();
-    for (at, look) in looks.iter().enumerate() {
-        for detection in look {
-            match sorts.iter_mut().find(|(label, _)| *label == detection.label) {
+/// One entry for each class in all frames, the best score first, with that score and the largest number in a
+/// frame.
+fn merge(frames: &[Vec<Detection>]) -> Vec<(SeenObject, f32, u32)> {
+    let mut classes: Vec<(&'static Label, Vec<(usize, &Detection)>)> = Vec::new();
+    for (at, frame) in frames.iter().enumerate() {
+        for detection in frame {
+            match classes.iter_mut().find(|(label, _)| *label == detection.label) {
                 Some((_, seen)) => seen.push((at, detection)),
-                None => sorts.push((detection.label, vec![(at, detection)])),
+                None => classes.push((detection.label, vec![(at, detection)])),
             }
         }
     }
-    let mut merged: Vec<(Sight, f32, u32)> = sorts
+    let mut merged: Vec<(SeenObject, f32, u32)> = classes
         .into_iter()
         .map(|(label, seen)| {
             let best = seen.iter().map(|(_, detection)| detection.score).fold(0.0, f32::max);
             let most = seen.iter().map(|(_, detection)| detection.boxes.len()).max().unwrap_or_default();
-            let stated = seen.iter().filter(|(_, detection)| detection.sure).count();
-            let once = looks.len() == 1 || best >= stated_from(label) + SURER_ONCE;
-            let sure = stated >= 2 || stated == 1 && once;
-            let counts: Vec<Count> = seen.iter().map(|(_, detection)| Count::of(detection)).collect();
-            let found = seen.iter().map(|(at, _)| *at).collect();
             let most = u32::try_from(most).unwrap_or(u32::MAX).max(1);
-            (Sight { label, count: Count::over(&counts), sure, looks: found }, best, most)
+            let certain_frames = seen.iter().filter(|(_, detection)| detection.certain).count();
+            let one_is_enough = frames.len() == 1 || best >= certain_from(label) + EXTRA_SCORE_IN_ONE_FRAME;
+            let certain = certain_frames >= 2 || certain_frames == 1 && one_is_enough;
+            let counts: Vec<Count> = seen.iter().map(|(_, detection)| Count::of(detection)).collect();
+            let frames = seen.iter().map(|(at, _)| *at).collect();
+            (SeenObject { label, count: Count::over(&counts), certain, frames }, best, most)
         })
         .collect();
     merged.sort_by(|a, b| b.1.total_cmp(&a.1));
@@ -200,7 +219,7 @@ mod tests {
 
     fn cat() -> Picture {
         let image =
-            image::load_from_memory(include_bytes!("../../tests/fixtures/cat.jpg")).expect("a sound JPEG");
+            image::load_from_memory(include_bytes!("../../tests/fixtures/cat.jpg")).expect("a valid JPEG");
         let image = image.into_rgb8();
         let (width, height) = image.dimensions();
         Picture { width, height, rgb: image.into_raw(), content: (width, height), jpeg: None }
@@ -225,8 +244,8 @@ mod tests {
     fn detection(name: &str, score: f32) -> Detection {
         let label = LABELS.iter().find(|label| label.name == name).expect(name);
         let area = detector::Area { left: 0.0, top: 0.0, right: 1.0, bottom: 1.0 };
-        let sure = score >= stated_from(label);
-        Detection { label, score, sure, boxes: vec![area], more: false }
+        let certain = score >= certain_from(label);
+        Detection { label, score, certain, boxes: vec![area], more: false }
     }
 
     #[tokio::test]
@@ -261,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_without_sound_pictures_is_a_bad_answer() {
+    async fn a_request_without_valid_pictures_is_a_bad_answer() {
         for pictures in [vec![], vec![Picture { rgb: vec![], ..white(56) }]] {
             let error =
                 Builtin::default().describe(Arc::new(request(pictures))).await.expect_err("no description");
@@ -270,10 +289,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_while_looking_is_a_bad_answer() {
+    async fn a_panic_of_the_detector_is_a_bad_answer() {
         let broken: Vec<Result<(), String>> = vec![];
-        let look = tokio::task::spawn_blocking(move || broken[0].clone()).await;
-        let Err(ProviderError::BadAnswer { message }) = sound(look) else {
+        let result = tokio::task::spawn_blocking(move || broken[0].clone()).await;
+        let Err(ProviderError::BadAnswer { message }) = joined(result) else {
             unreachable!("a panic is no answer")
         };
         assert!(message.starts_with("the embedded detector panicked"), "{message}");
@@ -291,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_video_is_one_text_of_what_was_seen_and_when() {
+    fn a_video_has_one_text_with_the_objects_and_their_times() {
         let people = |n: usize| Detection {
             boxes: (0..n)
                 .map(|at| at as f32 * 9.0)
@@ -299,13 +318,13 @@ mod tests {
                 .collect(),
             ..detection("person", 0.8)
         };
-        let looks: Vec<Vec<Detection>> = (0..10)
+        let frames: Vec<Vec<Detection>> = (0..10)
             .map(|second| {
-                let mut look = vec![detection("dog", 0.7)];
-                look.extend((second >= 4).then(|| people(if second == 6 { 3 } else { 1 })));
-                // Once, and hardly: not worth stating.
-                look.extend((second == 2).then(|| detection("kite", 0.51)));
-                look
+                let mut frame = vec![detection("dog", 0.7)];
+                frame.extend((second >= 4).then(|| people(if second == 6 { 3 } else { 1 })));
+                // One frame and a low score make it only possible.
+                frame.extend((second == 2).then(|| detection("kite", 0.51)));
+                frame
             })
             .collect();
         let facts =
@@ -315,11 +334,12 @@ mod tests {
             frame_seconds: (0..10).map(f64::from).collect(),
             ..request(vec![white(56); 10])
         };
-        let described = describe(&request, &looks);
+        let described = describe(&request, &frames);
         assert_eq!(
             described.text,
-            "The video shows up to three people from about second 4; a dog throughout, and possibly a kite at about \
-             second 2. It is a horizontal video of about ten seconds; ten of its frames were looked at."
+            "The video shows up to three people from about second 4; a dog throughout, and possibly a kite \
+             at about second 2. It is a horizontal video of about ten seconds; ten of its frames were \
+             looked at."
         );
         assert_eq!(audit(&described.text, Language::English).score, 100);
         let objects: Vec<(&str, u32)> =
@@ -332,25 +352,25 @@ mod tests {
         for frame_seconds in [vec![0.0], vec![0.0, 1.0, 2.0]] {
             let request = DescribeRequest { frame_seconds, ..request(vec![white(56), white(56)]) };
             let error = Builtin::default().describe(Arc::new(request)).await.expect_err("no description");
-            assert!(error.message().starts_with("a video of 2 frames cannot have the times of"), "{error:?}");
+            assert!(error.message().starts_with("a video with 2 frames cannot have"), "{error:?}");
         }
     }
 
     #[test]
-    fn a_weak_sight_in_one_frame_of_many_is_only_possible() {
-        let sure = |looks: &[Vec<Detection>]| merge(looks)[0].0.sure;
-        assert!(sure(&[vec![detection("dog", 0.55)]]), "alone");
-        assert!(!sure(&[vec![detection("dog", 0.49)]]));
-        assert!(!sure(&[vec![detection("dog", 0.55)], vec![]]), "in one of two");
-        assert!(sure(&[vec![detection("dog", 0.65)], vec![]]), "but well seen");
-        assert!(sure(&[vec![detection("dog", 0.55)], vec![], vec![detection("dog", 0.51)]]), "or twice");
-        assert!(!sure(&[vec![detection("dog", 0.48)], vec![detection("dog", 0.47)]]));
+    fn a_low_score_in_one_frame_of_several_is_only_possible() {
+        let certain = |frames: &[Vec<Detection>]| merge(frames)[0].0.certain;
+        assert!(certain(&[vec![detection("dog", 0.55)]]), "the only frame");
+        assert!(!certain(&[vec![detection("dog", 0.49)]]));
+        assert!(!certain(&[vec![detection("dog", 0.55)], vec![]]), "one of two frames");
+        assert!(certain(&[vec![detection("dog", 0.65)], vec![]]), "a high score");
+        assert!(certain(&[vec![detection("dog", 0.55)], vec![], vec![detection("dog", 0.51)]]), "two frames");
+        assert!(!certain(&[vec![detection("dog", 0.48)], vec![detection("dog", 0.47)]]));
     }
 
     #[test]
-    fn only_what_is_stated_is_listed_as_an_object() {
-        let looks = [vec![detection("dog", 0.731), detection("cat", 0.47)]];
-        let described = describe(&request(vec![white(56)]), &looks);
+    fn only_certain_objects_are_listed() {
+        let frames = [vec![detection("dog", 0.731), detection("cat", 0.47)]];
+        let described = describe(&request(vec![white(56)]), &frames);
         assert!(
             described.text.starts_with("The picture shows a dog, and possibly a cat."),
             "{}",
@@ -360,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn an_embedding_of_too_few_or_many_dimensions_is_refused() {
+    fn vectors_that_are_too_short_or_too_long_are_refused() {
         for dimensions in [0, 15, 4097] {
             let error = Builtin::new(dimensions).expect_err("refused");
             assert!(matches!(error, ProviderError::Misconfigured { .. }), "{error:?}");

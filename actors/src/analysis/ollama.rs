@@ -1,106 +1,95 @@
-//! The provider `ollama`: a server of Ollama's own interface.
+//! The provider `ollama`: a server with Ollama's own interface.
 
 use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::future::FutureExt as _;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    DescribeRequest, Described, Identity, ModelReport, Provider, ProviderError, PullProgress, Report, Role,
-    ServerReport,
-    answer::{Refusal, Trouble},
-    frames::{Manner, Model, Question, sampling},
-    models, prompts,
+    BoxFuture, DescribeRequest, Described, Identity, ModelReport, Provider, ProviderError, ProviderProfile,
+    PullProgress, Report, Role, ServerReport,
+    client::Client,
+    model_endpoint::{ModelEndpoint, ModelEndpoints},
+    prompts,
     pull::pull,
-    reply::{Reply, Sound},
-    server::Server,
+    questions::{Model, PromptSettings, Question, sampling},
+    reply::{Reply, ValidText},
+    response::{ErrorResponse, RequestError, error_text, failed_on_request},
     vector,
 };
-use crate::{config, media::VisionSpec};
+use crate::{
+    config::{self, ProviderKind, ServerSettings, known_models},
+    media::VisionSpec,
+};
 
-/// Where Ollama listens by itself.
-const ADDRESS: &str = "http://127.0.0.1:11434";
-
-/// A server of Ollama's own interface; embeddings may come from a second one.
+/// A server with Ollama's own interface; embeddings may come from a second one.
 #[derive(Debug)]
 pub(super) struct Ollama {
-    vision: Seat,
-    embedding: Seat,
+    models: ModelEndpoints,
+    vision_info: Mutex<Option<ModelInfo>>,
+    embedding_info: Mutex<Option<ModelInfo>>,
     dimensions: u32,
     max_chars: usize,
     temperature: f32,
     context_tokens: u32,
-    manner: Manner,
+    prompt_settings: PromptSettings,
 }
 
-/// A model, where it runs, and what its server told of it last.
-#[derive(Debug)]
-struct Seat {
-    role: Role,
-    server: Arc<Server>,
-    model: String,
-    known: Mutex<Option<Known>>,
-}
-
+/// The last report of a server about one of the models.
 #[derive(Debug, Clone)]
-struct Known {
+struct ModelInfo {
     digest: Option<String>,
-    /// `None`: the server does not tell, which is not the same as nothing.
+    /// `None`: not reported, which differs from an empty list.
     capabilities: Option<Vec<String>>,
     dimensions: Option<u32>,
+}
+
+impl ModelInfo {
+    /// Whether the model has a capability; `None` if the server did not report them.
+    fn can(&self, capability: &str) -> Option<bool> {
+        Some(self.capabilities.as_ref()?.iter().any(|it| it == capability))
+    }
 }
 
 impl Ollama {
     /// # Errors
     /// [`ProviderError::Misconfigured`] with the key of the configuration that is wrong.
-    pub(super) fn new(config: &config::Provider) -> Result<Self, ProviderError> {
-        let server = |url: &str| {
-            Server::new("Ollama", url, config.api_key_env.as_deref(), config.connect_timeout).map(Arc::new)
-        };
-        let base = server(config.base_url.as_deref().unwrap_or(ADDRESS))?;
-        let other = config.embedding_base_url.as_deref().map(server).transpose()?;
-        let seat = |role, server: &Arc<Server>, model: Option<&str>| Seat {
-            role,
-            server: Arc::clone(server),
-            model: model.unwrap_or_default().trim().to_owned(),
-            known: Mutex::new(None),
-        };
-        let embedding = seat(Role::Embedding, other.as_ref().unwrap_or(&base), config.embedding_model());
-        let dimensions = config.embedding_dimensions.or_else(|| models::known_dimensions(&embedding.model));
+    pub(super) fn new(section: &config::Provider, server: ServerSettings) -> Result<Self, ProviderError> {
         Ok(Self {
-            vision: seat(Role::Vision, &base, config.vision_model()),
-            dimensions: dimensions
-                .ok_or_else(|| ProviderError::misconfigured("provider.embedding_dimensions must be set"))?,
-            embedding,
-            max_chars: config.embedding_max_chars as usize,
-            temperature: config.temperature,
-            context_tokens: config.context_tokens,
-            manner: Manner::of(config),
+            dimensions: server.dimensions,
+            models: ModelEndpoints::new("Ollama", section, server)?,
+            vision_info: Mutex::new(None),
+            embedding_info: Mutex::new(None),
+            max_chars: section.embedding_max_chars as usize,
+            temperature: section.temperature,
+            context_tokens: section.context_tokens,
+            prompt_settings: PromptSettings::new(section),
         })
     }
 
-    /// The servers that are asked, each once.
-    fn servers(&self) -> impl Iterator<Item = &Server> {
-        let other =
-            (!Arc::ptr_eq(&self.vision.server, &self.embedding.server)).then_some(&*self.embedding.server);
-        std::iter::once(&*self.vision.server).chain(other)
+    fn info(&self, role: Role) -> &Mutex<Option<ModelInfo>> {
+        match role {
+            Role::Vision => &self.vision_info,
+            Role::Embedding => &self.embedding_info,
+        }
     }
 
-    async fn chat(&self, question: Question<'_>) -> Result<Sound, ProviderError> {
-        let Seat { server, model, .. } = &self.vision;
+    async fn chat(&self, question: Question<'_>) -> Result<ValidText, ProviderError> {
+        let endpoint = &self.models.vision;
         let (temperature, seed) = sampling(self.temperature, question.variation);
         let mut message = json!({ "role": "user", "content": question.prompt });
         if let Some(jpeg) = question.jpeg {
             message["images"] = json!([BASE64_STANDARD.encode(jpeg)]);
         }
         let mut body = json!({
-            "model": model,
+            "model": endpoint.model,
             "messages": [message],
             "stream": true,
-            // `num_ctx` must always be the same: another value loads the model anew. Without `num_predict` a loop has no end.
+            // Another `num_ctx` would make the server load the model again. Without `num_predict`, a loop has
+            // no end.
             "options": {
                 "num_ctx": self.context_tokens,
                 "num_predict": question.max_tokens.0,
@@ -111,167 +100,141 @@ impl Ollama {
         if question.variation > 0 {
             body["options"]["repeat_penalty"] = json!(1.2);
         }
-        if self.vision.can("thinking") == Some(true) {
+        if self.vision_info.lock().as_ref().and_then(|it| it.can("thinking")) == Some(true) {
             body["think"] = json!(false);
         }
-        let mut answer = match server.post("/api/chat", &body).await {
-            Ok(answer) => answer,
-            Err(Trouble::Refused(refusal)) => return Err(self.vision.refused(refusal)),
-            Err(Trouble::Error(error)) => return Err(error),
-        };
+        let mut response = endpoint.post("/api/chat", &body, explain).await?;
         let mut reply = Reply::default();
-        while let Some(line) = answer.line().await? {
-            let line: ChatLine = answer.parse(&line)?;
+        while let Some(line) = response.line().await? {
+            let line: ChatLine = response.parse(&line)?;
             if let Some(error) = line.error {
-                let words = server.words(&error.as_str().map_or_else(|| error.to_string(), str::to_owned));
-                return Err(ProviderError::ServerFault {
-                    message: format!(
-                        "{} broke on this request ({words}); its own log tells more",
-                        server.place()
-                    ),
-                });
+                let said = endpoint.client.quoted(&error_text(&error));
+                return Err(failed_on_request(endpoint.place(), &said));
             }
             if let Some(message) = line.message {
                 if !message.thinking.unwrap_or_default().is_empty() {
-                    reply.thinks();
+                    reply.set_thinking();
                 }
                 reply.push(&message.content.unwrap_or_default())?;
             }
             if line.done {
                 if line.done_reason.as_deref() == Some("length") {
-                    reply.is_cut();
+                    reply.set_truncated();
                 }
-                return reply.finish(model, question.max_tokens.1);
+                return reply.finish(&endpoint.model, question.max_tokens.1);
             }
         }
-        Err(ProviderError::unreachable(format!("the answer of {} ended before it was done", server.place())))
+        Err(ProviderError::unreachable(format!(
+            "the answer of {} ended before it was complete",
+            endpoint.place()
+        )))
     }
 
     async fn vector(&self, text: &str) -> Result<Vec<f32>, ProviderError> {
-        let Seat { server, model, .. } = &self.embedding;
+        let endpoint = &self.models.embedding;
         let text = vector::cut(text, self.max_chars);
         if text.is_empty() {
-            return Err(ProviderError::bad("there is no text to embed"));
+            return Err(ProviderError::bad_answer("there is no text to embed"));
         }
-        match server.post("/api/embed", &json!({ "model": model, "input": text })).await {
-            Ok(answer) => {
-                let Embeddings { embeddings } = answer.json().await?;
+        let body = json!({ "model": endpoint.model, "input": text });
+        match endpoint.client.post("/api/embed", &body).await {
+            Ok(response) => {
+                let Embeddings { embeddings } = response.json().await?;
                 let [numbers] = embeddings.as_slice() else {
-                    let message =
-                        format!("{} gave {} vectors for one text", server.place(), embeddings.len());
-                    return Err(ProviderError::bad(message));
+                    return Err(vector::not_one(endpoint.place(), embeddings.len()));
                 };
-                vector::checked(numbers, model, self.dimensions)
+                vector::checked(numbers, &endpoint.model, self.dimensions)
             }
-            // Servers from before version 0.3 know the old form alone; a missing model is told in JSON.
-            Err(Trouble::Refused(Refusal { status: 404 | 405, json: false, .. })) => {
-                self.old_vector(text).await
+            // Ollama before version 0.3 has only `/api/embeddings`. A missing model would be reported as
+            // JSON.
+            Err(RequestError::Status(ErrorResponse { status: 404 | 405, json: false, .. })) => {
+                self.vector_before_0_3(text).await
             }
-            Err(Trouble::Refused(refusal)) => Err(self.embedding.refused(refusal)),
-            Err(Trouble::Error(error)) => Err(error),
+            Err(RequestError::Status(response)) => Err(explain(endpoint, response)),
+            Err(RequestError::Provider(error)) => Err(error),
         }
     }
 
-    async fn old_vector(&self, text: &str) -> Result<Vec<f32>, ProviderError> {
-        let Seat { server, model, .. } = &self.embedding;
-        match server.post("/api/embeddings", &json!({ "model": model, "prompt": text })).await {
-            Ok(answer) => {
-                let OldEmbedding { embedding } = answer.json().await?;
-                vector::checked(&embedding, model, self.dimensions).map(vector::normalised)
-            }
-            Err(Trouble::Refused(refusal)) => Err(self.embedding.refused(refusal)),
-            Err(Trouble::Error(error)) => Err(error),
-        }
+    async fn vector_before_0_3(&self, text: &str) -> Result<Vec<f32>, ProviderError> {
+        let endpoint = &self.models.embedding;
+        let body = json!({ "model": endpoint.model, "prompt": text });
+        let response = endpoint.post("/api/embeddings", &body, explain).await?;
+        let OldEmbedding { embedding } = response.json().await?;
+        vector::checked(&embedding, &endpoint.model, self.dimensions).map(vector::normalised)
     }
 
-    /// What a server says of one of the models, with the problem that stands in the way.
-    async fn look(&self, seat: &Seat) -> Result<ModelReport, ProviderError> {
-        let place = seat.server.place();
-        let Tags { models } = ask(&seat.server, "/api/tags").await?;
-        let tag =
-            models.into_iter().find(|tag| full_name(&tag.name) == full_name(&seat.model)).unwrap_or_default();
+    /// Reports one of the models, with the problem that prevents its use.
+    async fn model_report(&self, endpoint: &ModelEndpoint) -> Result<ModelReport, ProviderError> {
+        let place = endpoint.place();
+        let Tags { models } = get(&endpoint.client, "/api/tags").await?;
+        let name = full_name(&endpoint.model);
+        let tag = models.into_iter().find(|tag| full_name(&tag.name) == name).unwrap_or_default();
         let mut report = ModelReport {
             digest: tag.digest,
             size_bytes: tag.size,
-            ..ModelReport::new(seat.role, &seat.model)
+            ..ModelReport::new(endpoint.role, &endpoint.model)
         };
-        // It is the word on whether a model is there: models that run elsewhere are not listed, but can be shown.
-        let known = match seat.server.post("/api/show", &json!({ "model": seat.model })).await {
-            Ok(answer) => {
-                let shown: Shown = answer.json().await?;
+        // `/api/show` decides whether a model is installed: `/api/tags` omits models that run elsewhere.
+        let info = match endpoint.client.post("/api/show", &json!({ "model": endpoint.model })).await {
+            Ok(response) => {
+                let shown: Shown = response.json().await?;
                 let dimensions = shown.dimensions();
-                Known { digest: report.digest.clone(), dimensions, capabilities: shown.capabilities }
+                ModelInfo { digest: report.digest.clone(), dimensions, capabilities: shown.capabilities }
             }
-            Err(Trouble::Refused(refusal @ Refusal { status: 404, json: true, .. })) => {
-                report.there = Some(false);
-                report.install = Some(format!("ollama pull {}", seat.model));
-                report.problem = Some(seat.refused(refusal).into_message());
+            Err(RequestError::Status(response @ ErrorResponse { status: 404, json: true, .. })) => {
+                report.installed = Some(false);
+                report.install = Some(format!("ollama pull {}", endpoint.model));
+                report.problem = Some(explain(endpoint, response).into_message());
                 return Ok(report);
             }
-            Err(trouble) => return Err(trouble.into_error(place)),
+            Err(error) => return Err(error.into_provider_error(place)),
         };
-        *seat.known.lock() = Some(known.clone());
-        report.there = Some(true);
-        report.capabilities = known.capabilities;
-        report.problem = match (seat.role, known.dimensions) {
-            (Role::Vision, _) if seat.can("vision") == Some(false) => Some(format!(
-                "`{}` at {place} cannot see pictures; choose a vision model with provider.vision_model (--model), for example qwen2.5vl:7b",
-                seat.model
-            )),
-            (Role::Embedding, Some(dimensions)) => {
-                report.dimensions = Some(dimensions);
-                (dimensions != self.dimensions).then(|| {
-                    format!(
-                        "the vectors of `{}` have {dimensions} numbers, but provider.embedding_dimensions is {}; set it to {dimensions} or choose \
-                         another provider.embedding_model",
-                        seat.model, self.dimensions
-                    )
-                })
+        *self.info(endpoint.role).lock() = Some(info.clone());
+        report.installed = Some(true);
+        report.problem = match endpoint.role {
+            Role::Vision => (info.can("vision") == Some(false)).then(|| {
+                format!(
+                    "`{}` at {place} cannot see pictures; choose a vision model with provider.vision_model \
+                     (--model), for example qwen2.5vl:7b",
+                    endpoint.model
+                )
+            }),
+            Role::Embedding => {
+                report.dimensions = info.dimensions;
+                let other = info.dimensions.filter(|it| *it != self.dimensions);
+                other.map(|length| vector::wrong_length(&endpoint.model, length, self.dimensions))
             }
-            (Role::Vision, _) | (Role::Embedding, None) => None,
         };
+        report.capabilities = info.capabilities;
         Ok(report)
     }
 }
 
-impl Seat {
-    /// Whether the model can do something; `None` if the server did not tell.
-    fn can(&self, capability: &str) -> Option<bool> {
-        let known = self.known.lock();
-        Some(known.as_ref()?.capabilities.as_ref()?.iter().any(|it| it == capability))
-    }
-
-    /// What a refusal of a call to the model means.
-    fn refused(&self, refusal: Refusal) -> ProviderError {
-        let Self { server, model, role, .. } = self;
-        let (place, words) = (server.place(), &refusal.words);
-        let key = match role {
-            Role::Vision => "provider.vision_model",
-            Role::Embedding => "provider.embedding_model",
-        };
-        match refusal.status {
-            404 if refusal.json => ProviderError::misconfigured(format!(
-                "{place} does not have the model `{model}`: run `ollama pull {model}` (or `mediamill models pull`), or choose another {key}"
-            )),
-            // Of these the number says nothing: 400 and 500 stand for everything.
-            400 | 500
-                if words.contains("does not support") || words.contains("data required for image input") =>
-            {
-                ProviderError::misconfigured(format!(
-                    "`{model}` at {place} cannot do this ({words}); choose another {key}"
-                ))
-            }
-            _ => refusal.into_error(place),
+/// The meaning of an error status for a model.
+fn explain(endpoint: &ModelEndpoint, response: ErrorResponse) -> ProviderError {
+    let ModelEndpoint { model, .. } = endpoint;
+    let (place, key, text) = (endpoint.place(), endpoint.config_key(), &response.text);
+    match response.status {
+        404 if response.json => ProviderError::misconfigured(format!(
+            "{place} does not have the model `{model}`: run `ollama pull {model}` (or `mediamill models \
+             pull`), or choose another {key}"
+        )),
+        // Ollama answers many faults with 400 or 500; only the text tells them apart.
+        400 | 500 if text.contains("does not support") || text.contains("data required for image input") => {
+            ProviderError::misconfigured(format!(
+                "`{model}` at {place} cannot do this ({text}); choose another {key}"
+            ))
         }
+        _ => response.into_provider_error(place),
     }
 }
 
 impl Model for Ollama {
-    fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Result<Sound, ProviderError>> {
+    fn ask<'a>(&'a self, question: Question<'a>) -> BoxFuture<'a, Result<ValidText, ProviderError>> {
         self.chat(question).boxed()
     }
 
-    fn sampling(&self, variation: u32) -> String {
+    fn sampling_change(&self, variation: u32) -> String {
         let (temperature, seed) = sampling(self.temperature, variation);
         format!("temperature {temperature}, seed {seed}, repeat penalty 1.2 and a briefer prompt")
     }
@@ -279,25 +242,30 @@ impl Model for Ollama {
 
 impl Provider for Ollama {
     fn identity(&self) -> Identity {
-        let digest = |seat: &Seat| seat.known.lock().as_ref().and_then(|it| it.digest.clone());
+        let digest = |role| self.info(role).lock().as_ref().and_then(|it| it.digest.clone());
         Identity {
-            provider: "ollama".to_owned(),
-            vision_model: self.vision.model.clone(),
-            embedding_model: self.embedding.model.clone(),
+            provider: ProviderKind::Ollama.name().to_owned(),
+            vision_model: self.models.vision.model.clone(),
+            embedding_model: self.models.embedding.model.clone(),
             dimensions: self.dimensions,
             prompt_version: prompts::VERSION,
-            language: self.manner.language().to_owned(),
-            vision_digest: digest(&self.vision),
-            embedding_digest: digest(&self.embedding),
+            language: self.prompt_settings.language().to_owned(),
+            vision_digest: digest(Role::Vision),
+            embedding_digest: digest(Role::Embedding),
         }
     }
 
+    /// Ollama unloads one model for another where memory is short.
+    fn profile(&self) -> ProviderProfile {
+        ProviderProfile { models_swap: self.models.share_server(), ..ProviderProfile::default() }
+    }
+
     fn vision(&self, configured: VisionSpec) -> VisionSpec {
-        models::vision(&self.vision.model, configured)
+        known_models::vision(&self.models.vision.model, configured)
     }
 
     fn describe(&self, request: Arc<DescribeRequest>) -> BoxFuture<'_, Result<Described, ProviderError>> {
-        async move { self.manner.describe(self, &request).await }.boxed()
+        async move { self.prompt_settings.describe(self, &request).await }.boxed()
     }
 
     fn embed(&self, text: String) -> BoxFuture<'_, Result<Vec<f32>, ProviderError>> {
@@ -306,11 +274,12 @@ impl Provider for Ollama {
 
     fn probe(&self) -> BoxFuture<'_, Result<(), ProviderError>> {
         async move {
-            for server in self.servers() {
-                let Version { .. } = ask(server, "/api/version").await?;
+            let servers = self.models.by_server();
+            for (client, _) in &servers {
+                let Version { .. } = get(client, "/api/version").await?;
             }
-            for seat in [&self.vision, &self.embedding] {
-                if let Some(message) = self.look(seat).await?.problem {
+            for endpoint in servers.into_iter().flat_map(|(_, endpoints)| endpoints) {
+                if let Some(message) = self.model_report(endpoint).await?.problem {
                     return Err(ProviderError::Misconfigured { message });
                 }
             }
@@ -322,32 +291,22 @@ impl Provider for Ollama {
     fn report(&self) -> BoxFuture<'_, Report> {
         async move {
             let (mut servers, mut models) = (Vec::new(), Vec::new());
-            for server in self.servers() {
-                let (version, problem) = match ask::<Version>(server, "/api/version").await {
+            for (client, endpoints) in self.models.by_server() {
+                let (version, problem) = match get::<Version>(client, "/api/version").await {
                     Ok(Version { version }) => (Some(format!("Ollama {version}")), None),
                     Err(error) => (None, Some(error.into_message())),
                 };
-                let reachable = problem.is_none();
-                servers.push(ServerReport {
-                    address: server.address().to_owned(),
-                    reachable,
-                    version,
-                    problem,
-                });
-                if !reachable {
-                    // Nothing is known of its models then.
-                    continue;
-                }
-                for seat in
-                    [&self.vision, &self.embedding].into_iter().filter(|it| std::ptr::eq(&*it.server, server))
-                {
-                    models.push(self.look(seat).await.unwrap_or_else(|error| ModelReport {
+                let (address, reachable) = (client.address().to_owned(), problem.is_none());
+                servers.push(ServerReport { address, reachable, version, problem });
+                // A server that cannot be reached reports nothing about its models.
+                for endpoint in endpoints.into_iter().filter(|_| reachable) {
+                    models.push(self.model_report(endpoint).await.unwrap_or_else(|error| ModelReport {
                         problem: Some(error.into_message()),
-                        ..ModelReport::new(seat.role, &seat.model)
+                        ..ModelReport::new(endpoint.role, &endpoint.model)
                     }));
                 }
             }
-            Report { provider: "ollama".to_owned(), servers, models }
+            Report { provider: ProviderKind::Ollama.name().to_owned(), servers, models }
         }
         .boxed()
     }
@@ -357,22 +316,20 @@ impl Provider for Ollama {
         model: &'a str,
         progress: &'a mut (dyn FnMut(PullProgress) + Send),
     ) -> BoxFuture<'a, Result<(), ProviderError>> {
-        let seat =
-            if full_name(model) == full_name(&self.embedding.model) { &self.embedding } else { &self.vision };
-        pull(&seat.server, model, progress).boxed()
+        let ModelEndpoints { vision, embedding } = &self.models;
+        let embeds = full_name(model) == full_name(&embedding.model);
+        pull(if embeds { &embedding.client } else { &vision.client }, model, progress).boxed()
     }
 }
 
-async fn ask<T: serde::de::DeserializeOwned>(server: &Server, path: &str) -> Result<T, ProviderError> {
-    match server.get(path).await {
-        Ok(answer) => answer.json().await.map_err(|error| match error {
-            ProviderError::BadAnswer { message } => ProviderError::misconfigured(format!(
-                "{message}; is that really Ollama at provider.base_url? Other servers are spoken to with provider.kind = \"openai\""
-            )),
-            other => other,
-        }),
-        Err(trouble) => Err(trouble.into_error(server.place())),
-    }
+async fn get<T: serde::de::DeserializeOwned>(client: &Client, path: &str) -> Result<T, ProviderError> {
+    let response = client.get(path).await.map_err(|error| error.into_provider_error(client.place()))?;
+    let parsed = response.json().await;
+    parsed.map_err(|error| {
+        error.bad_answer_means_misconfigured(
+            "is this Ollama at provider.base_url? Other servers need provider.kind = \"openai\"",
+        )
+    })
 }
 
 /// A model's name as Ollama lists it.
@@ -407,7 +364,7 @@ struct Shown {
 }
 
 impl Shown {
-    /// Length of the vectors: named after the model's architecture.
+    /// Length of the vectors, under a key that begins with the model's architecture.
     fn dimensions(&self) -> Option<u32> {
         let entry = self.model_info.iter().find(|(key, _)| key.ends_with(".embedding_length"));
         entry.and_then(|(_, length)| length.as_u64()?.try_into().ok())

@@ -1,46 +1,50 @@
-//! Our words to a model. Whoever changes them raises [`VERSION`], so that descriptions made with other words are told apart.
+//! The prompts. A change of one of them needs a higher [`VERSION`], which marks the descriptions that were
+//! made with it.
 
-/// Version of the words below.
+/// Version of the prompts.
 pub(super) const VERSION: u32 = 1;
 
-const RULES: &str = "Say only what can be seen; leave out what you would have to guess, such as names, feelings and what happened before. If \
-                     there is writing, quote the words that matter. Use whole, plain sentences without headings, lists or markup, and begin \
-                     with what is shown instead of announcing it.";
+const RULES: &str = "Say only what can be seen; leave out what you would have to guess, such as names, \
+                     feelings and what happened before. If there is writing, quote the words that matter. \
+                     Use whole, plain sentences without headings, lists or markup, and begin with what is \
+                     shown instead of announcing it.";
 
 /// Asks what a photo shows.
 pub(super) fn picture(language: &str, variation: u32) -> String {
     format!(
-        "Someone will look for this photo months from now by typing a few words. Write the description that lets them find it: who or what \
-         is in it and how many, what they do, where it is, the main colours, the light and the weather where it shows, and the kind of picture \
-         (photo, screenshot, drawing, document). {RULES}{}",
+        "Someone will look for this photo months from now by typing a few words. Write the description \
+         that lets them find it: who or what is in it and how many, what they do, where it is, the main \
+         colours, the light and the weather where it shows, and the kind of picture (photo, screenshot, \
+         drawing, document). {RULES}{}",
         last_words(language, variation)
     )
 }
 
-/// Asks what one moment of a video shows.
+/// Asks what one frame of a video shows.
 pub(super) fn frame(language: &str, variation: u32, number: usize, frames: usize, second: f64) -> String {
     format!(
-        "This is frame {number} of {frames} from a video, {} after its start. Describe in two to four sentences who or what is in it, what they \
-         do, and where it is. {RULES}{}",
+        "This is frame {number} of {frames} from a video, {} after its start. Describe in two to four \
+         sentences who or what is in it, what they do, and where it is. {RULES}{}",
         clock(second),
         last_words(language, variation)
     )
 }
 
-/// Asks for one description of a video whose frames were described one by one.
+/// Asks for one description of a video, from the descriptions of its frames.
 pub(super) fn video(language: &str, variation: u32, frames: &[(f64, String)]) -> String {
     let notes: String =
         frames.iter().map(|(second, text)| format!("\n[{}] {text}", clock(*second))).collect();
     format!(
-        "These notes describe single frames of one video, each with its time from the start.{notes}\n\nWrite one description of the whole \
-         video for somebody who will look for it by typing a few words: what it shows, what happens in which order, who or what appears, and \
-         where. Say each thing once, even if several notes have it, add nothing that no note has, and do not speak of frames or notes. Use \
-         whole, plain sentences without headings, lists or markup.{}",
+        "These notes describe single frames of one video, each with its time from the \
+         start.{notes}\n\nWrite one description of the whole video for somebody who will look for it by \
+         typing a few words: what it shows, what happens in which order, who or what appears, and where. \
+         Say each thing once, even if several notes have it, add nothing that no note has, and do not \
+         speak of frames or notes. Use whole, plain sentences without headings, lists or markup.{}",
         last_words(language, variation)
     )
 }
 
-/// A repeated question is put in other words too, for servers that take no other sampling.
+/// The end of a prompt. A repeated question differs in it, for servers that ignore the sampling.
 fn last_words(language: &str, variation: u32) -> String {
     let brief = match variation {
         0 => "",
@@ -60,13 +64,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_repeated_question_is_never_the_same() {
+    fn each_repetition_of_a_question_is_worded_differently() {
         let asked: Vec<String> = (0..3).map(|variation| picture("English", variation)).collect();
         assert!(asked[0] != asked[1] && asked[1] != asked[2]);
     }
 
     #[test]
-    fn the_language_and_the_time_of_a_frame_are_told() {
+    fn a_prompt_has_the_language_and_the_time_of_a_frame() {
         let text = video("German", 0, &[(0.0, "A dog.".into()), (61.5, "A cat.".into())]);
         assert!(
             text.contains("[0:00] A dog.")

@@ -1,4 +1,4 @@
-//! Has an Ollama server fetch a model.
+//! Makes an Ollama server fetch a model.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,46 +6,46 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{ProviderError, PullProgress, server::Server};
+use super::{ProviderError, PullProgress, client::Client};
 
-/// Longest silence: a server says nothing while it checks what it fetched, which takes minutes for a large model.
+/// Longest silence. A server is silent while it verifies a model, which takes minutes for a large one.
 const SILENCE: Duration = Duration::from_secs(600);
 
-/// Fetches a model and tells how far it is.
+/// Fetches a model and reports the progress.
 pub(super) async fn pull(
-    server: &Server,
+    client: &Client,
     model: &str,
     progress: &mut (dyn FnMut(PullProgress) + Send),
 ) -> Result<(), ProviderError> {
-    let place = server.place();
+    let place = client.place();
     let silent =
         |_| ProviderError::unreachable(format!("{place} fell silent while it fetched `{model}`; try again"));
     let body = json!({ "model": model, "stream": true });
-    let answer = timeout(SILENCE, server.post("/api/pull", &body)).await.map_err(silent)?;
-    let mut answer = answer.map_err(|trouble| trouble.into_error(place))?;
-    let mut parts = BTreeMap::new();
-    while let Some(line) = timeout(SILENCE, answer.line()).await.map_err(silent)?? {
-        let line: Line = answer.parse(&line)?;
+    let response = timeout(SILENCE, client.post("/api/pull", &body)).await.map_err(silent)?;
+    let mut response = response.map_err(|error| error.into_provider_error(place))?;
+    let mut layers = BTreeMap::new();
+    while let Some(line) = timeout(SILENCE, response.line()).await.map_err(silent)?? {
+        let line: Line = response.parse(&line)?;
         if let Some(error) = line.error {
-            return Err(ProviderError::bad(format!(
+            return Err(ProviderError::bad_answer(format!(
                 "{place} cannot fetch `{model}`: {}",
-                server.words(&error)
+                client.quoted(&error)
             )));
         }
         if let (Some(digest), Some(total)) = (line.digest, line.total) {
-            parts.insert(digest, (line.completed.unwrap_or_default().min(total), total));
+            layers.insert(digest, (line.completed.unwrap_or_default().min(total), total));
         }
         if line.status == "success" {
             return Ok(());
         }
         progress(PullProgress {
-            status: server.words(&line.status),
-            completed_bytes: parts.values().map(|(completed, _)| completed).sum(),
-            total_bytes: parts.values().map(|(_, total)| total).sum(),
+            status: client.quoted(&line.status),
+            completed_bytes: layers.values().map(|(completed, _)| completed).sum(),
+            total_bytes: layers.values().map(|(_, total)| total).sum(),
         });
     }
     Err(ProviderError::unreachable(format!(
-        "{place} stopped before `{model}` was there; try again, it goes on where it stopped"
+        "{place} stopped before `{model}` was complete; try again, it resumes where it stopped"
     )))
 }
 

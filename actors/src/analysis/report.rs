@@ -1,45 +1,46 @@
-//! What can be told of a provider's servers and models, for a person who wants to know why nothing works.
+//! Reports of a provider's servers and models, for a person who wants to know why a call fails.
 
 use serde::Serialize;
 
-/// How a provider stands, looked at without running a model.
+/// Servers and models of a provider, asked without running a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// `builtin`, `ollama` or `openai`.
+    /// Name of the provider, as in [`Identity::provider`](super::Identity::provider).
     pub provider: String,
-    /// Its servers: none with `builtin`, two if embeddings come from another one.
+    /// Its servers: none with `builtin`, two if embeddings come from a separate one.
     pub servers: Vec<ServerReport>,
-    /// The model that describes and the one that embeds.
+    /// The model that describes and the one that embeds. A model whose server cannot be reached may be
+    /// missing.
     pub models: Vec<ModelReport>,
 }
 
 impl Report {
-    /// Whether nothing is known that stands in the way.
+    /// Whether no problem is known.
     pub fn is_ready(&self) -> bool {
         self.problems().next().is_none()
     }
 
-    /// All sentences that say what to do.
+    /// The problems, each a sentence that says what to do.
     pub fn problems(&self) -> impl Iterator<Item = &str> {
         let servers = self.servers.iter().filter_map(|it| it.problem.as_deref());
         servers.chain(self.models.iter().filter_map(|it| it.problem.as_deref()))
     }
 }
 
-/// One server.
+/// A server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServerReport {
     /// Its address.
     pub address: String,
-    /// Whether it answered as such a server does.
+    /// Whether it answered as a server of this kind does.
     pub reachable: bool,
-    /// What it says it is, and its version, if it tells.
+    /// Name and version of its software, if it reports them.
     pub version: Option<String>,
-    /// What is wrong and what to do, in one sentence.
+    /// The problem and its remedy, in one sentence.
     pub problem: Option<String>,
 }
 
-/// What a model is for.
+/// The use of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -49,36 +50,36 @@ pub enum Role {
     Embedding,
 }
 
-/// One model.
+/// A model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ModelReport {
-    /// What it is for.
+    /// Its use.
     pub role: Role,
     /// Its name, as configured.
     pub name: String,
-    /// Whether the server has it; `None` if that cannot be told.
-    pub there: Option<bool>,
-    /// Command that fetches it, if the server does not have it and one is known.
+    /// Whether the server has it; `None` if the server does not say.
+    pub installed: Option<bool>,
+    /// Command that installs it, if it is missing and such a command is known.
     pub install: Option<String>,
-    /// Its digest, if the server tells it.
+    /// Its digest, if the server reports it.
     pub digest: Option<String>,
-    /// Its size in bytes, if the server tells it.
+    /// Its size in bytes, if the server reports it.
     pub size_bytes: Option<u64>,
-    /// What it can do, in the server's words; `None` if the server does not tell, which is not the same as nothing.
+    /// Its capabilities in the server's words; `None` if the server does not report them.
     pub capabilities: Option<Vec<String>>,
-    /// Length of its vectors, if it embeds and the server tells it.
+    /// Length of its vectors, if it embeds and the server reports it.
     pub dimensions: Option<u32>,
-    /// What is wrong and what to do, in one sentence.
+    /// The problem and its remedy, in one sentence.
     pub problem: Option<String>,
 }
 
 impl ModelReport {
-    /// A model of which only name and purpose are known.
+    /// A model of which only role and name are known.
     pub fn new(role: Role, name: impl Into<String>) -> Self {
         Self {
             role,
             name: name.into(),
-            there: None,
+            installed: None,
             install: None,
             digest: None,
             size_bytes: None,
@@ -89,13 +90,13 @@ impl ModelReport {
     }
 }
 
-/// How far the fetching of a model is.
+/// Progress of fetching a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PullProgress {
-    /// What the server does, in its own words.
+    /// The current step, in the server's words.
     pub status: String,
-    /// Bytes that are there, of all parts that are known so far.
+    /// Bytes received, over all layers announced so far.
     pub completed_bytes: u64,
-    /// Bytes of all parts that are known so far; 0 until one is. It may grow.
+    /// Bytes of all layers announced so far; 0 before the first. It may grow.
     pub total_bytes: u64,
 }

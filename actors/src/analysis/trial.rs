@@ -1,4 +1,4 @@
-//! A small request that shows whether a provider does its work.
+//! A small request that shows whether a provider works.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use jpeg_encoder::{ColorType, Encoder};
 use super::DescribeRequest;
 use crate::media::{Facts, Picture};
 
-/// A multiple of all patches that models have: 28 and 32.
+/// Side of the picture in pixels: a multiple of all known patch sizes, 28 and 32.
 const SIDE: u16 = 224;
 
-/// A request about a drawn picture, a red disc on white, for a trial description.
+/// A request to describe a drawing of a red disc on white. Its picture has pixels and a JPEG.
 pub fn trial() -> DescribeRequest {
     let side = i32::from(SIDE);
     let rgb: Vec<u8> = (0..side * side)
@@ -20,7 +20,7 @@ pub fn trial() -> DescribeRequest {
         })
         .collect();
     let mut jpeg = Vec::new();
-    // Writing to memory does not fail; a provider says so if there is no JPEG.
+    // Encoding into memory does not fail. If it did, the provider would report the missing JPEG.
     let encoded = Encoder::new(&mut jpeg, 88).encode(&rgb, SIDE, SIDE, ColorType::Rgb);
     let side = u32::from(SIDE);
     let jpeg = encoded.is_ok().then_some(jpeg);

@@ -1,22 +1,24 @@
-//! Texts to embed, and the vectors that come back.
+//! Texts to embed, and the vectors that models return.
 
 use super::ProviderError;
 
-/// The text that is embedded: at most `max_chars` characters of it, cut between two words where that is possible.
+/// The part of a text to embed: at most `max_chars` characters, cut between two words if possible.
 pub(super) fn cut(text: &str, max_chars: usize) -> &str {
     let text = text.trim();
     let Some((end, _)) = text.char_indices().nth(max_chars) else { return text };
     let start = &text[..end];
     match start.rfind(char::is_whitespace) {
         _ if text[end..].starts_with(char::is_whitespace) => start,
-        // A text without spaces is cut where it has to be.
+        // Otherwise a text without spaces would lose too much.
         Some(space) if 2 * space > end => start[..space].trim_end(),
         _ => start,
     }
 }
 
-/// The text for another try after an embedding failed: a third shorter for each of up to six, as models stumble over some ordinary texts and over long ones.
-/// Tells what was changed.
+/// A shorter text for a retry after its embedding failed, and a sentence about it.
+///
+/// `tries` counts the failures: each of the first six takes away a third of the remaining text (of
+/// `max_chars` characters at most), since models fail on long texts and on some ordinary ones.
 pub fn shorter_text(text: &str, max_chars: usize, tries: u32) -> (String, String) {
     let characters = text.trim().chars().count().min(max_chars);
     let keep = (0..tries.min(6)).fold(characters, |keep, _| keep * 2 / 3).max(1);
@@ -27,35 +29,46 @@ pub fn shorter_text(text: &str, max_chars: usize, tries: u32) -> (String, String
     )
 }
 
-/// A vector of the length that it must have, of finite numbers that are not all zero.
+/// Checks a vector: it must have `dimensions` finite numbers that are not all zero.
 pub(super) fn checked(
     numbers: &[Option<f64>],
     model: &str,
     dimensions: u32,
 ) -> Result<Vec<f32>, ProviderError> {
     if numbers.is_empty() {
-        return Err(ProviderError::bad(format!("`{model}` gave an empty vector")));
+        return Err(ProviderError::bad_answer(format!("`{model}` returned an empty vector")));
     }
     if numbers.len() != dimensions as usize {
-        return Err(ProviderError::misconfigured(format!(
-            "the vectors of `{model}` have {} numbers, but provider.embedding_dimensions is {dimensions}; set it to {} or choose another \
-             provider.embedding_model",
-            numbers.len(),
-            numbers.len()
-        )));
+        let length = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+        return Err(ProviderError::misconfigured(wrong_length(model, length, dimensions)));
     }
     let vector: Option<Vec<f32>> =
         numbers.iter().map(|number| number.map(|it| it as f32).filter(|it| it.is_finite())).collect();
     match vector {
-        None => Err(ProviderError::bad(format!("`{model}` gave a vector with places that hold no number"))),
+        None => Err(ProviderError::bad_answer(format!(
+            "`{model}` returned a vector with elements that are not finite numbers"
+        ))),
         Some(vector) if vector.iter().all(|number| *number == 0.0) => {
-            Err(ProviderError::bad(format!("`{model}` gave a vector of zeros")))
+            Err(ProviderError::bad_answer(format!("`{model}` returned a vector of zeros")))
         }
         Some(vector) => Ok(vector),
     }
 }
 
-/// Of length 1; what is checked is not zero.
+/// The sentence about vectors of another length than configured.
+pub(super) fn wrong_length(model: &str, length: u32, dimensions: u32) -> String {
+    format!(
+        "the vectors of `{model}` have {length} numbers, but provider.embedding_dimensions is {dimensions}; \
+         set it to {length} or choose another provider.embedding_model"
+    )
+}
+
+/// The error for a server that answers with another number of vectors than one.
+pub(super) fn not_one(place: &str, count: usize) -> ProviderError {
+    ProviderError::bad_answer(format!("{place} returned {count} vectors for one text"))
+}
+
+/// Scales a vector to length 1. The vector must not be zero.
 pub(super) fn normalised(vector: Vec<f32>) -> Vec<f32> {
     let length = vector.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
     vector.into_iter().map(|number| (f64::from(number) / length) as f32).collect()
@@ -81,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn a_vector_that_is_none_is_told_from_one_of_another_length() {
-        let bad = |numbers: &[Option<f64>]| checked(numbers, "m", 2).expect_err("no vector");
+    fn an_invalid_vector_is_a_bad_answer_and_one_of_another_length_a_misconfiguration() {
+        let error = |numbers: &[Option<f64>]| checked(numbers, "m", 2).expect_err("no vector");
         for wrong in [&[][..], &[None, Some(1.0)], &[Some(0.0), Some(0.0)], &[Some(1e300), Some(1.0)]] {
-            assert!(matches!(bad(wrong), ProviderError::BadAnswer { .. }), "{wrong:?}");
+            assert!(matches!(error(wrong), ProviderError::BadAnswer { .. }), "{wrong:?}");
         }
-        let ProviderError::Misconfigured { message } = bad(&[Some(1.0)]) else {
+        let ProviderError::Misconfigured { message } = error(&[Some(1.0)]) else {
             unreachable!("another length")
         };
         assert!(message.contains("set it to 1"), "{message}");

@@ -54,6 +54,7 @@ pub(super) fn reduced(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<
 }
 
 /// Makes a picture smaller or larger in the plainest way, as for a network that was trained with such pictures; it stays as it is.
+#[cfg(feature = "builtin")]
 pub(crate) fn interpolated(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
     let from = (picture.width, picture.height);
     let data = scaled::<U8x3>(&mut picture.data, from, (width, height), FilterType::Bilinear)?;

@@ -34,8 +34,9 @@ use crate::{
 
 /// Changes the store on behalf of one run. Clones share the run.
 ///
-/// Commands of all clones take effect in the order of the calls; a returned future only waits for the answer. An answer is one of
-/// three: done and durable, refused with nothing written, or [`CommandError::Unknown`]. A command that is repeated after a lost
+/// Commands of all clones take effect in the order of the calls, and a returned future only waits for the answer; but
+/// [`start`](Self::start), [`recover`](Self::recover), [`admit`](Self::admit), [`cancel`](Self::cancel) and
+/// [`retry_failed`](Self::retry_failed) are written in pieces, the first when they are polled. An answer is one of three: done and durable, refused with nothing written, or [`CommandError::Unknown`]. A command that is repeated after a lost
 /// answer gives the same answer and changes nothing more.
 #[derive(Clone)]
 pub struct Commands {
@@ -138,16 +139,19 @@ impl Commands {
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
-    pub async fn end(&self) -> Result<usize, CommandError> {
-        self.write(EndRun { run: self.run }).await
+    pub fn end(&self) -> impl Future<Output = Result<usize, CommandError>> + Send + use<> {
+        self.write(EndRun { run: self.run })
     }
 
     /// Records the state of the provider, as this run sees it.
     ///
     /// # Errors
     /// [`CommandError::Stale`] if the run has ended, [`CommandError::Unknown`].
-    pub async fn set_provider_state(&self, state: ProviderState) -> Result<(), CommandError> {
-        self.write(SetProviderState { run: self.run, state }).await
+    pub fn set_provider_state(
+        &self,
+        state: ProviderState,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(SetProviderState { run: self.run, state })
     }
 
     // Batches
@@ -190,8 +194,13 @@ impl Commands {
     ///
     /// # Errors
     /// [`CommandError::NotFound`]; [`CommandError::Conflict`] if the batch has ended; [`CommandError::Unknown`].
-    pub async fn set_paused(&self, owner: Owner, batch: BatchId, paused: bool) -> Result<(), CommandError> {
-        self.write(SetPaused { owner, batch, paused }).await
+    pub fn set_paused(
+        &self,
+        owner: Owner,
+        batch: BatchId,
+        paused: bool,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(SetPaused { owner, batch, paused })
     }
 
     /// Gives the failed uploads of a batch two fresh attempts: its next round. A batch without failed uploads stays as it is.
@@ -214,16 +223,23 @@ impl Commands {
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
-    pub async fn delete(&self, owner: Owner, upload: UploadId) -> Result<(), CommandError> {
-        self.write(DeleteUpload { owner, upload }).await
+    pub fn delete(
+        &self,
+        owner: Owner,
+        upload: UploadId,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(DeleteUpload { owner, upload })
     }
 
     /// Records that the files of deleted uploads are removed.
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
-    pub async fn files_removed(&self, uploads: Vec<UploadId>) -> Result<(), CommandError> {
-        self.write(FilesRemoved { uploads }).await
+    pub fn files_removed(
+        &self,
+        uploads: Vec<UploadId>,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(FilesRemoved { uploads })
     }
 
     // Attempts

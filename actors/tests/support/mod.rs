@@ -56,6 +56,7 @@ impl World {
     }
 
     /// A world in real time, with the provider `builtin`.
+    #[cfg(feature = "builtin")]
     pub async fn builtin() -> Self {
         Self::start(|_| {}, Clock::System, false).await
     }

@@ -1,4 +1,4 @@
-//! A provider that does as it is told.
+//! A provider that follows the script of a test.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,56 +10,58 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use mediamill_actors::analysis::{DescribeRequest, Described, Identity, Provider, ProviderError};
+use mediamill_actors::analysis::{
+    DescribeRequest, Described, Identity, Provider, ProviderError, ProviderProfile,
+};
 use tokio::time::Instant;
 
-/// What a call does instead of answering as usual.
+/// The behaviour of a call, instead of the usual answer.
 #[derive(Debug, Clone)]
 pub enum Act {
-    /// It gives no sound answer.
+    /// Gives an invalid answer.
     Fail,
-    /// The code panics.
+    /// Panics.
     Panic,
-    /// The server dies of it, and is back after this time.
+    /// Kills the server, which is back after this time.
     Kill(Duration),
-    /// It asks to be called again after this time.
+    /// Asks for a pause of this time.
     Later(Duration),
-    /// It never answers.
+    /// Never answers.
     Hang,
-    /// It answers this.
+    /// Answers with this text.
     Say(String),
 }
 
-/// What is laid out for a file's calls, in order.
+/// The scripted acts of each file's calls, in order.
 type Plans = Mutex<HashMap<String, VecDeque<Act>>>;
 
-/// Describes whatever it is shown, except pictures whose names begin with `bad`.
+/// Describes every picture, except those whose names begin with `bad`.
 pub struct Scripted {
     there: AtomicBool,
     misconfigured: AtomicBool,
     forgiving: AtomicBool,
     probe_panics: AtomicBool,
     identity_panics: AtomicBool,
-    /// How often its embedding model was changed.
+    /// Number of changes of the embedding model.
     embedding_models: AtomicUsize,
-    /// How long a description and an embedding take.
+    /// Duration of a description and of an embedding.
     takes: Mutex<(Duration, Duration)>,
-    /// How many descriptions were asked for.
+    /// Number of requests for a description.
     pub described: AtomicUsize,
-    /// When which file was asked about.
+    /// Time and file name of each request for a description.
     asked: Mutex<Vec<(Instant, String)>>,
-    /// How many pictures each question showed, and from which seconds.
+    /// Number of pictures in each request for a description, and their seconds.
     shown: Mutex<Vec<(usize, Vec<f64>)>>,
-    /// When it was probed.
+    /// Times of the probes.
     probed: Mutex<Vec<Instant>>,
-    /// How many calls have not ended.
+    /// Number of calls in flight.
     running: AtomicUsize,
     back_at: Mutex<Option<Instant>>,
     describing: Plans,
     embedding: Plans,
 }
 
-/// A call that is under way; one that is aborted ends too.
+/// A call in flight. Dropping it ends the call, also if it is aborted.
 struct Running<'a>(&'a AtomicUsize);
 
 impl<'a> Running<'a> {
@@ -98,83 +100,83 @@ impl Default for Scripted {
 }
 
 impl Scripted {
-    /// How long descriptions and embeddings take from now on.
+    /// Sets the duration of descriptions and embeddings.
     pub fn takes(&self, describing: Duration, embedding: Duration) {
         *self.takes.lock().expect("not poisoned") = (describing, embedding);
     }
 
-    /// How many pictures each question showed, and from which seconds.
+    /// Number of pictures in each request for a description, and their seconds.
     pub fn shown(&self) -> Vec<(usize, Vec<f64>)> {
         self.shown.lock().expect("not poisoned").clone()
     }
 
-    /// Goes away, or comes back.
+    /// Makes it go away, or come back.
     pub fn is_there(&self, there: bool) {
         self.there.store(there, Ordering::Relaxed);
     }
 
-    /// Says from now on that it is not set up.
+    /// Makes it report a misconfiguration.
     pub fn is_misconfigured(&self) {
         self.misconfigured.store(true, Ordering::Relaxed);
     }
 
-    /// Is set up after all.
+    /// Ends the misconfiguration.
     pub fn is_set_up(&self) {
         self.misconfigured.store(false, Ordering::Relaxed);
     }
 
-    /// Describes every picture from now on.
+    /// Makes it describe also the pictures whose names begin with `bad`.
     pub fn is_forgiving(&self) {
         self.forgiving.store(true, Ordering::Relaxed);
     }
 
-    /// Panics in probes from now on, or no more.
+    /// Makes probes panic, or no longer panic.
     pub fn probe_panics(&self, panics: bool) {
         self.probe_panics.store(panics, Ordering::Relaxed);
     }
 
-    /// Panics the next time that somebody wants to know who it is.
+    /// Makes the next call of `identity` panic.
     pub fn identity_panics_once(&self) {
         self.identity_panics.store(true, Ordering::Relaxed);
     }
 
-    /// Embeds with another model from now on.
+    /// Changes the embedding model.
     pub fn changes_embedding_model(&self) {
         self.embedding_models.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lays out what the next descriptions of a file do.
+    /// Scripts the next descriptions of a file.
     pub fn describing(&self, name: &str, acts: &[Act]) {
-        lay_out(&self.describing, name, acts);
+        script(&self.describing, name, acts);
     }
 
-    /// Lays out what the next embeddings of a file's description do.
+    /// Scripts the next embeddings of a file's description.
     pub fn embedding(&self, name: &str, acts: &[Act]) {
-        lay_out(&self.embedding, name, acts);
+        script(&self.embedding, name, acts);
     }
 
-    /// Which files were asked about, in order.
+    /// Files whose descriptions were requested, in order.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("not poisoned").iter().map(|(_, name)| name.clone()).collect()
     }
 
-    /// When a file was asked about.
+    /// Times at which a file's description was requested.
     pub fn asked_at(&self, name: &str) -> Vec<Instant> {
         let asked = self.asked.lock().expect("not poisoned");
         asked.iter().filter(|(_, it)| it == name).map(|(at, _)| *at).collect()
     }
 
-    /// When it was probed.
+    /// Times of the probes.
     pub fn probed(&self) -> Vec<Instant> {
         self.probed.lock().expect("not poisoned").clone()
     }
 
-    /// How many calls are under way.
+    /// Number of calls in flight.
     pub fn running(&self) -> usize {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Does what is laid out, or gives the usual answer.
+    /// Does what is scripted, or gives the usual answer.
     async fn act(&self, act: Option<Act>, usual: String) -> Result<String, ProviderError> {
         self.answer()?;
         match act {
@@ -186,7 +188,7 @@ impl Scripted {
                 retry_after: Some(time),
             }),
             Some(Act::Hang) => std::future::pending().await,
-            Some(Act::Panic) => unreachable!("it was told to panic"),
+            Some(Act::Panic) => unreachable!("it was scripted to panic"),
             Some(Act::Kill(time)) => {
                 *self.back_at.lock().expect("not poisoned") = Some(Instant::now() + time);
                 Err(ProviderError::Unreachable { message: "connection reset".into(), retry_after: None })
@@ -215,7 +217,7 @@ impl Scripted {
 
 impl Provider for Scripted {
     fn identity(&self) -> Identity {
-        assert!(!self.identity_panics.swap(false, Ordering::Relaxed), "it was told to panic");
+        assert!(!self.identity_panics.swap(false, Ordering::Relaxed), "it was scripted to panic");
         Identity {
             provider: "scripted".into(),
             vision_model: "v".into(),
@@ -226,11 +228,15 @@ impl Provider for Scripted {
         }
     }
 
+    fn profile(&self) -> ProviderProfile {
+        ProviderProfile { vision_concurrency: 2, ..ProviderProfile::default() }
+    }
+
     fn describe(&self, request: Arc<DescribeRequest>) -> BoxFuture<'_, Result<Described, ProviderError>> {
         self.described.fetch_add(1, Ordering::Relaxed);
         async move {
             let _running = Running::begin(&self.running);
-            // A trial has no name.
+            // A trial request has no name.
             let name = request.names.first().map_or("", String::as_str);
             self.asked.lock().expect("not poisoned").push((Instant::now(), name.into()));
             let shown = (request.pictures.len(), request.frame_seconds.clone());
@@ -265,19 +271,19 @@ impl Provider for Scripted {
         self.probed.lock().expect("not poisoned").push(Instant::now());
         let panics = self.probe_panics.load(Ordering::Relaxed);
         async move {
-            assert!(!panics, "the probe was told to panic");
+            assert!(!panics, "the probe was scripted to panic");
             self.answer()
         }
         .boxed()
     }
 }
 
-fn lay_out(plans: &Plans, name: &str, acts: &[Act]) {
+fn script(plans: &Plans, name: &str, acts: &[Act]) {
     plans.lock().expect("not poisoned").entry(name.into()).or_default().extend(acts.iter().cloned());
 }
 
-/// Takes out what is laid out for the next call of a file that is so.
-fn next(plans: &Plans, so: impl Fn(&str) -> bool) -> Option<Act> {
+/// Takes the next scripted act of a file whose name matches.
+fn next(plans: &Plans, matches: impl Fn(&str) -> bool) -> Option<Act> {
     let mut plans = plans.lock().expect("not poisoned");
-    plans.iter_mut().find(|(name, acts)| so(name) && !acts.is_empty())?.1.pop_front()
+    plans.iter_mut().find(|(name, acts)| matches(name) && !acts.is_empty())?.1.pop_front()
 }

@@ -1,54 +1,55 @@
-//! Text in, vector out, without a model: hashed words, the words that those lead to, and pieces of three letters, which
-//! survive misspelling. It finds by words and not by meaning.
+//! Embeds a text without a model: by feature hashing of its words, of related words, and of trigrams, which
+//! survive misspelling. A search finds words, and not their meaning.
 //!
-//! Each feature (a word, a piece) is hashed to a few places of the vector, each with a sign. The same text gives the same
-//! vector on any machine, for ever: the rules change only together with [`MODEL`].
+//! Each feature (a word, a trigram) is hashed to several elements of the vector, each with a sign. A text has
+//! the same vector on every machine and for ever: the rules change only together with [`MODEL`].
 
 mod features;
-mod related;
-mod stem;
+mod singular;
+mod thesaurus;
 
 use self::features::Feature;
 
-/// The name of these rules, for provenance.
+/// Name of these rules, for [`Identity`](crate::analysis::Identity).
 pub const MODEL: &str = "hashed-words-2";
 
-/// Fewest and most dimensions. Below, everything collides with everything.
+/// Valid lengths of the vectors. In a shorter one, most features would collide.
 pub const DIMENSIONS: std::ops::RangeInclusive<u32> = 16..=4096;
 
-/// Places of the vector that one feature is spread over, so that one collision does not drown it.
-const PLACES: u32 = 8;
+/// Number of elements that one feature is spread over, so that one collision does not hide it.
+const SPREAD: u32 = 8;
 
-/// Embeds a text in `dimensions` (taken as 1 if 0) numbers: finite, of length 1. A text without words has a vector too, the
-/// same for all such texts.
+/// Embeds a text in a vector of `dimensions` finite numbers (1 if 0) and Euclidean length 1. All texts
+/// without words have the same vector.
 pub fn embed(text: &str, dimensions: usize) -> Vec<f32> {
     let mut vector = vec![0.0_f32; dimensions.max(1)];
     for (feature, weight) in features::of(text) {
         add(&mut vector, &feature, weight);
     }
     if !normalise(&mut vector) {
-        // No words, or words that cancel each other out to the last bit.
+        // No words, or words that cancel each other out exactly.
         vector.fill(0.0);
-        let place = (hash(b"", 0) % vector.len() as u64) as usize;
-        vector[place] = 1.0;
+        let element = (hash(b"", 0) % vector.len() as u64) as usize;
+        vector[element] = 1.0;
     }
     vector
 }
 
 fn add(vector: &mut [f32], feature: &Feature, weight: f32) {
-    let share = weight / (PLACES as f32).sqrt();
+    let share = weight / (SPREAD as f32).sqrt();
     let mut bits = match feature {
         Feature::Word(word) => hash(word.as_bytes(), b'w'),
-        Feature::Piece(piece) => hash(piece.as_bytes(), b'p'),
+        Feature::Trigram(trigram) => hash(trigram.as_bytes(), b'p'),
     };
-    for _ in 0..PLACES {
-        bits = stir(bits);
-        // The upper bits choose the place, the lowest one the sign; the rest of a division by a length fits one.
-        let place = ((bits >> 1) % vector.len() as u64) as usize;
-        vector[place] += if bits & 1 == 0 { share } else { -share };
+    for _ in 0..SPREAD {
+        bits = splitmix64(bits);
+        // The lowest bit is the sign, the others choose the element.
+        let element = ((bits >> 1) % vector.len() as u64) as usize;
+        vector[element] += if bits & 1 == 0 { share } else { -share };
     }
 }
 
+/// Scales a vector to length 1; `false` if it is too short for that.
 fn normalise(vector: &mut [f32]) -> bool {
     let length = vector.iter().map(|n| n * n).sum::<f32>().sqrt();
     if !(length.is_finite() && length > 1e-6) {
@@ -65,8 +66,8 @@ fn hash(bytes: &[u8], kind: u8) -> u64 {
     })
 }
 
-/// The next number of splitmix64, whose bits are all equally good; FNV's are not.
-fn stir(bits: u64) -> u64 {
+/// The next number of splitmix64. All its bits are well distributed, which those of FNV-1a are not.
+fn splitmix64(bits: u64) -> u64 {
     let bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -79,16 +80,17 @@ mod tests {
 
     use super::{super::labels::LABELS, *};
 
-    /// Cosine of two texts in the default number of dimensions.
-    fn likeness(a: &str, b: &str) -> f32 {
+    /// Cosine similarity of two texts, with vectors of the default length.
+    fn similarity(a: &str, b: &str) -> f32 {
         embed(a, 512).iter().zip(embed(b, 512)).map(|(x, y)| x * y).sum()
     }
 
-    /// A description as the provider makes it.
+    /// A description like the provider's.
     fn described(objects: &str, colours: &str) -> String {
         format!(
-            "The picture shows {objects}. It is a horizontal picture, mostly {colours}, with sharp detail. It was taken on \
-             4 May 2026 with a Canon EOS 5D at 59.32° N, 18.07° E, and the name of its file says “holiday”."
+            "The picture shows {objects}. It is a horizontal picture, mostly {colours}, with sharp detail. \
+             It was taken on 4 May 2026 with a Canon EOS 5D at 59.32° N, 18.07° E, and the name of its \
+             file says “holiday”."
         )
     }
 
@@ -130,7 +132,7 @@ mod tests {
             ("photo of a bicycle", "a bicycle", "a train"),
         ] {
             let [right_score, wrong_score] =
-                [right, wrong].map(|objects| likeness(query, &described(objects, "green and grey")));
+                [right, wrong].map(|objects| similarity(query, &described(objects, "green and grey")));
             assert!(
                 right_score > wrong_score + 0.02,
                 "{query}: {right} {right_score}, {wrong} {wrong_score}"
@@ -146,17 +148,19 @@ mod tests {
             ("navy", "dark blue and white", "brown and white"),
             ("orange", "orange and white", "purple and white"),
         ] {
-            let [right, wrong] = [right, wrong].map(|colours| likeness(query, &described("a car", colours)));
+            let [right, wrong] =
+                [right, wrong].map(|colours| similarity(query, &described("a car", colours)));
             assert!(right > wrong + 0.02, "{query}: {right} {wrong}");
         }
         let mostly_orange = described("a car", "orange and white");
         let an_orange = described("an orange (fruit)", "grey and white");
-        assert!(likeness("fruit", &an_orange) > likeness("fruit", &mostly_orange) + 0.05);
+        assert!(similarity("fruit", &an_orange) > similarity("fruit", &mostly_orange) + 0.05);
     }
 
     #[test]
     fn names_dates_and_cameras_are_found() {
-        let named = "No everyday object was recognised in it with confidence. The name of its file says “Gardasee Sommerurlaub”.";
+        let named = "No everyday object was recognised in it with confidence. The name of its file says \
+                     “Gardasee Sommerurlaub”.";
         for (query, right, wrong) in [
             ("gardasee", named.to_owned(), described("a boat", "blue")),
             ("gardase", named.to_owned(), described("a boat", "blue")),
@@ -164,11 +168,11 @@ mod tests {
             ("2026", described("a boat", "blue"), named.to_owned()),
             ("富士", "The name of its file says “富士山”.".to_owned(), named.to_owned()),
         ] {
-            assert!(likeness(query, &right) > likeness(query, &wrong) + 0.05, "{query}");
+            assert!(similarity(query, &right) > similarity(query, &wrong) + 0.05, "{query}");
         }
     }
 
-    /// A description of each class, the same one in two lengths: the long one holds much else.
+    /// A short and a long description of each class.
     fn library() -> Vec<(&'static str, Vec<f32>)> {
         let texts = LABELS.iter().flat_map(|label| {
             let one = label.one();
@@ -179,7 +183,7 @@ mod tests {
         texts.collect()
     }
 
-    /// The classes of a library's texts, the best first, with their scores.
+    /// The classes of a library's texts with their scores, best first.
     fn ranked(query: &str, library: &[(&'static str, Vec<f32>)]) -> Vec<(&'static str, f32)> {
         let vectors = library.iter().enumerate().map(|(at, (_, vector))| (at, vector));
         let hits = crate::search::nearest(&embed(query, 512), vectors, usize::MAX);
@@ -190,16 +194,16 @@ mod tests {
     fn every_class_is_found_first_by_its_name_its_plural_and_a_misspelling() {
         let library = library();
         for label in &LABELS {
-            // The fruit, since an orange alone is a colour too.
+            // "orange (fruit)", since an orange is also a colour.
             let name = label.single();
             for query in [name.clone(), label.plural.to_owned(), format!("photos of a {name}")] {
                 let hits = ranked(&query, &library);
                 assert_eq!(hits[0].0, label.name, "{query}: {:?}", &hits[..4]);
-                // A short text about something of the same sort may come between.
+                // A short text about a related class may come between.
                 let right = hits[..4].iter().filter(|hit| hit.0 == label.name).count();
                 assert_eq!(right, 2, "{query}: {:?}", &hits[..4]);
             }
-            // A letter is missing in the middle of the longest word, if it is long enough to be known without it.
+            // Without the middle letter of its longest word, if that is long enough to be recognised.
             let longest = label.name.split(' ').max_by_key(|word| word.len()).unwrap_or_default();
             if longest.len() > 5 {
                 let middle = longest.len() / 2;
@@ -212,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_nothing_in_common_with_a_query_does_not_come_near_what_has() {
+    fn unrelated_texts_score_clearly_lower_than_related_ones() {
         let library = library();
         let mut worst_right = ("", 1.0_f32);
         for label in &LABELS {
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_stay_the_same_for_ever() {
+    fn vectors_never_change() {
         let vector = embed("The picture shows a dog.", 16);
         let rounded: Vec<i32> = vector.iter().map(|n| (n * 1000.0).round() as i32).collect();
         assert_eq!(rounded, EXPECTED, "another vector for the same text needs another MODEL");
@@ -240,10 +244,10 @@ mod tests {
         [-91, -291, 11, 295, -52, 314, -227, 52, -52, 204, -293, -79, 182, -105, -688, 102];
 
     #[test]
-    fn a_text_without_words_has_a_vector_of_its_own() {
+    fn all_texts_without_words_have_one_vector() {
         let empty = embed("", 512);
         assert_eq!(embed(" … !?", 512), empty);
-        assert!((likeness("", "") - 1.0).abs() < 1e-6);
+        assert!((similarity("", "") - 1.0).abs() < 1e-6);
         assert_eq!(embed("dog", 0).len(), 1);
     }
 

@@ -1,21 +1,21 @@
 //! The 80 classes of the detector in plain words, in the order of its outputs.
 
-/// How many classes there are.
+/// Number of classes.
 pub const CLASSES: usize = 80;
 
 /// One class of objects, in words.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Label {
-    /// Everyday word, singular, without article: `dog`. Unique.
+    /// The class as an everyday word, singular, without article: `dog`. Unique.
     pub name: &'static str,
-    /// Its plural, after a number: `dogs`, `pairs of skis`.
+    /// Plural, as it follows a number: `dogs`, `pairs of skis`.
     pub plural: &'static str,
-    /// How one of them is named.
+    /// How one object is named.
     pub form: Form,
-    /// Comes in stacks and bowls, where a count of boxes is not worth much.
+    /// Whether such objects lie in stacks and bowls, where the number of boxes is not reliable.
     pub stacked: bool,
-    /// What the detector too easily takes other things for: food, tableware and furniture, of which it is a poor judge, and
-    /// what is merely round or spread out. It has to be surer of them.
+    /// Whether the detector mistakes other things for this class: food, tableware, furniture, and round or
+    /// spread-out things. Such a class needs a higher score.
     pub doubtful: bool,
 }
 
@@ -26,7 +26,7 @@ pub enum Form {
     Thing,
     /// `a pair of skis`.
     Pair,
-    /// `some broccoli`, however much there is.
+    /// `some broccoli`, in any number.
     Mass,
     /// `an orange (fruit)`: a word that is also the name of a colour.
     Fruit,
@@ -48,7 +48,8 @@ const fn formed(form: Form, label: Label) -> Label {
     Label { form, ..label }
 }
 
-/// All classes. A word that is wider than the class's own is used where the detector is: any table is a `dining table` to it.
+/// All classes. A wider word replaces a class's own name if the detector is as wide: it calls any table a
+/// `dining table`.
 pub static LABELS: [Label; CLASSES] = [
     thing("person", "people"),
     thing("bicycle", "bicycles"),
@@ -133,7 +134,7 @@ pub static LABELS: [Label; CLASSES] = [
 ];
 
 impl Label {
-    /// One of them, without its article: `apple`, `pair of skis`.
+    /// One object, without an article: `apple`, `pair of skis`.
     pub fn single(&self) -> String {
         match self.form {
             Form::Thing | Form::Mass => self.name.to_owned(),
@@ -142,7 +143,7 @@ impl Label {
         }
     }
 
-    /// One of them, with its article: `an apple`, `a pair of skis`, `some broccoli`.
+    /// One object, with its article: `an apple`, `a pair of skis`, `some broccoli`.
     pub fn one(&self) -> String {
         match self.form {
             Form::Mass => format!("some {}", self.name),
@@ -154,9 +155,9 @@ impl Label {
     }
 }
 
-/// `a` or `an`, by the sound that a word begins with.
+/// `a` or `an`, by the first sound of a word.
 pub fn article(word: &str) -> &'static str {
-    // Letters spelled out that sound like vowels, and vowels that sound like "you" and "won".
+    // Initials that begin with the sound of a vowel, and vowels that sound like "you" and "won".
     let spelled = ["HP", "HTC", "LG", "SJCAM"];
     let consonant = ["one", "uni", "use", "eur", "ulefone", "umidigi"];
     let lower = word.to_lowercase();
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_of_the_model_has_its_own_word_in_the_models_order() {
+    fn every_class_has_its_own_word_in_the_order_of_the_model() {
         let classes: Vec<&str> = include_str!("../../../models/nanodet/coco80.txt").lines().collect();
         assert_eq!(classes.len(), CLASSES);
         assert_eq!(LABELS.iter().map(|label| label.name).collect::<HashSet<_>>().len(), CLASSES);
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_a_class_has_the_right_article() {
+    fn an_object_has_the_right_article() {
         for (name, one) in [
             ("person", "a person"),
             ("apple", "an apple"),

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as far as clients of model servers use it.
+//! The part of HTTP/1.1 that clients of model servers use.
 
 use std::{io, time::Duration};
 
@@ -9,17 +9,17 @@ use tokio::{
     time::sleep,
 };
 
-/// A request that came in.
+/// A received request.
 pub(super) struct Request {
     pub(super) method: String,
     pub(super) path: String,
     /// The bearer token.
     pub(super) key: Option<String>,
-    /// The body as JSON; null if there is none or it is no JSON.
+    /// The body as JSON; null if it is missing or is not JSON.
     pub(super) body: Value,
 }
 
-/// What goes out.
+/// A response to send.
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
@@ -28,7 +28,7 @@ pub(super) struct Reply {
     pub(super) pause: Duration,
 }
 
-/// A body at once or in pieces.
+/// A body, in one piece or in chunks.
 pub(super) enum Body {
     Whole(String),
     Pieces { pieces: Vec<String>, done: bool },
@@ -55,7 +55,7 @@ impl Reply {
 }
 
 impl Body {
-    /// Breaks it off in the middle.
+    /// Cuts it in the middle.
     pub(super) fn cut(&mut self) {
         *self = match std::mem::replace(self, Self::Whole(String::new())) {
             Self::Whole(text) => Self::Pieces { pieces: vec![text[..text.len() / 2].into()], done: false },
@@ -77,7 +77,7 @@ impl Connection {
         Self { stream, rest: Vec::new() }
     }
 
-    /// The next request; `None` when the client is done.
+    /// The next request; `None` if the client has closed the connection.
     pub(super) async fn request(&mut self) -> io::Result<Option<Request>> {
         let head = loop {
             if let Some(end) = self.rest.windows(4).position(|it| it == b"\r\n\r\n") {
@@ -113,7 +113,7 @@ impl Connection {
         self.stream.read_buf(&mut self.rest).await
     }
 
-    /// Sends a reply; `false` if the connection is over.
+    /// Sends a response; `false` if the connection has ended.
     pub(super) async fn send(&mut self, reply: Reply) -> bool {
         self.write(reply).await.unwrap_or(false)
     }
@@ -127,7 +127,7 @@ impl Connection {
             Body::Whole(text) => {
                 head.push_str(&format!("content-length: {}\r\n\r\n", text.len()));
                 self.stream.write_all(head.as_bytes()).await?;
-                // Slow in pieces of a size that a whole answer has some hundreds of.
+                // With pauses, an answer has some hundred pieces.
                 let piece = if pause.is_zero() { text.len().max(1) } else { 16 };
                 for piece in text.as_bytes().chunks(piece) {
                     sleep(pause).await;

@@ -1,5 +1,5 @@
-//! A model server that does as a script says: speaks the interfaces of Ollama and of OpenAI over a real socket, refuses what real servers
-//! refuse, and fails in all the ways in which they do. `examples/scripted_server.rs` runs it alone.
+//! A scripted model server: it has the interfaces of Ollama and OpenAI on a real socket, refuses what real
+//! servers refuse, and fails in their ways. `examples/scripted_server.rs` runs it alone.
 
 mod connection;
 mod ollama;
@@ -18,11 +18,11 @@ use tokio::{
 use self::connection::{Body, Connection, Reply, Request};
 pub(crate) use self::script::{Fault, Script};
 
-/// What the sound answer says.
+/// The text of a valid answer.
 pub(crate) const TEXT: &str =
     "A red disc stands on a white ground. Its edge is clean, and there is nothing else in the picture.";
 
-/// A running server; dropping it ends it and all its connections.
+/// A running server. Dropping it ends the server and all its connections.
 pub(crate) struct ModelServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -31,7 +31,7 @@ pub(crate) struct ModelServer {
 
 struct Shared {
     script: Mutex<Script>,
-    /// Every request but those of `/script` and `/requests`: method, path, key, body.
+    /// Every request except to `/script` and `/requests`: method, path, key, body.
     requests: Mutex<Vec<Value>>,
 }
 
@@ -41,14 +41,14 @@ impl Drop for ModelServer {
     }
 }
 
-#[allow(dead_code, reason = "each program that has this module needs another part of it")]
+#[allow(dead_code, reason = "each program with this module uses another part of it")]
 impl ModelServer {
-    /// Starts on a port of its own.
+    /// Starts on a free port.
     pub(crate) async fn start(script: Script) -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script).await
     }
 
-    /// Starts at an address, which may be that of one that was stopped.
+    /// Starts at an address, for example that of a stopped server.
     pub(crate) async fn start_at(address: SocketAddr, script: Script) -> Self {
         let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("it is bound");
@@ -57,37 +57,37 @@ impl ModelServer {
         Self { address, shared, task }
     }
 
-    /// Ends it as a crash does, and gives the address that nobody listens at any more.
+    /// Ends it like a crash, and returns the address, where nothing listens any more.
     pub(crate) async fn stop(mut self) -> SocketAddr {
         self.task.abort();
         let _ = (&mut self.task).await;
         self.address
     }
 
-    /// Where it listens.
+    /// Its address.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Changes what it does from now on.
+    /// Changes the script.
     pub(crate) fn follow(&self, change: impl FnOnce(&mut Script)) {
         change(&mut self.shared.script.lock());
     }
 
-    /// The bodies that were sent to a path, the oldest first.
+    /// The bodies of the requests to a path, oldest first.
     pub(crate) fn sent_to(&self, path: &str) -> Vec<Value> {
         let requests = self.shared.requests.lock();
         requests.iter().filter(|it| it["path"] == path).map(|it| it["body"].clone()).collect()
     }
 
-    /// Runs until it is dropped.
+    /// Waits until the server ends.
     pub(crate) async fn ended(&mut self) {
         let _ = (&mut self.task).await;
     }
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    // They are ended with this task, as those of a killed process are.
+    // They end with this task, like the connections of a killed process.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         connections.spawn(connected(stream, Arc::clone(&shared)));
@@ -126,7 +126,7 @@ async fn connected(stream: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-/// What the script makes of a request.
+/// The scripted response to a request.
 async fn answer(request: &Request, script: &Script) -> Reply {
     let speaks_openai = request.path.starts_with("/v1/");
     if script.loading && request.path != "/v1/models" {
@@ -158,22 +158,23 @@ async fn answer(request: &Request, script: &Script) -> Reply {
     } else {
         ollama::answer(request, script, fault)
     };
-    match fault {
-        Some(Fault::Cut) => reply.body.cut(),
-        Some(Fault::Drip { every_ms }) => reply.pause = Duration::from_millis(*every_ms),
-        _ => {}
+    if let Some(Fault::Cut) = fault {
+        reply.body.cut();
+    } else if let Some(Fault::Drip { every_ms }) = fault {
+        reply.pause = Duration::from_millis(*every_ms);
     }
     reply
 }
 
-/// The faults that are the same whatever was asked.
+/// The response for a fault that does not depend on the request.
 async fn broken(fault: &Fault, request: &Request, speaks_openai: bool) -> Option<Reply> {
     match fault {
         Fault::Hang => std::future::pending().await,
         Fault::Page { status } => Some(page(*status)),
         Fault::Status { status, message, headers } => {
             let body = if speaks_openai {
-                json!({ "error": { "message": message, "type": "server_error", "param": null, "code": status } })
+                let (kind, param) = ("server_error", Value::Null);
+                json!({ "error": { "message": message, "type": kind, "param": param, "code": status } })
             } else {
                 json!({ "error": message })
             };
@@ -183,13 +184,27 @@ async fn broken(fault: &Fault, request: &Request, speaks_openai: bool) -> Option
         }
         Fault::LargePicture { above_pixels } => {
             let large = is_large(request, *above_pixels);
-            let message = "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, check \
-                           ollama server logs for details";
+            let message = "model runner has unexpectedly stopped, this may be due to resource limitations or \
+                           an internal error, check ollama server logs for details";
             let openai = json!({ "error": { "code": 500, "message": message, "type": "server_error" } });
             large.then(|| Reply::json(500, if speaks_openai { openai } else { json!({ "error": message }) }))
         }
         Fault::Filter { above_pixels, status } => is_large(request, *above_pixels).then(|| page(*status)),
-        _ => None,
+        Fault::Cut
+        | Fault::Drip { .. }
+        | Fault::Empty
+        | Fault::Thinking
+        | Fault::Repetition
+        | Fault::Length
+        | Fault::ErrorLine
+        | Fault::Unfinished
+        | Fault::Whole
+        | Fault::NaN
+        | Fault::LongText { .. }
+        | Fault::Zeros
+        | Fault::Dimensions(_)
+        | Fault::Refuses(_)
+        | Fault::Blind => None,
     }
 }
 
@@ -207,7 +222,7 @@ fn is_large(request: &Request, above_pixels: u64) -> bool {
     pictures(&request.body).iter().any(|(width, height)| u64::from(width * height) > above_pixels)
 }
 
-/// Width and height of each picture in a request, however it stands there.
+/// Width and height of each picture in a request, in any form.
 fn pictures(body: &Value) -> Vec<(u32, u32)> {
     fn find(value: &Value, found: &mut Vec<(u32, u32)>) {
         match value {
@@ -231,7 +246,7 @@ fn picture(data: &str) -> Option<(u32, u32)> {
     image::ImageReader::new(std::io::Cursor::new(bytes)).with_guessed_format().ok()?.into_dimensions().ok()
 }
 
-/// Numbers that depend on the text, of length 1 as a vector.
+/// A vector of length 1 that depends on the text.
 fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut seed = text
         .bytes()

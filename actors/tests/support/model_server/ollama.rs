@@ -50,21 +50,25 @@ fn text(status: u16, text: &str) -> Reply {
 
 fn details() -> Value {
     json!({
-        "parent_model": "", "format": "gguf", "family": "scripted", "families": ["scripted"], "parameter_size": "8.3B",
-        "quantization_level": "Q4_K_M",
+        "parent_model": "", "format": "gguf", "family": "scripted", "families": ["scripted"],
+        "parameter_size": "8.3B", "quantization_level": "Q4_K_M",
     })
 }
 
 fn listed(model: &ScriptedModel) -> Value {
     json!({
-        "name": model.name, "model": model.name, "modified_at": TIME, "size": 5_969_245_856_u64, "digest": model.digest, "details": details(),
+        "name": model.name, "model": model.name, "modified_at": TIME, "size": 5_969_245_856_u64,
+        "digest": model.digest, "details": details(),
     })
 }
 
 fn shown(model: &ScriptedModel) -> Reply {
     let mut shown = json!({
         "modelfile": "# Modelfile", "template": "{{ .Prompt }}", "details": details(), "modified_at": TIME,
-        "model_info": { "general.architecture": "scripted", "scripted.context_length": 8192, "scripted.embedding_length": model.dimensions },
+        "model_info": {
+            "general.architecture": "scripted", "scripted.context_length": 8192,
+            "scripted.embedding_length": model.dimensions,
+        },
     });
     if let Some(capabilities) = &model.capabilities {
         shown["capabilities"] = json!(capabilities);
@@ -87,7 +91,7 @@ fn chat(body: &Value, model: &ScriptedModel, fault: Option<&Fault>) -> Reply {
     };
     let messages = body["messages"].as_array().cloned().unwrap_or_default();
     if messages.is_empty() {
-        // This is how a model is loaded.
+        // A chat without messages loads the model.
         let message = json!({ "role": "assistant", "content": "" });
         return Reply::json(200, line(json!({ "message": message, "done": true, "done_reason": "load" })));
     }
@@ -134,9 +138,9 @@ fn chat(body: &Value, model: &ScriptedModel, fault: Option<&Fault>) -> Reply {
     };
     let done = |content: &str, thinking: &str| {
         line(json!({
-            "message": message(content, thinking), "done": true, "done_reason": reason, "total_duration": 4_883_583_458_u64,
-            "load_duration": 1_334_875_u64, "prompt_eval_count": 1302, "prompt_eval_duration": 342_546_000_u64, "eval_count": 40,
-            "eval_duration": 4_535_599_000_u64,
+            "message": message(content, thinking), "done": true, "done_reason": reason,
+            "total_duration": 4_883_583_458_u64, "load_duration": 1_334_875_u64, "prompt_eval_count": 1302,
+            "prompt_eval_duration": 342_546_000_u64, "eval_count": 40, "eval_duration": 4_535_599_000_u64,
         }))
     };
     if !stream || matches!(fault, Some(Fault::Whole)) {
@@ -169,7 +173,7 @@ fn embed(body: &Value, model: &ScriptedModel, fault: Option<&Fault>) -> Reply {
         _ => return error(400, "invalid input type"),
     };
     let dimensions = match fault {
-        // It says so with a status that stands for everything.
+        // Ollama answers many faults with status 400.
         Some(Fault::NaN) => return error(400, "failed to encode response: json: unsupported value: NaN"),
         Some(Fault::LongText { above_chars })
             if inputs.iter().any(|it| it.chars().count() > *above_chars) =>
@@ -188,15 +192,15 @@ fn embed(body: &Value, model: &ScriptedModel, fault: Option<&Fault>) -> Reply {
     Reply::json(
         200,
         json!({
-            "model": body["model"], "embeddings": embeddings, "total_duration": 14_143_917, "load_duration": 1_019_500,
-            "prompt_eval_count": 8,
+            "model": body["model"], "embeddings": embeddings, "total_duration": 14_143_917,
+            "load_duration": 1_019_500, "prompt_eval_count": 8,
         }),
     )
 }
 
 fn old_embed(body: &Value, model: &ScriptedModel, fault: Option<&Fault>) -> Reply {
     let numbers: Vec<f32> = vector(body["prompt"].as_str().unwrap_or_default(), model.dimensions);
-    // Not of length 1, as the newer form is.
+    // The vectors of `/api/embeddings` do not have length 1.
     let numbers: Vec<Option<f32>> = numbers.into_iter().map(|it| Some(it * 20.0)).collect();
     let numbers = if matches!(fault, Some(Fault::NaN)) { vec![None; model.dimensions] } else { numbers };
     Reply::json(200, json!({ "embedding": numbers }))
@@ -206,7 +210,8 @@ fn pull(body: &Value, fault: Option<&Fault>) -> Reply {
     let name = body["model"].as_str().or(body["name"].as_str()).unwrap_or_default();
     let part = |digest: char, total: u64, completed: u64| {
         let digest = format!("sha256:{}", digest.to_string().repeat(64));
-        json!({ "status": format!("pulling {}", &digest[7..19]), "digest": digest, "total": total, "completed": completed })
+        let status = format!("pulling {}", &digest[7..19]);
+        json!({ "status": status, "digest": digest, "total": total, "completed": completed })
     };
     let mut lines = vec![json!({ "status": "pulling manifest" })];
     if name.starts_with("no-such") {

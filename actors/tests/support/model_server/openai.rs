@@ -1,4 +1,4 @@
-//! OpenAI's interface, as hosted servers and llama.cpp speak it.
+//! OpenAI's interface, like that of hosted servers and of llama.cpp.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn refuse(status: u16, message: &str, kind: &str, code: &Value) -> Reply {
     Reply::json(status, json!({ "error": { "message": message, "type": kind, "param": null, "code": code } }))
 }
 
-/// Servers repeat the key that was sent.
+/// Servers repeat the key of the request.
 pub(super) fn wrong_key(request: &Request) -> Reply {
     let key = request.key.as_deref().unwrap_or_default();
     refuse(
@@ -29,7 +29,7 @@ pub(super) fn wrong_key(request: &Request) -> Reply {
     )
 }
 
-/// What llama.cpp tells of itself; older versions tell nothing of what they see.
+/// What llama.cpp reports of itself; older versions do not report vision.
 pub(super) fn props(script: &Script) -> Reply {
     let mut props = json!({ "total_slots": 1, "model_path": "model.gguf", "build_info": "b11549" });
     if let Some(vision) = script.tells_vision {
@@ -40,19 +40,26 @@ pub(super) fn props(script: &Script) -> Reply {
 
 fn list(script: &Script) -> Reply {
     if script.llama_cpp {
-        // One model a process, in two forms.
+        // One model for each process, in two lists.
         let model = script.models.first();
         let name = model.map(|it| it.name.clone());
         let vision = model
             .and_then(|it| it.capabilities.as_ref())
             .is_some_and(|it| it.iter().any(|it| it == "vision"));
         let capabilities = if vision { json!(["completion", "multimodal"]) } else { json!(["completion"]) };
-        let meta = json!({ "n_vocab": 151_936, "n_ctx_train": 32_768, "n_embd": model.map(|it| it.dimensions), "size": 1_000_000 });
+        let meta = json!({
+            "n_vocab": 151_936, "n_ctx_train": 32_768, "n_embd": model.map(|it| it.dimensions),
+            "size": 1_000_000,
+        });
         let mut reply = Reply::json(
             200,
             json!({
-                "models": [{ "name": name, "model": name, "capabilities": capabilities }], "object": "list",
-                "data": [{ "id": name, "object": "model", "created": 1_754_000_000, "owned_by": "llamacpp", "meta": meta }],
+                "models": [{ "name": name, "model": name, "capabilities": capabilities }],
+                "object": "list",
+                "data": [{
+                    "id": name, "object": "model", "created": 1_754_000_000, "owned_by": "llamacpp",
+                    "meta": meta,
+                }],
             }),
         );
         reply.headers.push(("server".into(), "llama.cpp".into()));
@@ -68,7 +75,7 @@ fn list(script: &Script) -> Reply {
     Reply::json(200, json!({ "object": "list", "data": data }))
 }
 
-/// Whether the model is there, for servers that look at its name.
+/// The error for a missing model, on servers that check the name.
 fn missing(body: &Value, script: &Script) -> Option<Reply> {
     let name = body["model"].as_str().unwrap_or_default();
     if name.is_empty() && !script.llama_cpp {
@@ -105,7 +112,8 @@ fn chat(body: &Value, script: &Script, fault: Option<&Fault>) -> Reply {
             Some("text") if part["text"].is_string() => {}
             Some("image_url") => {
                 if matches!(fault, Some(Fault::Blind)) {
-                    let message = "image input is not supported - hint: if this is unexpected, you may need to provide the mmproj";
+                    let message = "image input is not supported - hint: if this is unexpected, you may need \
+                                   to provide the mmproj";
                     return refuse(500, message, "server_error", &json!(500));
                 }
                 let url = part["image_url"]["url"].as_str().unwrap_or_default();
@@ -142,7 +150,12 @@ fn chat(body: &Value, script: &Script, fault: Option<&Fault>) -> Reply {
         Some(Fault::Length) => (format!("{TEXT} Above it ther"), "", "length"),
         _ => (TEXT.to_owned(), "", "stop"),
     };
-    let base = |object: &str, choice: Value| json!({ "id": "chatcmpl-scripted", "object": object, "created": 1_754_000_000, "model": body["model"], "choices": [choice] });
+    let base = |object: &str, choice: Value| {
+        json!({
+            "id": "chatcmpl-scripted", "object": object, "created": 1_754_000_000, "model": body["model"],
+            "choices": [choice],
+        })
+    };
     if body["stream"] != true || matches!(fault, Some(Fault::Whole)) {
         let mut message = json!({ "role": "assistant", "content": said });
         if !thought.is_empty() {
@@ -172,8 +185,8 @@ fn chat(body: &Value, script: &Script, fault: Option<&Fault>) -> Reply {
     match fault {
         Some(Fault::ErrorLine) => {
             events.truncate(4);
-            let error = json!({ "error": { "code": 500, "message": "failed to decode image", "type": "server_error" } });
-            events.push(format!("data: {error}\n\n"));
+            let error = json!({ "code": 500, "message": "failed to decode image", "type": "server_error" });
+            events.push(format!("data: {}\n\n", json!({ "error": error })));
         }
         Some(Fault::Unfinished) => {}
         _ => {
@@ -202,7 +215,8 @@ fn embed(body: &Value, script: &Script, fault: Option<&Fault>) -> Reply {
         Some(Fault::LongText { above_chars })
             if inputs.iter().any(|it| it.chars().count() > *above_chars) =>
         {
-            let message = "input (1442 tokens) is too large to process. increase the physical batch size (current batch size: 512)";
+            let message = "input (1442 tokens) is too large to process. increase the physical batch size \
+                           (current batch size: 512)";
             return refuse(500, message, "server_error", &json!(500));
         }
         Some(Fault::Dimensions(dimensions)) => *dimensions,

@@ -1,39 +1,39 @@
-//! What a scripted server is and does.
+//! The script of a model server: what it has, and how it fails.
 
 use serde::Deserialize;
 
-/// All that it is told. As JSON it can be sent to `/script`.
+/// The whole script. It can be sent to `/script` as JSON.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Script {
-    /// The models that it has.
+    /// The installed models.
     pub(crate) models: Vec<ScriptedModel>,
-    /// The key that it wants.
+    /// The key that requests must have.
     pub(crate) key: Option<String>,
-    /// How long it takes for an answer.
+    /// Time before each answer.
     pub(crate) delay_ms: u64,
-    /// What goes wrong with descriptions.
+    /// Fault of descriptions.
     pub(crate) chat: Option<Fault>,
-    /// What goes wrong with embeddings.
+    /// Fault of embeddings.
     pub(crate) embed: Option<Fault>,
-    /// What goes wrong with all else: versions, lists, fetching.
+    /// Fault of all other requests: versions, lists, fetching.
     pub(crate) rest: Option<Fault>,
-    /// It loads its model still, and answers nothing but its list.
+    /// Whether it is still loading its model, and answers only the list of models.
     pub(crate) loading: bool,
-    /// It does not know `/api/embed`.
+    /// Whether it lacks `/api/embed`.
     pub(crate) old: bool,
-    /// It names itself as llama.cpp does, and ignores the names of models.
+    /// Whether it behaves as llama.cpp, which ignores the names of models.
     pub(crate) llama_cpp: bool,
-    /// What llama.cpp tells of whether it sees. `None`: it is so old that it does not tell.
+    /// Whether llama.cpp reports vision. `None`: an old version, which does not say.
     pub(crate) tells_vision: Option<bool>,
 }
 
-/// A model that the server has.
+/// An installed model.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ScriptedModel {
     pub(crate) name: String,
     pub(crate) digest: String,
-    /// `None`: the server is so old that it does not tell.
+    /// `None`: an old server, which does not report them.
     pub(crate) capabilities: Option<Vec<String>>,
     pub(crate) dimensions: usize,
 }
@@ -68,37 +68,37 @@ impl Default for Script {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Fault {
-    /// Nothing ever comes.
+    /// No answer.
     Hang,
-    /// A web page, as a proxy sends one.
+    /// A web page, like a proxy's.
     Page { status: u16 },
-    /// A refusal, in the form of the interface that is spoken.
+    /// An error status, in the form of the requested interface.
     Status { status: u16, message: String, headers: Vec<(String, String)> },
     /// The connection ends in the middle of the answer.
     Cut,
-    /// The answer comes in small pieces with pauses between them.
+    /// The answer arrives in small pieces with pauses.
     Drip { every_ms: u64 },
-    /// A picture of more pixels than these kills the runner.
+    /// A picture with more pixels kills the runner.
     LargePicture { above_pixels: u64 },
-    /// A filter in front of it blocks pictures of more pixels than these with this status and a web page.
+    /// A filter in front of the server answers pictures with more pixels with this status and a web page.
     Filter { above_pixels: u64, status: u16 },
     /// A text without words.
     Empty,
-    /// All is thought, nothing is said.
+    /// Reasoning without an answer.
     Thinking,
     /// The same words without end.
     Repetition,
-    /// A sound beginning, and then the token limit.
+    /// A valid text, cut by the token limit.
     Length,
     /// An error in the stream, under status 200.
     ErrorLine,
-    /// The stream ends in good order, but before it is done.
+    /// The stream ends properly, but before its last event.
     Unfinished,
-    /// One JSON value, though a stream was asked for.
+    /// One JSON value instead of the requested stream.
     Whole,
-    /// A vector with places that hold no number: refused by Ollama, `null` elsewhere.
+    /// A vector with NaN: an error of Ollama, `null` elsewhere.
     NaN,
-    /// A text of more characters than these is too long to embed.
+    /// A text with more characters is too long to embed.
     LongText { above_chars: usize },
     /// A vector of zeros.
     Zeros,
@@ -106,12 +106,12 @@ pub(crate) enum Fault {
     Dimensions(usize),
     /// These parameters are refused.
     Refuses(Vec<String>),
-    /// The model cannot see, which shows only when it is asked to.
+    /// A model without vision, which only a call finds out.
     Blind,
 }
 
 impl Script {
-    /// What goes wrong at a path.
+    /// The fault of requests to a path.
     pub(super) fn fault(&self, path: &str) -> Option<&Fault> {
         match path {
             "/api/chat" | "/v1/chat/completions" => self.chat.as_ref(),
@@ -120,7 +120,7 @@ impl Script {
         }
     }
 
-    /// A model by its name, as servers find it: a missing tag is `latest`.
+    /// The model with this name; a missing tag means `latest`.
     pub(super) fn model(&self, name: &str) -> Option<&ScriptedModel> {
         let tagged = if name.contains(':') { name.to_owned() } else { format!("{name}:latest") };
         self.models.iter().find(|it| it.name == tagged || it.name == name)

@@ -3,27 +3,28 @@
 use super::english::list;
 use crate::media::{Colour, Facts};
 
-/// Share of a colour from which it is named, in percent.
+/// Share of the picture from which a colour is named, in percent.
 const NAMED_PERCENT: u32 = 8;
 /// Most colours that are named.
 const MOST_NAMED: usize = 4;
-/// Colours are named until they make this much of the picture, in percent,
+/// Share of the picture from which the named colours are enough, in percent.
 const ENOUGH_PERCENT: u32 = 75;
-/// and after that only those that stand out, with this share.
+/// Share of the picture from which a colour is named though others are enough, in percent.
 const STANDS_OUT_PERCENT: u32 = 15;
-/// Share from which a picture is of one colour, in percent.
+/// Share of the picture from which a colour is the only one, in percent.
 const PLAIN_PERCENT: u8 = 97;
-/// Share of the named colours from which the picture is "mostly" of them, in percent.
+/// Share of the picture from which it is "mostly" of the named colours, in percent.
 const MOSTLY_PERCENT: u32 = 50;
-/// Part of a colour that one of its shades has to make for the colour to be called by the shade, in percent.
+/// Share of a colour from which one of its shades gives the colour its name, in percent.
 const SHADE_PERCENT: u32 = 60;
 
-/// Whether a picture is of one colour.
+/// Whether a picture has only one colour.
 pub(super) fn is_plain(facts: &Facts) -> bool {
     facts.colours.first().is_some_and(|colour| colour.percent >= PLAIN_PERCENT)
 }
 
-/// `, mostly brown, grey and white` after a noun, with another word for "mostly" if one is wanted; `None` if no colour is known.
+/// `, mostly brown, grey and white` after a noun; `mostly` is that word or a synonym. `None` if no colour is
+/// known.
 pub(super) fn phrase(facts: &Facts, mostly: &str) -> Option<String> {
     let first = facts.colours.first()?;
     if is_plain(facts) {
@@ -43,14 +44,14 @@ pub(super) fn phrase(facts: &Facts, mostly: &str) -> Option<String> {
     Some(format!(", {colourless}{mostly} {}", list(&names)))
 }
 
-/// `, with brown and grey in it`: true of a video if it is true of one of its frames.
+/// `, with brown and grey in it`: holds for a video if it holds for one of its frames.
 pub(super) fn among(facts: &Facts) -> Option<String> {
     let colours = merged(&facts.colours);
     let (names, _) = named(&colours);
     (!names.is_empty()).then(|| format!(", with {} in it", list(&names)))
 }
 
-/// Names of the largest colours, and their share of the picture in percent.
+/// Names of the main colours, and their share of the picture in percent.
 fn named(colours: &[(String, u32)]) -> (Vec<&str>, u32) {
     let (mut names, mut sum) = (Vec::new(), 0);
     for (name, percent) in colours.iter().filter(|(_, percent)| *percent >= NAMED_PERCENT).take(MOST_NAMED) {
@@ -63,7 +64,7 @@ fn named(colours: &[(String, u32)]) -> (Vec<&str>, u32) {
     (names, sum)
 }
 
-/// Shades of one colour put together, the largest first: a person who sees light and dark grey sees grey.
+/// Merges the shades of each colour, the largest share first: a person sees light and dark grey as grey.
 fn merged(colours: &[Colour]) -> Vec<(String, u32)> {
     let mut bases: Vec<(&str, Vec<&Colour>)> = Vec::new();
     for colour in colours {
@@ -91,7 +92,7 @@ fn base(colour: &str) -> &str {
     colour.strip_prefix("light ").or_else(|| colour.strip_prefix("dark ")).unwrap_or(colour)
 }
 
-/// A colour as people say it: an olive is also a fruit.
+/// The everyday name of a colour: an olive is also a fruit.
 fn everyday(colour: &str) -> &str {
     if colour == "olive" { "olive green" } else { colour }
 }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_named_until_they_make_most_of_the_picture() {
+    fn the_main_colours_are_named() {
         for (colours, expected) in [
             (&[("brown", 87), ("pink", 5)][..], ", mostly brown"),
             (&[("black", 93)], ", mostly black"),
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_video_it_is_only_said_which_colours_are_in_it() {
+    fn a_video_has_the_colours_of_one_frame_in_it() {
         assert_eq!(
             among(&facts(&[("green", 60), ("light green", 30), ("red", 10)])).as_deref(),
             Some(", with green in it")

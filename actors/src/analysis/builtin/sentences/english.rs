@@ -1,6 +1,6 @@
-//! Numbers and lists as an English sentence has them.
+//! Numbers, lists and capitals in an English sentence.
 
-/// Numbers up to ten in words.
+/// `n` as a word up to ten, otherwise in digits.
 pub(super) fn number(n: u64) -> String {
     const WORDS: [&str; 11] =
         ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
@@ -20,7 +20,7 @@ pub(super) fn list<S: AsRef<str>>(items: &[S]) -> String {
     }
 }
 
-/// With its first letter as a capital.
+/// The text with a capital first letter.
 pub(super) fn capital(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())

@@ -1,15 +1,16 @@
-//! When, where and with what a picture was taken, and what it is called.
+//! The sentence about date, place, camera and file names of a picture.
 
 use jiff::civil::DateTime;
 
 use super::english::list;
 use crate::{
-    analysis::builtin::{labels::article, names::Names},
+    analysis::builtin::{file_names::FileNames, labels::article},
     media::Facts,
 };
 
-/// `It was taken on 4 May 2026 with a NIKON D90, and the name of its file says “beach”.`; `None` if nothing is known.
-pub(super) fn sentence(facts: &Facts, names: &Names) -> Option<String> {
+/// `It was taken on 4 May 2026 with a NIKON D90, and the name of its file says “beach”.`; `None` if nothing
+/// is known.
+pub(super) fn sentence(facts: &Facts, names: &FileNames) -> Option<String> {
     let date = facts.taken_at.as_deref().and_then(date).map(|date| format!("on {date}"));
     let camera = facts.camera.as_deref().and_then(camera);
     let camera = camera.map(|camera| format!("with {} {camera}", article(&camera)));
@@ -24,7 +25,7 @@ pub(super) fn sentence(facts: &Facts, names: &Names) -> Option<String> {
     }
 }
 
-/// `4 May 2026`, from what EXIF gives; a camera without a clock writes zeros, which is no date.
+/// `4 May 2026`, from an EXIF date. A camera without a clock writes zeros, which are not a date.
 fn date(taken_at: &str) -> Option<String> {
     let date = taken_at.parse::<DateTime>().ok()?.date();
     const MONTHS: [&str; 12] = [
@@ -45,7 +46,7 @@ fn date(taken_at: &str) -> Option<String> {
     (date.year() >= 1826).then(|| format!("{} {month} {}", date.day(), date.year()))
 }
 
-/// Maker and model in as few words as say it, without marks that end a sentence.
+/// Maker and model without redundant words, and without characters that end a sentence.
 fn camera(name: &str) -> Option<String> {
     const FIRMS: [&str; 9] =
         ["corporation", "corp", "co", "ltd", "inc", "company", "electronics", "camera", "gmbh"];
@@ -64,7 +65,7 @@ fn camera(name: &str) -> Option<String> {
     words.iter().any(|word| word.chars().any(char::is_alphabetic)).then(|| words.join(" "))
 }
 
-/// `59.32° N, 18.07° E`: to about a kilometre. Zero by zero is what a receiver without a fix writes.
+/// `59.32° N, 18.07° E`: to about a kilometre. A receiver without a fix writes zero for both.
 fn place((north, east): (f64, f64)) -> Option<String> {
     let known = north.abs() <= 90.0 && east.abs() <= 180.0 && (north != 0.0 || east != 0.0);
     known.then(|| {
@@ -78,8 +79,8 @@ fn place((north, east): (f64, f64)) -> Option<String> {
     })
 }
 
-/// `names of its file and folder say “anna birthday” and “Spain”`: the words in them, which need not be all of them.
-fn called(names: &Names) -> Option<String> {
+/// `names of its file and folder say “anna birthday” and “Spain”`.
+fn called(names: &FileNames) -> Option<String> {
     let words: Vec<String> =
         names.file.iter().chain(&names.folders).map(|words| format!("“{words}”")).collect();
     let of = match (&names.file, names.folders.len()) {
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_and_places_that_cannot_be_are_left_out() {
+    fn impossible_dates_and_places_are_omitted() {
         for (taken_at, expected) in [
             ("2026-05-04T10:11:12", Some("4 May 2026")),
             ("2024-02-29T00:00:00", Some("29 February 2024")),
@@ -133,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_known_of_the_origin_is_one_sentence() {
-        let names = |file: Option<&str>, folders: &[&str]| Names {
+        let names = |file: Option<&str>, folders: &[&str]| FileNames {
             file: file.map(str::to_owned),
             folders: folders.iter().map(|folder| (*folder).to_owned()).collect(),
         };
@@ -150,7 +151,7 @@ mod tests {
             assert_eq!(sentence(&Facts::default(), &names).as_deref(), Some(expected));
         }
         let taken = Facts { coordinates: Some((1.0, 2.0)), ..Facts::default() };
-        let sentence = |facts| sentence(facts, &Names::default());
+        let sentence = |facts| sentence(facts, &FileNames::default());
         assert_eq!(sentence(&taken).as_deref(), Some("It was taken at 1.00° N, 2.00° E."));
         assert_eq!(sentence(&Facts::default()), None);
     }

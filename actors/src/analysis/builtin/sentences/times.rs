@@ -1,24 +1,25 @@
-//! When something is to be seen in a video, and how long that is.
+//! Times and durations in a video.
 
 use super::english::number;
 
-/// From here on a moment is told as on a clock.
+/// Seconds from which a time is written as on a clock.
 const MINUTE: f64 = 60.0;
 
-/// `throughout`, `from the start to about second 3`, `from about second 4`, of the looks that found something and the
-/// seconds of all looks; `None` where there is one look or none, and so no "when".
+/// When an object is visible: `throughout`, `from the start to about second 3`, `from about second 4`.
 ///
-/// "From" and "to" are said where at least two of three looks between them found it.
+/// `found` has the frames that show it, in order, and `seconds` the times of all frames. `None` for less than
+/// two frames. "From" and "to" are used if at least two of three frames between them show the object.
 pub(super) fn when(found: &[usize], seconds: &[f64]) -> Option<String> {
     let (first, last) = (*found.first()?, *found.last()?);
     let end = seconds.len().checked_sub(1).filter(|end| *end > 0 && last <= *end)?;
-    let moment = |look: usize| match look {
+    let moment = |frame: usize| match frame {
         0 => "the start".to_owned(),
-        _ if look == end => "the end".to_owned(),
-        _ => format!("about {}", moment(*seconds.get(look).unwrap_or(&0.0))),
+        _ if frame == end => "the end".to_owned(),
+        _ => format!("about {}", moment(*seconds.get(frame).unwrap_or(&0.0))),
     };
-    let at =
-        |look: usize| if look == end { "towards the end".to_owned() } else { format!("at {}", moment(look)) };
+    let at = |frame: usize| {
+        if frame == end { "towards the end".to_owned() } else { format!("at {}", moment(frame)) }
+    };
     let steady = found.len() * 3 >= (last - first + 1) * 2;
     Some(match found.len() {
         all if all > end => "throughout".to_owned(),
@@ -31,9 +32,9 @@ pub(super) fn when(found: &[usize], seconds: &[f64]) -> Option<String> {
     })
 }
 
-/// `second 4`; from the first minute on `1:04` or `1:02:03`.
+/// `second 4`; from one minute on, `1:04` or `1:02:03`.
 fn moment(seconds: f64) -> String {
-    // `as` cuts to what fits, and makes 0 of what is no number.
+    // `as` saturates, and turns NaN into 0.
     let whole = seconds.round() as u64;
     let (hours, minutes, rest) = (whole / 3600, whole / 60 % 60, whole % 60);
     if hours > 0 {
@@ -45,7 +46,8 @@ fn moment(seconds: f64) -> String {
     }
 }
 
-/// `about 12 seconds`, `about three minutes and five seconds`, `about two hours and one minute`, `less than a second`.
+/// `about 12 seconds`, `about three minutes and five seconds`, `about two hours and one minute`, `less than a
+/// second`.
 pub(super) fn length(duration_ms: u64) -> String {
     let unit = |n: u64, word: &str| format!("{} {word}{}", number(n), if n == 1 { "" } else { "s" });
     let seconds = duration_ms.saturating_add(500) / 1000;
@@ -66,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_moment_is_told_by_the_looks_that_found_it() {
+    fn times_follow_from_the_frames_that_show_the_object() {
         let seconds: Vec<f64> = (0..10).map(f64::from).collect();
         for (found, expected) in [
             (&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9][..], "throughout"),
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn long_videos_are_told_by_the_clock() {
+    fn long_videos_have_times_as_on_a_clock() {
         let seconds = [0.0, 59.4, 59.6, 754.0, 4000.0, f64::NAN, 9000.0];
         for (found, expected) in [
             (1, "at about second 59"),
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_one_look_or_none_there_is_no_when() {
+    fn less_than_two_frames_have_no_times() {
         for (found, seconds) in [(&[0][..], &[][..]), (&[0], &[0.0]), (&[], &[0.0, 1.0]), (&[2], &[0.0, 1.0])]
         {
             assert_eq!(when(found, seconds), None);
@@ -110,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_are_told_in_two_units() {
+    fn durations_have_two_units() {
         for (ms, expected) in [
             (0, "less than a second"),
             (1_000, "about one second"),

@@ -1,12 +1,12 @@
-//! What a file and its folders are called, where somebody gave them a name: `beach party.jpg` says something,
-//! `IMG_1234.JPG` and `3f9a1c….png` do not.
+//! Words in the names of a file and its folders that a person chose: `beach party.jpg` has some,
+//! `IMG_1234.JPG` and `3f9a1c….png` have none.
 
 /// Most words of a file's and its folders' names together.
 const MAX_WORDS: usize = 6;
-/// Most characters of one word; longer ones were not typed by a person.
+/// Most characters of a word. A longer one was not typed by a person.
 const MAX_CHARACTERS: usize = 24;
 
-/// Words that cameras, phones, programs and file systems write, and that say nothing of the picture.
+/// Words of cameras, phones, programs and file systems, which say nothing about the picture.
 const EMPTY: &str = "\
     album android archive attachment attachments avi backup bak bilder bmp burst camera capture copy crop \
     cropped data dcim default desktop dji doc documents download downloads drive dropbox dsc dscf dscn \
@@ -16,22 +16,22 @@ const EMPTY: &str = "\
     resized roll scan screen sent shared small storage telegram temp thumb thumbnail tiff tmp unnamed \
     untitled upload uploads user users vid video videos webp whatsapp";
 
-/// Short words that belong between others and mean nothing alone.
+/// Short words that join others and mean nothing alone.
 const GLUE: &str = "\
     a an and at by das de der die for from in la le my of on our the to und with";
 
-/// The words of a file's name and of its folders' names.
+/// The meaningful words in the names of a file and its folders.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Names {
-    /// Words of the file's name, as they were written; `None` if it has no meaning.
+pub struct FileNames {
+    /// Words of the file's name, as they were written; `None` if no word has a meaning.
     pub file: Option<String>,
-    /// Words of each folder's name, from the inside out; only those with a meaning.
+    /// Words of each folder's name, from the inside out, without names that have no meaning.
     pub folders: Vec<String>,
 }
 
-impl Names {
+impl FileNames {
     /// Reads the names of a file (first) and its folders.
-    pub fn of(names: &[String]) -> Self {
+    pub fn parse(names: &[String]) -> Self {
         let mut left = MAX_WORDS;
         let mut found = names.iter().enumerate().map(|(at, name)| {
             let stem = if at == 0 { without_extension(name) } else { name };
@@ -60,7 +60,7 @@ fn without_extension(name: &str) -> &str {
     }
 }
 
-/// The words that a person wrote, at most `limit`.
+/// The words that a person chose, at most `limit`.
 fn meaningful(name: &str, limit: usize) -> Vec<String> {
     if is_identifier(name) {
         return Vec::new();
@@ -74,20 +74,20 @@ fn meaningful(name: &str, limit: usize) -> Vec<String> {
         }
         let parts = camel(piece);
         let torn = parts.len() > 1 && parts.iter().any(|part| part.chars().count() < 3);
-        // A digit in a word makes it a number, a size or an id: `dsc01234`, `12mp`, `a3f9`.
+        // A word with a digit is a number, a size or an id: `dsc01234`, `12mp`, `a3f9`.
         if piece.chars().any(char::is_numeric) || is_empty(piece) || torn {
             skipped = true;
             continue;
         }
         for part in parts {
-            // Glue joins what is before it to what comes after it, and what was before it is gone.
+            // A joining word at the beginning lost the word before it.
             let loose = words.is_empty() && skipped && is_glue(&part);
             if is_word(&part) && !loose && words.len() < limit && words.last() != Some(&part) {
                 words.push(part);
             }
         }
     }
-    // Glue joins what comes after it, and nothing did.
+    // A joining word at the end joins nothing.
     while words.last().is_some_and(|word| is_glue(word)) {
         words.pop();
     }
@@ -122,7 +122,8 @@ fn is_word(word: &str) -> bool {
         && !is_empty(word)
 }
 
-/// A UUID, a checksum, or something random: hexadecimal digits and separators only, at least twelve, with a number in it.
+/// Whether a name is a UUID, a checksum or random: only separators and at least twelve hexadecimal digits,
+/// one of them a decimal digit.
 fn is_identifier(name: &str) -> bool {
     let digits = name.chars().filter(char::is_ascii_hexdigit).count();
     digits >= 12
@@ -130,7 +131,7 @@ fn is_identifier(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_hexdigit() || matches!(c, '-' | '_' | '{' | '}'))
 }
 
-/// A mark that is written over the letter before it, as some systems store `é` in names.
+/// Whether a character is a combining mark: some systems store `é` as two characters.
 fn is_mark(character: char) -> bool {
     ('\u{300}'..='\u{36f}').contains(&character)
 }
@@ -139,7 +140,7 @@ fn is_apostrophe(character: char) -> bool {
     matches!(character, '\'' | '’')
 }
 
-/// `BeachParty` is two words.
+/// Splits `BeachParty` into two words.
 fn camel(piece: &str) -> Vec<String> {
     let mut parts: Vec<String> = Vec::new();
     let mut after_lower = false;
@@ -158,11 +159,11 @@ mod tests {
     use super::*;
 
     fn file(name: &str) -> Option<String> {
-        Names::of(&[name.to_owned()]).file
+        FileNames::parse(&[name.to_owned()]).file
     }
 
     #[test]
-    fn names_that_a_person_gave_are_kept() {
+    fn names_that_a_person_chose_are_kept() {
         for (name, words) in [
             ("beach party.jpg", "beach party"),
             ("BeachParty_02.JPG", "Beach Party"),
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_a_machine_gave_are_not() {
+    fn names_that_a_machine_chose_are_dropped() {
         for name in [
             "IMG_1234.JPG",
             "DSC01234.jpg",
@@ -214,19 +215,22 @@ mod tests {
     }
 
     #[test]
-    fn folders_are_read_from_the_inside_out_and_once() {
+    fn folders_are_read_from_the_inside_out_without_repetition() {
         let names =
-            |list: &[&str]| Names::of(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+            |list: &[&str]| FileNames::parse(&list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(
             names(&["IMG_1.jpg", "Day 1", "Summer in Norway"]),
-            Names { file: None, folders: vec!["Day".into(), "Summer in Norway".into()] }
+            FileNames { file: None, folders: vec!["Day".into(), "Summer in Norway".into()] }
         );
         assert_eq!(
             names(&["norway.jpg", "Norway", "DCIM"]),
-            Names { file: Some("norway".into()), folders: vec![] }
+            FileNames { file: Some("norway".into()), folders: vec![] }
         );
         let many = names(&["one two three four five.jpg", "ten eleven twelve", "red"]);
-        assert_eq!(many, Names { file: Some("one two three four five".into()), folders: vec!["ten".into()] });
-        assert_eq!(names(&[]), Names::default());
+        assert_eq!(
+            many,
+            FileNames { file: Some("one two three four five".into()), folders: vec!["ten".into()] }
+        );
+        assert_eq!(names(&[]), FileNames::default());
     }
 }

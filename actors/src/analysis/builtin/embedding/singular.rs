@@ -1,7 +1,8 @@
-//! Words without their plural.
+//! Singulars of English words.
 
-/// Takes the plural off an English word; others mostly stay as they are, and are the same each time, which is enough.
-pub(super) fn stem(word: &str) -> String {
+/// The singular of an English word, and one spelling of some variants. Words of other languages mostly stay
+/// unchanged.
+pub(super) fn singular(word: &str) -> String {
     const IRREGULAR: [(&str, &str); 21] = [
         ("people", "person"),
         ("persons", "person"),
@@ -48,7 +49,7 @@ mod tests {
 
     #[test]
     fn plurals_lose_their_ending() {
-        for (word, stemmed) in [
+        for (word, expected) in [
             ("dogs", "dog"),
             ("buses", "bus"),
             ("bus", "bus"),
@@ -64,7 +65,7 @@ mod tests {
             ("horses", "horse"),
             ("ties", "tie"),
         ] {
-            assert_eq!(stem(word), stemmed, "{word}");
+            assert_eq!(singular(word), expected, "{word}");
         }
     }
 }

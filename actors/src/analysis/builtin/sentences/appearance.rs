@@ -1,4 +1,4 @@
-//! What the picture is like as a picture: light, colours, sharpness, shape.
+//! The phrase about a picture's appearance: light, colours, sharpness, shape.
 
 use super::{Scene, colours, english::number, times::length};
 use crate::{
@@ -6,9 +6,9 @@ use crate::{
     media::{Facts, Shape},
 };
 
-/// Sharpness from which the sharpest parts are worth a word.
+/// Sharpness from which it is mentioned, 0 to 100.
 const SHARP: u8 = 60;
-/// Longer side of a picture, in pixels, up to which its size is worth a word.
+/// Longest side up to which the size is mentioned, in pixels.
 const TINY_PX: u32 = 64;
 
 /// `a dark, horizontal picture, mostly black, with sharp detail`.
@@ -17,7 +17,7 @@ pub(super) fn phrase(scene: &Scene<'_>, subject: &str) -> String {
     let video = !scene.seconds.is_empty();
     let adjectives = adjectives(scene);
     let mut after = String::new();
-    if !scene.looked_at || tiny(facts) {
+    if !scene.large_enough || tiny(facts) {
         after = format!(" of only {} by {} pixels", facts.width, facts.height);
     }
     match facts.duration_ms {
@@ -27,8 +27,8 @@ pub(super) fn phrase(scene: &Scene<'_>, subject: &str) -> String {
     }
     let mostly = if (scene.variation / 3).is_multiple_of(2) { "mostly" } else { "mainly" };
     let colours = if video { colours::among(facts) } else { colours::phrase(facts, mostly) };
-    // Of one colour, or of a few pixels, there is nothing to be sharp.
-    let sharp = !video && facts.sharpness >= SHARP && !colours::is_plain(facts) && scene.looked_at;
+    // One colour, or a few pixels, cannot be sharp.
+    let sharp = !video && facts.sharpness >= SHARP && !colours::is_plain(facts) && scene.large_enough;
     let sharp = sharp.then(|| ", with sharp detail".to_owned());
     if adjectives.is_empty() && after.is_empty() && colours.is_none() && sharp.is_none() {
         after = " of which no more is known".to_owned();
@@ -49,18 +49,19 @@ pub(super) fn phrase(scene: &Scene<'_>, subject: &str) -> String {
     text
 }
 
-/// `dark`, `blurred`, `horizontal`, as far as they are so.
+/// The adjectives that apply: `dark`, `blurred`, `horizontal`.
 fn adjectives(scene: &Scene<'_>) -> Vec<&'static str> {
     let facts = scene.facts;
     let mut adjectives = Vec::new();
-    // A video is not judged by one of its frames; facts of nobody's making have no colours, and their 0 says nothing.
+    // One frame says nothing about the light of a video. Default facts have no colours, and their zeros mean
+    // nothing.
     if scene.seconds.is_empty() && !facts.colours.is_empty() && !colours::is_plain(facts) {
         if facts.dark() {
             adjectives.push("dark");
         } else if facts.bright() {
             adjectives.push("bright");
         }
-        if facts.blurred() && scene.looked_at {
+        if facts.blurred() && scene.large_enough {
             adjectives.push("blurred");
         }
     }
@@ -68,7 +69,7 @@ fn adjectives(scene: &Scene<'_>) -> Vec<&'static str> {
     adjectives
 }
 
-/// The shape in words that are not also a sort of picture (a landscape, a portrait).
+/// The shape, in words that do not also mean a genre (a landscape, a portrait).
 fn shape(facts: &Facts) -> Option<&'static str> {
     if facts.width == 0 || facts.height == 0 {
         return None;

@@ -1,4 +1,4 @@
-//! Whose turn it is, and how often a batch ends, on a paused clock.
+//! Which upload is next, and how often a batch ends, on a paused clock.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn one_at_a_time(config: &mut Config) {
     config.provider.vision_concurrency = NonZeroU32::new(1);
 }
 
-/// The runs of a batch whose ends are in the log.
+/// The rounds of a batch whose ends are in the log.
 async fn ends(world: &World, batch: BatchId) -> Vec<u32> {
     let page = world.pipeline.queries().events_from(world.owner.clone(), 1, 10_000).await.expect("the log");
     let of_batch = page.changes.iter().filter(|it| it.event.batch_id == Some(batch));
@@ -28,7 +28,7 @@ async fn ends(world: &World, batch: BatchId) -> Vec<u32> {
 }
 
 #[actix_rt::test]
-async fn owners_take_turns_and_batches_of_one_owner_do_not() {
+async fn owners_alternate_and_the_batches_of_an_owner_follow_one_another() {
     let world = World::scripted_with(one_at_a_time).await;
     world.provider.is_there(false);
     let [ann, bob] = ["ann", "bob"].map(|it| Owner::new(it).expect("valid"));
@@ -46,7 +46,7 @@ async fn owners_take_turns_and_batches_of_one_owner_do_not() {
 }
 
 #[actix_rt::test]
-async fn a_paused_batch_lets_its_running_attempts_finish_and_loses_its_turn() {
+async fn a_paused_batch_finishes_its_running_attempts_and_is_passed_over() {
     let world = World::scripted_with(one_at_a_time).await;
     world.provider.takes(10 * SECOND, Duration::ZERO);
     let (batch, uploads) = world.submit(&["a.png", "b.png"]).await;
@@ -54,7 +54,7 @@ async fn a_paused_batch_lets_its_running_attempts_finish_and_loses_its_turn() {
     world.batch_when(batch, |it| it.counts.active == 1).await;
     let pause = || PauseBatch { owner: world.owner.clone(), batch };
     world.tell(pause()).await.expect("paused");
-    world.tell(pause()).await.expect("it stands so");
+    world.tell(pause()).await.expect("paused already");
     world.ended(other).await;
     tokio::time::sleep(600 * SECOND).await;
     let record = world.pipeline.queries().batch(world.owner.clone(), batch).await.expect("the batch");
@@ -79,13 +79,13 @@ async fn failed_uploads_get_two_fresh_attempts_and_their_failures_move_to_histor
     let record = world.ended(batch).await;
     assert_eq!((record.counts.completed, record.counts.failed), (1, 2));
     let retry = || RetryFailed { owner: world.owner.clone(), batch };
-    world.tell(retry()).await.expect("a second run");
+    world.tell(retry()).await.expect("a second round");
     let record = world.ended(batch).await;
     assert_eq!((record.round, record.counts.completed, record.counts.failed), (2, 2, 1));
     let upload = world.upload(uploads[0]).await;
     assert_eq!((upload.status, upload.attempt, upload.round), (Status::Completed, 4, 2));
     assert_eq!((upload.failures.len(), upload.history[0].failures.len()), (1, 2));
-    assert_eq!(world.upload(uploads[1]).await.attempt, 1, "what completed is not done again");
+    assert_eq!(world.upload(uploads[1]).await.attempt, 1, "a completed upload is not done again");
     let bad = world.upload(uploads[2]).await;
     assert!(bad.failures.iter().all(|it| it.kind == FailureKind::BadAnswer && it.attempt > 2), "{bad:?}");
     assert_eq!(ends(&world, batch).await, [1, 2]);
@@ -96,7 +96,7 @@ async fn failed_uploads_get_two_fresh_attempts_and_their_failures_move_to_histor
 }
 
 #[actix_rt::test]
-async fn each_run_ends_once_however_it_ends() {
+async fn each_round_ends_once_however_it_ends() {
     let world = World::scripted().await;
     let owner = || world.owner.clone();
     let (completed, _) = world.submit(&["a.png", "bad.png"]).await;
@@ -120,7 +120,7 @@ async fn each_run_ends_once_however_it_ends() {
     std::fs::write(world.path("no.png"), b"").expect("written");
     let files = vec![mediamill_actors::intake::Source::InPlace(world.path("no.png"))];
     let submit = mediamill_actors::batch_supervisor::SubmitBatch { owner: owner(), files, force: false };
-    let refused = world.tell(submit).await.expect("taken").batch_id.expect("a batch");
+    let refused = world.tell(submit).await.expect("accepted").batch_id.expect("a batch");
 
     for (batch, status) in
         [(completed, "completed"), (cancelled, "cancelled"), (deleted, "completed"), (refused, "failed")]

@@ -1,25 +1,27 @@
-//! What is known of models by their names: the pictures that they take, and how long their vectors are.
+//! Facts about models, by their names: the pictures that they take, and the length of their vectors.
 
 use crate::media::VisionSpec;
 
-/// Sides below 56 pixels crash a runner, so that two patches must not be less.
-const LEAST_PATCH_PX: u32 = 28;
+/// Half of 56 pixels: a picture with a shorter side crashes Ollama's runner, and a side has at least two
+/// patches.
+const MIN_PATCH_PX: u32 = 28;
 
-/// The picture that a model takes, given the configured one.
+/// The picture that a model takes, derived from the configured one.
 ///
-/// Models of the Qwen family cut a picture into squares of 28 pixels, from their third version on of 32; a side that is no multiple is resized
-/// by the server. Gemma 3 looks at 896 x 896 pixels, whatever it is given, and Llama 3.2 at 1120 x 1120.
-pub(super) fn vision(model: &str, configured: VisionSpec) -> VisionSpec {
+/// Models of the Qwen family divide a picture into squares of 28 pixels, from version 3 on of 32 pixels; the
+/// server resizes a picture whose sides are not multiples. Gemma 3 scales every picture to 896 x 896 pixels,
+/// Llama 3.2 to 1120 x 1120.
+pub(crate) fn vision(model: &str, configured: VisionSpec) -> VisionSpec {
     let name = bare(model);
     let patch_px = if ["qwen3-vl", "qwen3vl"].iter().any(|it| name.starts_with(it)) {
         32
     } else if ["qwen2.5vl", "qwen2.5-vl", "qwen2-vl"].iter().any(|it| name.starts_with(it)) {
         28
     } else {
-        // The least multiple of the configured patch that two of make a picture large enough.
-        configured.patch_px.max(1) * LEAST_PATCH_PX.div_ceil(configured.patch_px.max(1))
+        // The smallest multiple of the configured patch that is large enough.
+        configured.patch_px.max(1) * MIN_PATCH_PX.div_ceil(configured.patch_px.max(1))
     };
-    let most = if name.starts_with("gemma3") || name.starts_with("gemma-3") {
+    let max_pixels = if name.starts_with("gemma3") || name.starts_with("gemma-3") {
         896 * 896
     } else if name.starts_with("llama3.2-vision") || name.starts_with("llama-3.2") {
         1120 * 1120
@@ -27,17 +29,17 @@ pub(super) fn vision(model: &str, configured: VisionSpec) -> VisionSpec {
         u64::MAX
     };
     VisionSpec {
-        max_pixels: configured.max_pixels.min(most).max(u64::from(2 * patch_px).pow(2)),
+        max_pixels: configured.max_pixels.min(max_pixels).max(u64::from(2 * patch_px).pow(2)),
         max_side_px: configured.max_side_px.max(2 * patch_px),
         patch_px,
-        jpeg: true,
+        ..configured
     }
 }
 
-/// How long the vectors of a model are, if it is one of those that are known here.
-pub fn known_dimensions(model: &str) -> Option<u32> {
+/// Length of a model's vectors; `None` if the model is not in the table.
+pub(super) fn dimensions(model: &str) -> Option<u32> {
     let name = bare(model);
-    let known: [(&str, u32); 14] = [
+    let table: [(&str, u32); 14] = [
         ("qwen3-embedding:0.6b", 1024),
         ("qwen3-embedding:4b", 2560),
         ("qwen3-embedding:8b", 4096),
@@ -53,10 +55,10 @@ pub fn known_dimensions(model: &str) -> Option<u32> {
         ("text-embedding-3-small", 1536),
         ("text-embedding-3-large", 3072),
     ];
-    known.iter().find(|(start, _)| name.starts_with(start)).map(|(_, dimensions)| *dimensions)
+    table.iter().find(|(start, _)| name.starts_with(start)).map(|(_, dimensions)| *dimensions)
 }
 
-/// A model's name without the folders before it, in lower case.
+/// The last part of a model's path-like name, in lower case.
 fn bare(model: &str) -> String {
     model.rsplit('/').next().unwrap_or(model).to_ascii_lowercase()
 }
@@ -66,10 +68,10 @@ mod tests {
     use super::*;
 
     const CONFIGURED: VisionSpec =
-        VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: false };
+        VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: true };
 
     #[test]
-    fn each_model_gets_the_patches_and_pixels_that_it_takes() {
+    fn each_model_gets_its_patches_and_pixels() {
         for (model, patch_px, max_pixels) in [
             ("qwen2.5vl:7b", 28, 1_003_520),
             ("Qwen/Qwen3-VL-8B-Instruct", 32, 1_003_520),
@@ -77,7 +79,7 @@ mod tests {
             ("llava:7b", 28, 1_003_520),
         ] {
             let spec = vision(model, CONFIGURED);
-            assert_eq!((spec.patch_px, spec.max_pixels, spec.jpeg), (patch_px, max_pixels, true), "{model}");
+            assert_eq!((spec.patch_px, spec.max_pixels), (patch_px, max_pixels), "{model}");
         }
     }
 
@@ -90,9 +92,9 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_known_vectors_is_known_whatever_the_name_looks_like() {
-        assert_eq!(known_dimensions("bge-m3:latest"), Some(1024));
-        assert_eq!(known_dimensions("BAAI/bge-m3"), Some(1024));
-        assert_eq!(known_dimensions("my-own"), None);
+    fn the_length_of_vectors_is_found_by_any_form_of_the_name() {
+        assert_eq!(dimensions("bge-m3:latest"), Some(1024));
+        assert_eq!(dimensions("BAAI/bge-m3"), Some(1024));
+        assert_eq!(dimensions("my-own"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What was found, how many of it, and in a video when.
+//! A class of objects in a sentence: how many, and in a video when.
 
 use super::{english::number, times::when};
 use crate::analysis::builtin::{
@@ -6,41 +6,41 @@ use crate::analysis::builtin::{
     labels::{Form, Label},
 };
 
-/// A sort of object, as it goes into a sentence.
+/// A class of objects that a picture or video shows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sight {
-    /// Its words.
+pub struct SeenObject {
+    /// The class.
     pub label: &'static Label,
-    /// How many there are.
+    /// Number of objects.
     pub count: Count,
-    /// Whether it is sure enough to be stated; otherwise it is "possibly" there.
-    pub sure: bool,
-    /// Which of the looks found it, in order: 0 is the first.
-    pub looks: Vec<usize>,
+    /// Whether the class is certain; otherwise it is possible.
+    pub certain: bool,
+    /// Numbers of the frames that show it, ascending from 0.
+    pub frames: Vec<usize>,
 }
 
-/// How many objects of a sort there are.
+/// Number of objects of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// This many, at least 1.
     Exactly(u32),
-    /// This many were found, and there are signs of more.
+    /// This many were detected, with signs of more.
     AtLeast(u32),
-    /// This many in the frame of a video that shows most of them; 2 or more.
+    /// This many in the frame of a video that shows the most; 2 or more.
     UpTo(u32),
-    /// More than a few, which cover each other or lie in a stack.
+    /// More than a few that overlap or lie in a stack.
     Several,
 }
 
 impl Count {
-    /// Counts the objects of a sort in one picture.
+    /// Counts the objects in one picture.
     pub fn of(detection: &Detection) -> Self {
         let boxes = &detection.boxes;
         let n = u32::try_from(boxes.len()).unwrap_or(u32::MAX).max(1);
         let touching = |area: &&Area| boxes.iter().any(|other| other != *area && other.overlap(area) > 0.15);
         let crowded = || boxes.iter().filter(touching).count() * 2 >= boxes.len();
         match n {
-            // In a crowd of that size some will have been missed.
+            // In a crowd of this size, the detector misses some.
             11.. => Self::AtLeast(n),
             4.. if detection.label.stacked || crowded() => Self::Several,
             _ if detection.more => Self::AtLeast(n),
@@ -48,7 +48,7 @@ impl Count {
         }
     }
 
-    /// What holds for a whole video, of the counts in the frames that show the sort; those frames' largest if there is one.
+    /// The count for a whole video, from the counts in the frames that show the class.
     pub fn over(counts: &[Self]) -> Self {
         let most = counts.iter().copied().max_by_key(|count| count.rank()).unwrap_or(Self::Exactly(1));
         match most {
@@ -69,9 +69,9 @@ impl Count {
     }
 }
 
-impl Sight {
-    /// `a dog`, `at least two people`; in a video also when: `two dogs from about second 4`. `seconds` are those of all looks
-    /// of a video, and none for a still picture.
+impl SeenObject {
+    /// `a dog`, `at least two people`; in a video also when: `two dogs from about second 4`. `seconds` has
+    /// the times of all frames of a video, and is empty for a still picture.
     pub(super) fn phrase(&self, seconds: &[f64]) -> String {
         let label = self.label;
         let counted = match self.count {
@@ -83,7 +83,7 @@ impl Sight {
             Count::UpTo(n) => format!("up to {} {}", number(n.into()), label.plural),
             Count::Several => format!("several {}", label.plural),
         };
-        match when(&self.looks, seconds) {
+        match when(&self.frames, seconds) {
             Some(when) => format!("{counted} {when}"),
             None => counted,
         }
@@ -99,13 +99,13 @@ mod tests {
         LABELS.iter().find(|label| label.name == name).expect(name)
     }
 
-    /// Detections of `n` boxes that begin `step` pixels after each other and are 10 pixels wide.
+    /// A detection with `n` boxes, 10 pixels wide and `step` pixels apart.
     fn detection(name: &str, n: usize, step: f32, more: bool) -> Detection {
         let boxes = (0..n)
             .map(|i| i as f32 * step)
             .map(|left| Area { left, top: 0.0, right: left + 10.0, bottom: 10.0 })
             .collect();
-        Detection { label: label(name), score: 0.7, sure: true, boxes, more }
+        Detection { label: label(name), score: 0.7, certain: true, boxes, more }
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_signs_of_more_the_count_is_a_least_one() {
+    fn signs_of_more_make_the_count_a_lower_bound() {
         for (name, n, step, expected) in [
             ("person", 1, 20.0, Count::AtLeast(1)),
             ("person", 3, 20.0, Count::AtLeast(3)),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn over_a_video_a_count_holds_for_every_frame_or_is_a_most_one() {
+    fn counts_that_differ_between_frames_become_an_upper_bound() {
         use Count::{AtLeast, Exactly, Several, UpTo};
         for (counts, expected) in [
             (&[Exactly(2), Exactly(2)][..], Exactly(2)),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_put_in_words() {
+    fn counts_are_written_in_words() {
         for (name, count, expected) in [
             ("dog", Count::Exactly(1), "a dog"),
             ("dog", Count::Exactly(2), "two dogs"),
@@ -165,8 +165,8 @@ mod tests {
             ("orange", Count::AtLeast(1), "at least one orange (fruit)"),
             ("broccoli", Count::AtLeast(2), "some broccoli"),
         ] {
-            let sight = Sight { label: label(name), count, sure: true, looks: vec![0] };
-            assert_eq!(sight.phrase(&[]), expected);
+            let seen = SeenObject { label: label(name), count, certain: true, frames: vec![0] };
+            assert_eq!(seen.phrase(&[]), expected);
         }
     }
 }

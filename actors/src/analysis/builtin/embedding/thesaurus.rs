@@ -1,13 +1,14 @@
-//! Words that mean the same or something wider, so that a search for `puppy`, `pet` or `vehicle` finds what the detector
-//! calls a dog or a bus.
+//! Synonyms and broader terms, so that a search for `puppy`, `pet` or `vehicle` finds a dog or a bus of the
+//! detector.
 
-/// A word of the descriptions, other words for it, and wider ones; lists are parted by commas. Other words lead to the
-/// word, and so to each other; wider words are led to, never from: who looks for a pet also means a dog, who looks for a dog no
-/// cat.
+/// A word of the descriptions, its synonyms, and its broader terms; both lists are separated by commas.
+///
+/// A synonym implies the word, and the word implies its broader terms. A broader term implies nothing: a
+/// description with `dog` matches `pet`, but `dog` does not match a description with `cat`.
 pub(super) type Entry = (&'static str, &'static str, &'static str);
 
-/// Every class of the detector, colours, and a few words about light.
-pub(super) static RELATED: &[Entry] = &[
+/// Every class of the detector, the colours, and a few words about light.
+pub(super) static THESAURUS: &[Entry] = &[
     (
         "person",
         "human, man, woman, child, boy, girl, guy, lady, kid, adult, someone, somebody",
@@ -61,7 +62,7 @@ pub(super) static RELATED: &[Entry] = &[
     ("banana", "", "fruit, food"),
     ("apple", "", "fruit, food"),
     ("sandwich", "toast, burger, hamburger", "food, bread"),
-    // A colour too: only the fruit is called one in brackets.
+    // Descriptions say "orange (fruit)", since an orange is also a colour.
     ("fruit", "tangerine, mandarin, clementine", "food, citrus"),
     ("broccoli", "", "vegetable, food"),
     ("carrot", "", "vegetable, food"),
@@ -93,7 +94,7 @@ pub(super) static RELATED: &[Entry] = &[
     ("teddy bear", "teddy, plush, plushie, stuffed animal", "toy"),
     ("hair dryer", "hairdryer, hair drier, blow dryer", "appliance, hair"),
     ("toothbrush", "", "bathroom, teeth, hygiene"),
-    // Wider words, which are led to alone, by other words for them.
+    // Broader terms, with their synonyms.
     ("animal", "mammal, creature, beast", ""),
     ("vehicle", "transport, transportation", ""),
     ("device", "electronic, gadget, electronic device", ""),
@@ -101,7 +102,7 @@ pub(super) static RELATED: &[Entry] = &[
     ("cutlery", "silverware, flatware", ""),
     ("luggage", "baggage", ""),
     ("clothing", "clothes", ""),
-    // Colours as they are named in descriptions; a dark blue thing is not a dark picture.
+    // Colours as descriptions name them. A dark blue thing does not make a dark picture.
     ("red", "crimson, scarlet, ruby", "colour, colourful"),
     ("dark red", "maroon, burgundy", "red, colour"),
     ("orange", "amber", "colour, colourful"),
