@@ -193,6 +193,7 @@ pub struct Described {
 
 /// A sort of thing that was found in a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Object {
     /// One of the detector's everyday words, singular: `dog`.
     pub label: String,
@@ -264,8 +265,9 @@ impl ProviderError {
 }
 
 /// How the provider stands, as the store keeps it and everybody is told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames)]
 #[serde(tag = "state", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ProviderState {
     /// It was not asked yet.
     Starting,

@@ -1,22 +1,27 @@
-//! What a message to the engine can be refused with.
+//! The refusals of the engine.
+
+#[cfg(feature = "actix-web")]
+mod response;
 
 use std::fmt;
 
-/// Why a message was not done. The text is one sentence in lower case without a full stop.
+use actix::MailboxError;
+
+/// Why a message was refused. The text is one sentence in lower case without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// There is no such batch or upload, or it is another owner's.
+    /// The named batch or upload does not exist, or belongs to another owner.
     NotFound(&'static str),
-    /// The batch or upload does not stand so that this can be done.
+    /// The state of the batch or upload does not allow it.
     Conflict(String),
-    /// The message itself makes no sense.
+    /// The message is invalid.
     Invalid(String),
-    /// So many uploads wait that no more are taken.
+    /// The queue is full.
     QueueFull {
         /// The limit that is reached.
         limit: u64,
     },
-    /// So little space is left on the disk that no more uploads are taken.
+    /// The disk has too little free space for more uploads.
     DiskFull {
         /// Free space in MiB.
         free_mb: u64,
@@ -25,10 +30,36 @@ pub enum Error {
     },
     /// The engine is stopping.
     Stopping,
-    /// The provider is away, so that a search cannot be embedded.
+    /// The provider is away, so the words of a search cannot be embedded.
     ProviderUnavailable(String),
-    /// The store failed; the engine stops taking work.
+    /// The store failed; the engine takes no more work.
     Store(String),
+}
+
+impl Error {
+    /// The sort of refusal, for programs: `not_found`, `conflict`, `invalid`, `queue_full`, `disk_full`, `stopping`,
+    /// `provider_unavailable` or `store_failed`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "conflict",
+            Self::Invalid(_) => "invalid",
+            Self::QueueFull { .. } => "queue_full",
+            Self::DiskFull { .. } => "disk_full",
+            Self::Stopping => "stopping",
+            Self::ProviderUnavailable(_) => "provider_unavailable",
+            Self::Store(_) => "store_failed",
+        }
+    }
+
+    /// Seconds after which a retry may succeed; `None` if waiting alone does not help.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::NotFound(_) | Self::Conflict(_) | Self::Invalid(_) | Self::DiskFull { .. } => None,
+            Self::Stopping | Self::ProviderUnavailable(_) => Some(10),
+            Self::QueueFull { .. } | Self::Store(_) => Some(30),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -41,8 +72,8 @@ impl fmt::Display for Error {
             }
             Self::DiskFull { free_mb, needed_mb } => write!(
                 f,
-                "only {free_mb} MiB are free where store.data_dir lies, and {needed_mb} MiB (limits.min_free_disk_mb) \
-                 must stay free; make room and try again"
+                "only {free_mb} MiB are free on the disk of store.data_dir, and {needed_mb} MiB \
+                 (limits.min_free_disk_mb) must stay free; make room and try again"
             ),
             Self::Stopping => f.write_str("the engine is stopping and takes no more work"),
             Self::Store(text) => write!(f, "the store failed: {text}"),
@@ -51,3 +82,10 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// An actor that is gone: the engine has stopped, or is stopping.
+impl From<MailboxError> for Error {
+    fn from(_: MailboxError) -> Self {
+        Self::Stopping
+    }
+}

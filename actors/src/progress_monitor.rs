@@ -57,7 +57,7 @@ pub struct GetUpload {
 /// Asks for batches, newest first.
 ///
 /// # Errors
-/// [`Error::Invalid`] unless `limit` is 1 to 100, [`Error::Store`].
+/// [`Error::Invalid`] unless `limit` is 1 to [`ListBatches::MAX`], [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<BatchView>, Error>")]
 pub struct ListBatches {
@@ -65,14 +65,20 @@ pub struct ListBatches {
     pub owner: Owner,
     /// How many are passed over.
     pub offset: usize,
-    /// Most that come, 1 to 100.
+    /// Most that come, 1 to [`ListBatches::MAX`].
     pub limit: usize,
+}
+
+impl ListBatches {
+    /// Most batches of one answer.
+    pub const MAX: usize = 100;
 }
 
 /// Asks for the uploads of a batch, in their order.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Invalid`] unless `limit` is 1 to 1000, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Invalid`] unless `limit` is 1 to [`ListUploads::MAX`],
+/// [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<Upload>, Error>")]
 pub struct ListUploads {
@@ -82,14 +88,20 @@ pub struct ListUploads {
     pub batch: BatchId,
     /// How many are passed over.
     pub offset: usize,
-    /// Most that come, 1 to 1000.
+    /// Most that come, 1 to [`ListUploads::MAX`].
     pub limit: usize,
+}
+
+impl ListUploads {
+    /// Most uploads of one answer.
+    pub const MAX: usize = 1000;
 }
 
 /// Asks for completed uploads whose descriptions are nearest in meaning to words, the nearest first.
 ///
 /// # Errors
-/// [`Error::Invalid`] unless `query` has 1 to 1000 characters other than white space and `limit` is 1 to 100;
+/// [`Error::Invalid`] unless the trimmed `query` has 1 to [`SearchUploads::MAX_CHARS`] characters and `limit` is 1 to
+/// [`SearchUploads::MAX`];
 /// [`Error::ProviderUnavailable`] if the words cannot be embedded; [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Vec<Found>, Error>")]
@@ -98,8 +110,15 @@ pub struct SearchUploads {
     pub owner: Owner,
     /// The words.
     pub query: String,
-    /// Most that come, 1 to 100.
+    /// Most that come, 1 to [`SearchUploads::MAX`].
     pub limit: usize,
+}
+
+impl SearchUploads {
+    /// Most uploads of one answer.
+    pub const MAX: usize = 100;
+    /// Longest query, in characters.
+    pub const MAX_CHARS: usize = 1000;
 }
 
 /// Asks how the engine is.

@@ -95,7 +95,7 @@ impl Desk {
             seq: change.event.seq,
             upload: change.event.upload_id,
             provider_changed: false,
-            messages: wire::told(&change.event, change.upload.as_ref(), &wire::Live::default())
+            messages: wire::render(&change.event, change.upload.as_ref(), &wire::Live::default())
                 .into_iter()
                 .map(Arc::new)
                 .collect(),

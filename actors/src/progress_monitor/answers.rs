@@ -42,7 +42,7 @@ impl Handler<ListBatches> for ProgressMonitor {
     fn handle(&mut self, list: ListBatches, _: &mut Self::Context) -> Self::Result {
         let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
         Box::pin(async move {
-            within("limit", list.limit, 100)?;
+            within("limit", list.limit, ListBatches::MAX)?;
             let batches = store.batches(list.owner, list.offset, list.limit).await?;
             Ok(batches.into_iter().map(|batch| BatchView::of(batch, &store, &gate)).collect())
         })
@@ -55,7 +55,7 @@ impl Handler<ListUploads> for ProgressMonitor {
     fn handle(&mut self, list: ListUploads, _: &mut Self::Context) -> Self::Result {
         let store = self.store.clone();
         Box::pin(async move {
-            within("limit", list.limit, 1000)?;
+            within("limit", list.limit, ListUploads::MAX)?;
             store.uploads(list.owner, list.batch, list.offset, list.limit).await
         })
     }
@@ -67,8 +67,8 @@ impl Handler<SearchUploads> for ProgressMonitor {
     fn handle(&mut self, search: SearchUploads, _: &mut Self::Context) -> Self::Result {
         let (store, gate) = (self.store.clone(), Arc::clone(&self.gate));
         Box::pin(async move {
-            within("limit", search.limit, 100)?;
-            within("the length of query", search.query.trim().chars().count(), 1000)?;
+            within("limit", search.limit, SearchUploads::MAX)?;
+            within("the length of query", search.query.trim().chars().count(), SearchUploads::MAX_CHARS)?;
             let vector = gate
                 .embed_query(search.query.trim().to_owned())
                 .await
