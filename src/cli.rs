@@ -47,7 +47,8 @@ enum Command {
     Process(process::Process),
     /// Searches the descriptions by meaning
     Search(search::Search),
-    /// Checks configuration, disk, store, provider and decoders, and says how to fix each fault; resumes no work
+    /// Checks configuration, disk, store, provider and decoders, and says how to fix each fault; resumes no
+    /// work
     Check,
     /// Manages the models of the provider's server
     #[command(subcommand)]
@@ -113,7 +114,8 @@ fn must_exist(config: &Config) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "there is no store in {}; process some pictures first, or name the folder that holds one with --data-dir",
+        "there is no store in {}; process some pictures first, or name the folder that holds one with \
+         --data-dir",
         data_dir.display()
     ))
 }
@@ -124,7 +126,8 @@ fn open(config: &Config) -> Result<Store, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Becomes true at the first Ctrl-C or SIGTERM; the second ends the process at once. SIGHUP is left alone, so that `nohup` works.
+/// Becomes true at the first Ctrl-C or SIGTERM; the second ends the process at once. SIGHUP is left alone, so
+/// that `nohup` works.
 #[derive(Clone)]
 struct Interrupt(watch::Receiver<bool>);
 

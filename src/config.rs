@@ -57,7 +57,8 @@ pub struct Overrides {
 /// A sentence that names the file, the variable or the key.
 pub fn load(overrides: &Overrides) -> Result<Config, String> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
-        // A name that is not UTF-8 is not a key of ours; a value that is not UTF-8 is refused below, with its key.
+        // A name that is not UTF-8 is not a key of ours; a value that is not UTF-8 is refused below, with its
+        // key.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     let mut config = merge(file(overrides.config.as_deref())?, variables, overrides)?;
@@ -153,8 +154,8 @@ fn set(table: &mut Table, section: &str, key: &str, value: Value) -> Result<(), 
     }
 }
 
-/// The value of a variable: its text as TOML (`5`, `false`, `["a", "b"]`), or the text itself if it is not TOML or the key holds
-/// text.
+/// The value of a variable: its text as TOML (`5`, `false`, `["a", "b"]`), or the text itself if it is not
+/// TOML or the key holds text.
 fn value_of(section: &str, key: &str, text: String) -> Value {
     let fits = |value: &Value| {
         let alone = Table::from_iter([(key.to_owned(), value.clone())]);

@@ -10,12 +10,13 @@ use mediamill_actors::{
 
 use crate::http::Handle;
 
-/// Runs a host's server with the engine in it until the process gets a signal to stop, and then shuts both down gracefully: no more work
-/// is taken, running attempts have `limit` to finish and the others are handed back; WebSockets and event streams are closed, so that
-/// their clients reconnect; open requests are answered within the server's `shutdown_timeout`. Port and data folder are free when this
-/// returns.
+/// Runs a host's server with the engine in it until the process gets a signal to stop, and then shuts both
+/// down gracefully: no more work is taken, running attempts have `limit` to finish and the others are handed
+/// back; WebSockets and event streams are closed, so that their clients reconnect; open requests are answered
+/// within the server's `shutdown_timeout`. Port and data folder are free when this returns.
 ///
-/// This function handles the signals, so the server needs `disable_signals`; otherwise it aborts requests at Ctrl-C.
+/// This function handles the signals, so the server needs `disable_signals`; otherwise it aborts requests at
+/// Ctrl-C.
 ///
 /// If the server is stopped by its own handle, the engine stops too.
 ///
@@ -53,7 +54,8 @@ pub(crate) async fn end(pipeline: &Pipeline, handle: &Handle, http: &ServerHandl
     http.stop(true).await;
 }
 
-/// Completes when the process gets a signal to stop: Ctrl-C (SIGINT), or SIGTERM from service managers and containers.
+/// Completes when the process gets a signal to stop: Ctrl-C (SIGINT), or SIGTERM from service managers and
+/// containers.
 #[cfg(unix)]
 pub async fn told_to_stop() {
     use actix_rt::signal::unix::{SignalKind, signal};

@@ -1,7 +1,8 @@
 //! The engine over HTTP, one file per resource.
 //!
-//! A request passes `door`, which checks its origin, its caller and the caller's rate. Its resource answers it with JSON, bytes or a
-//! stream. Each resource lists its `operations`, from which both the routes and the description of the API are collected.
+//! A request passes `door`, which checks its origin, its caller and the caller's rate. Its resource answers
+//! it with JSON, bytes or a stream. Each resource lists its `operations`, from which both the routes and the
+//! description of the API are collected.
 
 pub(crate) mod auth;
 mod batches;
@@ -148,7 +149,8 @@ impl Handle {
         Self { inner }
     }
 
-    /// Closes WebSockets and event streams, so that a stopping server does not wait for them. Their clients reconnect.
+    /// Closes WebSockets and event streams, so that a stopping server does not wait for them. Their clients
+    /// reconnect.
     pub fn close(&self) {
         self.inner.stopping.send_replace(true);
         self.inner.closing.send_replace(true);
@@ -162,8 +164,8 @@ impl Handle {
 
 /// The API below the host's scope: `v1/…`, `ws/uploads`, and its description `openapi.json`.
 ///
-/// It answers every path below that scope, unknown ones with 404. A host that puts routes of its own into the same scope, or the
-/// API at the root of its app, must configure its own routes first.
+/// It answers every path below that scope, unknown ones with 404. A host that puts routes of its own into the
+/// same scope, or the API at the root of its app, must configure its own routes first.
 pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.service(guarded(handle).configure(openapi::mounted).configure(api));
@@ -172,8 +174,8 @@ pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
 
 /// The whole site: the page at `/`, the API below `/api`, and the endpoints for operators.
 ///
-/// Its paths are relative, so it works in a scope, where the page's address ends with a slash (`/media/`). Like [`routes`] it
-/// answers every path below its scope.
+/// Its paths are relative, so it works in a scope, where the page's address ends with a slash (`/media/`).
+/// Like [`routes`] it answers every path below its scope.
 pub fn site(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.service(

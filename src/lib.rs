@@ -1,12 +1,13 @@
 //! mediamill over HTTP: the whole server in one call, or its routes for a host's own server.
 //!
-//! [`run`] starts the engine and serves it: the page at `/`, the API below `/api`. A host with a server of its own starts a
-//! [`Pipeline`] in its actix system, makes a [`Handle`] from it, puts [`routes`] (the API) or [`site`] (with the page) into a
-//! scope, and passes both to [`host`], which runs them until the process gets a signal to stop. The host's own [`Authenticate`]
-//! identifies the callers. A host without HTTP sends messages to the actors of the pipeline. The README shows both.
+//! [`run`] starts the engine and serves it: the page at `/`, the API below `/api`. A host with a server of
+//! its own starts a [`Pipeline`] in its actix system, makes a [`Handle`] from it, puts [`routes`] (the API)
+//! or [`site`] (with the page) into a scope, and passes both to [`host`], which runs them until the process
+//! gets a signal to stop. The host's own [`Authenticate`] identifies the callers. A host without HTTP sends
+//! messages to the actors of the pipeline. The README shows both.
 //!
-//! Handlers of the host can send messages too, with `?` for the refusals: [`Problem`] and [`engine::error::Error`] are
-//! `ResponseError`s.
+//! Handlers of the host can send messages too, with `?` for the refusals: [`Problem`] and
+//! [`engine::error::Error`] are `ResponseError`s.
 //!
 //! ```
 //! use actix_web::web::{Data, Json};

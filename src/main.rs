@@ -8,8 +8,8 @@ use clap::Parser as _;
 use indicatif::MultiProgress;
 use jiff::Timestamp;
 
-/// sled and the decoders free memory in other threads than they allocate it in, at which the allocators of most systems are slow, and
-/// for which they keep much memory.
+/// sled and the decoders free memory in other threads than they allocate it in, at which the allocators of
+/// most systems are slow, and for which they keep much memory.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

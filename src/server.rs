@@ -37,8 +37,8 @@ pub struct Server {
 /// Starts the engine in the present actix system and serves it at a listener, until it is stopped.
 ///
 /// # Errors
-/// A sentence that says how to fix it: a value of the configuration is invalid, the listener accepts connections from other machines
-/// without authentication, or the store does not open.
+/// A sentence that says how to fix it: a value of the configuration is invalid, the listener accepts
+/// connections from other machines without authentication, or the store does not open.
 pub async fn run(config: Config, listener: TcpListener) -> Result<Server, String> {
     run_with(config, listener, Options::default()).await
 }
@@ -133,9 +133,9 @@ impl Server {
         self.pipeline.stopped()
     }
 
-    /// Shuts down gracefully: no more work is taken, running attempts have `limit` to finish and the others are handed back; then
-    /// streams are closed, so that their clients reconnect, and open requests are answered. Port and data folder are free when this
-    /// returns.
+    /// Shuts down gracefully: no more work is taken, running attempts have `limit` to finish and the others
+    /// are handed back; then streams are closed, so that their clients reconnect, and open requests are
+    /// answered. Port and data folder are free when this returns.
     pub async fn stop(self, limit: Duration) -> Stopped {
         let Self { pipeline, handle, http, task, .. } = self;
         host::end(&pipeline, &handle, &http, limit).await;

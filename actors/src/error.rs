@@ -37,8 +37,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// The sort of refusal, for programs: `not_found`, `conflict`, `invalid`, `queue_full`, `disk_full`, `stopping`,
-    /// `provider_unavailable` or `store_failed`.
+    /// The sort of refusal, for programs: `not_found`, `conflict`, `invalid`, `queue_full`, `disk_full`,
+    /// `stopping`, `provider_unavailable` or `store_failed`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotFound(_) => "not_found",

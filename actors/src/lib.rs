@@ -1,19 +1,20 @@
 //! The engine of mediamill: processes batches of uploaded media, with its state in sled.
 //!
-//! [`pipeline`] starts the engine and shows every message. The modules in the order in which an upload meets them:
-//! [`intake`] admits it ([`intake::receive`] takes its bytes), [`batch_supervisor`] hands it to an [`upload_worker`],
-//! [`media`] decodes it, [`analysis`] describes and audits it behind the [`provider_gate`], [`store`] keeps its record
-//! ([`upload`], [`batch`]) and its events ([`event`]), [`progress_monitor`] reads those ([`progress`], [`wire`]) for the
-//! [`publisher`], and [`search`] finds it. [`id`] has the ids, [`config`] the configuration, [`error`] the refusals.
+//! [`pipeline`] starts the engine and shows every message. The modules in the order in which an upload meets
+//! them: [`intake`] admits it ([`intake::receive`] takes its bytes), [`batch_supervisor`] hands it to an
+//! [`upload_worker`], [`media`] decodes it, [`analysis`] describes and audits it behind the
+//! [`provider_gate`], [`store`] keeps its record ([`upload`], [`batch`]) and its events ([`event`]),
+//! [`progress_monitor`] reads those ([`progress`], [`wire`]) for the [`publisher`], and [`search`] finds it.
+//! [`id`] has the ids, [`config`] the configuration, [`error`] the refusals.
 //!
-//! Three rules hold everywhere: a change of state and its event are one transaction; nothing is acknowledged before it is
-//! on disk; every attempt has a token, and a write with a stale token is refused.
+//! Three rules hold everywhere: a change of state and its event are one transaction; nothing is acknowledged
+//! before it is on disk; every attempt has a token, and a write with a stale token is refused.
 //!
 //! # A provider of your own
 //!
-//! A host passes any [`Provider`](analysis::Provider) in [`Options::provider`](pipeline::Options::provider). To add a step
-//! of your own to every upload, wrap another provider: do the work before or after its call, and change the identity, so
-//! that uploads which were described without the step are described again.
+//! A host passes any [`Provider`](analysis::Provider) in [`Options::provider`](pipeline::Options::provider).
+//! To add a step of your own to every upload, wrap another provider: do the work before or after its call,
+//! and change the identity, so that uploads which were described without the step are described again.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -70,7 +71,8 @@
 //! let mut config = Config::default();
 //! config.store.data_dir = folder.path().join("data");
 //! let provider: Arc<dyn Provider> = Arc::new(WithText(analysis::connect(&config)?));
-//! let engine = Pipeline::start_with(config, Options { provider: Some(provider), ..Options::default() }).await?;
+//! let options = Options { provider: Some(provider), ..Options::default() };
+//! let engine = Pipeline::start_with(config, options).await?;
 //! # engine.stop(std::time::Duration::ZERO).await;
 //! # Ok(())
 //! # })

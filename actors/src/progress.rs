@@ -80,8 +80,9 @@ impl Step {
         }
     }
 
-    /// The percentage after `busy` in this step, in proportion to the `mean` duration of recent uploads. Without a mean it grows by
-    /// two points per `tick`; describing slows down to one point per second from 50 on.
+    /// The percentage after `busy` in this step, in proportion to the `mean` duration of recent uploads.
+    /// Without a mean it grows by two points per `tick`; describing slows down to one point per second from
+    /// 50 on.
     pub fn percent(self, busy: Duration, mean: Option<Duration>, tick: Duration) -> u8 {
         let (from, to) = self.range();
         let points = match mean {
@@ -268,17 +269,20 @@ mod tests {
     proptest! {
         #[test]
         fn a_percent_never_falls_within_an_attempt_whatever_clock_and_means_do(
-            ticks in prop::collection::vec((0_usize..5, 0_u64..40_000, 0_u64..40_000, prop::option::of(0_u64..9_000)), 0..60),
+            ticks in prop::collection::vec((0_usize..5, 0_u64..40_000, 0_u64..40_000,
+            prop::option::of(0_u64..9_000)), 0..60),
         ) {
             const STAGES: [Stage; 5] = [
-                Stage::ExtractingFrames, Stage::VisionAnalysis, Stage::DescriptionAudit, Stage::EmbeddingGeneration, Stage::Indexing,
+                Stage::ExtractingFrames, Stage::VisionAnalysis, Stage::DescriptionAudit,
+                Stage::EmbeddingGeneration, Stage::Indexing,
             ];
             let (mut track, mut means, mut last) = (Track::new(1), Means::default(), 0);
             for (stage, since, now, took) in ticks {
                 if let Some(took) = took {
                     means.note(Kind::Image, Step::Describing, Duration::from_millis(took));
                 }
-                if let Some(percent) = track.advance(STAGES[stage], at(since), at(now), &means, Kind::Image, TICK) {
+                if let Some(percent) = track.advance(STAGES[stage], at(since), at(now), &means, Kind::Image,
+                TICK) {
                     prop_assert!(percent > last && percent <= 90);
                     last = percent;
                 }

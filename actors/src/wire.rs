@@ -1,7 +1,7 @@
 //! The messages to subscribers, in the form that clients read. Pure.
 //!
-//! An event is rendered to these messages, in this order: `upload_progress`, `file_progress`, `upload_completed` or
-//! `upload_failed`, `batch_progress`.
+//! An event is rendered to these messages, in this order: `upload_progress`, `file_progress`,
+//! `upload_completed` or `upload_failed`, `batch_progress`.
 
 mod render;
 
@@ -91,7 +91,8 @@ pub enum Message {
         timestamp: Timestamp,
         /// The requested sequence number; with `snapshot`, that of the newest event.
         seq: u64,
-        /// The requested events are no longer kept. The present state of unfinished and recent batches follows instead.
+        /// The requested events are no longer kept. The present state of unfinished and recent batches
+        /// follows instead.
         snapshot: bool,
     },
     /// The token of a connection was accepted.
@@ -196,7 +197,8 @@ pub enum FileStatus {
 }
 
 impl Message {
-    /// Sequence number of its event, or of the last event before it; `None` for messages of the connection itself.
+    /// Sequence number of its event, or of the last event before it; `None` for messages of the connection
+    /// itself.
     pub fn seq(&self) -> Option<u64> {
         match self {
             Self::UploadProgress { seq, .. }
@@ -236,7 +238,8 @@ impl Message {
         }
     }
 
-    /// The upload that a subscriber must watch to get this message; `None` if all subscribers of the owner get it.
+    /// The upload that a subscriber must watch to get this message; `None` if all subscribers of the owner
+    /// get it.
     pub fn chosen_by(&self) -> Option<UploadId> {
         match self {
             Self::UploadProgress { .. } | Self::UploadCompleted { .. } | Self::UploadFailed { .. } => {
@@ -327,7 +330,8 @@ mod tests {
             (
                 Message::UploadProgress { timestamp, seq, payload: progress },
                 json!({"action": "upload_progress", "timestamp": AT, "seq": 7, "payload": {
-                    "upload_id": upload_id, "batch_id": batch_id, "status": "analyzing", "stage": "vision_analysis",
+                    "upload_id": upload_id, "batch_id": batch_id, "status": "analyzing",
+                    "stage": "vision_analysis",
                     "progress_percent": 33, "message": "describing the picture", "error_message": null,
                     "description_audit_score": null, "cancelled": false,
                 }}),
@@ -361,7 +365,8 @@ mod tests {
                 Message::BatchProgress { timestamp, seq, payload: batch },
                 json!({"action": "batch_progress", "timestamp": AT, "seq": 7, "payload": {
                     "batch_id": batch_id, "status": "processing", "total": 3, "processed": 2, "successful": 1,
-                    "failed": 1, "cancelled": 0, "needs_review": 1, "progress_percentage": 66, "eta_seconds": null,
+                    "failed": 1, "cancelled": 0, "needs_review": 1, "progress_percentage": 66,
+                    "eta_seconds": null,
                     "waiting": null, "ends_run": null,
                 }}),
             ),

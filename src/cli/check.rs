@@ -1,4 +1,5 @@
-//! `mediamill check`: checks configuration, disk, store, provider and decoders, and says how to fix each fault.
+//! `mediamill check`: checks configuration, disk, store, provider and decoders, and says how to fix each
+//! fault.
 
 use std::{
     io::{self, Write as _},
@@ -65,7 +66,8 @@ fn data_folder(config: &Config) -> Result<String, String> {
         .map(|()| format!("{} can be written", folder.display()))
         .map_err(|error| {
             format!(
-                "{} cannot be written: {error}; change its permissions, or name another folder with store.data_dir",
+                "{} cannot be written: {error}; change its permissions, or name another folder with \
+                 store.data_dir",
                 folder.display()
             )
         })
@@ -79,7 +81,8 @@ fn disk(config: &Config) -> Result<String, String> {
     let (free, least) = (free >> 20, config.limits.min_free_disk_mb);
     if free < least {
         return Err(format!(
-            "{free} MiB are free, and files are refused below {least} MiB (limits.min_free_disk_mb); make room"
+            "{free} MiB are free, and files are refused below {least} MiB (limits.min_free_disk_mb); make \
+             room"
         ));
     }
     Ok(format!("{free} MiB are free"))
@@ -99,7 +102,8 @@ async fn store(config: &Config) -> Result<String, String> {
     let missing = thumbnails::missing(config, &found.thumbnails);
     if found.fault_count > 0 {
         return Err(format!(
-            "the store has {} inconsistencies; unless a truncated dump was restored here, this is a fault of mediamill: \
+            "the store has {} inconsistencies; unless a truncated dump was restored here, this is a fault of \
+             mediamill: \
              keep a dump and report it: {}",
             found.fault_count,
             found.faults.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join("; ")

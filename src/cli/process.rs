@@ -42,7 +42,8 @@ use self::{
     walk::{Found, Unreadable, Walked},
 };
 
-/// Files of the first and of the largest batch. Each batch is twice as large as the one before, so that work begins at once.
+/// Files of the first and of the largest batch. Each batch is twice as large as the one before, so that work
+/// begins at once.
 const BATCH_FILES: (usize, usize) = (32, 512);
 /// Refresh interval of the bars.
 const FRAME: Duration = Duration::from_millis(200);
@@ -295,7 +296,9 @@ impl Run {
                     let state = provider.borrow_and_update().clone();
                     self.waiting = state.waiting();
                     let waiting = self.waiting.as_ref();
-                    let waiting = waiting.map(|why| format!("{why} (waiting for it; Ctrl-C leaves the rest for the next run)"));
+                    let waiting = waiting.map(|why| {
+                        format!("{why} (waiting for it; Ctrl-C leaves the rest for the next run)")
+                    });
                     self.report_trouble(waiting.or_else(|| state.gave_up()));
                 }
                 _ = frames.tick() => {

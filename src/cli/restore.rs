@@ -21,8 +21,10 @@ pub(crate) async fn run(config: &Config, file: &Path) -> Result<(), String> {
     let found = store.queries().verify().await.map_err(|error| refused(&error))?;
     if found.fault_count > 0 {
         return Err(format!(
-            "restored {lines} entries into {data_dir}, but they have {} inconsistencies: the dump may have been cut short. \
-             `mediamill check` lists them; to restore another dump, delete {data_dir}/store and {data_dir}/HIGHWATER \
+            "restored {lines} entries into {data_dir}, but they have {} inconsistencies: the dump may have \
+             been cut short. \
+             `mediamill check` lists them; to restore another dump, delete {data_dir}/store and \
+             {data_dir}/HIGHWATER \
              first",
             found.fault_count
         ));

@@ -33,11 +33,12 @@ pub struct Server {
     /// How long an idle connection is kept open, 100 ms to 1 h.
     #[serde(rename = "keep_alive_ms", with = "super::millis")]
     pub keep_alive: Duration,
-    /// Longest time for the head of a request to arrive, 100 ms to 10 min. From the second request of a connection on, the limit
-    /// is this and `keep_alive` together.
+    /// Longest time for the head of a request to arrive, 100 ms to 10 min. From the second request of a
+    /// connection on, the limit is this and `keep_alive` together.
     #[serde(rename = "head_timeout_ms", with = "super::millis")]
     pub head_timeout: Duration,
-    /// Longest pause within a request body, and the window in which `min_bytes_per_second` is measured; 100 ms to 1 h.
+    /// Longest pause within a request body, and the window in which `min_bytes_per_second` is measured; 100
+    /// ms to 1 h.
     #[serde(rename = "body_timeout_ms", with = "super::millis")]
     pub body_timeout: Duration,
     /// Lowest rate of a request body, in bytes per second; 0: no limit.
@@ -73,13 +74,15 @@ impl Default for Server {
     }
 }
 
-/// Section `auth`: keys and tokens of owners. Without any of them, anyone who can connect is the owner `local`.
+/// Section `auth`: keys and tokens of owners. Without any of them, anyone who can connect is the owner
+/// `local`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// Keys of owners.
     pub keys: Vec<Key>,
-    /// Environment variable with the secret of signed tokens (JWT, HS256), at least 32 bytes. Empty: signed tokens are refused.
+    /// Environment variable with the secret of signed tokens (JWT, HS256), at least 32 bytes. Empty: signed
+    /// tokens are refused.
     pub jwt_secret_env: String,
     /// How long a browser stays signed in, 1 min to 1 year.
     #[serde(rename = "session_ms", with = "super::millis")]
@@ -137,7 +140,8 @@ pub(super) fn validate(server: &Server, auth: &Auth) -> Result<(), String> {
         let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
         if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['/', '*', ' '])) {
             return Err(format!(
-                "server.allowed_origins contains \"{origin}\", but an origin is scheme, host and port without a path, such as \
+                "server.allowed_origins contains \"{origin}\", but an origin is scheme, host and port \
+                 without a path, such as \
                  \"https://example.org\""
             ));
         }
@@ -151,7 +155,8 @@ pub(super) fn validate(server: &Server, auth: &Auth) -> Result<(), String> {
     }
     if !server.listen.ip().is_loopback() && !auth.is_configured() {
         return Err(format!(
-            "server.listen is {}, which others can reach, but there is no authentication; set auth.keys or auth.jwt_secret_env, \
+            "server.listen is {}, which others can reach, but there is no authentication; set auth.keys or \
+             auth.jwt_secret_env, \
              or listen on 127.0.0.1",
             server.listen
         ));

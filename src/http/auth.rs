@@ -52,7 +52,8 @@ pub enum Denied {
     Missing,
     /// The credentials are refused. The sentence says why and how to sign in; API and page show it.
     Refused(String),
-    /// Authentication is unavailable for now. The sentence says why; API and page show it. The client may retry.
+    /// Authentication is unavailable for now. The sentence says why; API and page show it. The client may
+    /// retry.
     Unavailable(String),
 }
 
@@ -72,26 +73,28 @@ pub type Answer<'a> = LocalBoxFuture<'a, Result<Caller, Denied>>;
 
 /// A host's own authentication.
 ///
-/// It is called for every request except those for the page's own files. Before that, the server refuses changes and WebSockets
-/// that come from pages of another origin.
+/// It is called for every request except those for the page's own files. Before that, the server refuses
+/// changes and WebSockets that come from pages of another origin.
 pub trait Authenticate: Send + Sync + 'static {
-    /// Identifies the caller of a request, by its headers or by the extensions that the host's middleware added.
+    /// Identifies the caller of a request, by its headers or by the extensions that the host's middleware
+    /// added.
     fn caller<'a>(&'a self, request: &'a HttpRequest) -> Answer<'a>;
 
-    /// Identifies the caller of a WebSocket by the token of its first message, which is not empty. The default ignores the token
-    /// and identifies the caller of the request that opened the WebSocket.
+    /// Identifies the caller of a WebSocket by the token of its first message, which is not empty. The
+    /// default ignores the token and identifies the caller of the request that opened the WebSocket.
     fn bearer<'a>(&'a self, request: &'a HttpRequest, token: &'a str) -> Answer<'a> {
         let _ = token;
         self.caller(request)
     }
 
-    /// Address of the page on which a person signs in, absolute or relative to mediamill's page, which links to it and shows the
-    /// sentence of [`Denied`]. With `None`, the default, the page asks for a token.
+    /// Address of the page on which a person signs in, absolute or relative to mediamill's page, which links
+    /// to it and shows the sentence of [`Denied`]. With `None`, the default, the page asks for a token.
     fn sign_in_address(&self) -> Option<&str> {
         None
     }
 
-    /// Returns `true` if anyone who can connect is let in; the server then answers only requests whose `Host` names this machine.
+    /// Returns `true` if anyone who can connect is let in; the server then answers only requests whose `Host`
+    /// names this machine.
     fn is_open(&self) -> bool {
         false
     }

@@ -116,7 +116,9 @@ async fn uploads(
     Ok(Json(uploads.into_iter().map(|upload| UploadView::of(upload, &request)).collect()))
 }
 
-/// Cancels the unfinished uploads of a batch. A batch that has ended stays as it is.
+/// Cancels the unfinished uploads of a batch.
+///
+/// A batch that has ended stays as it is.
 #[utoipa::path(
     post,
     path = "/uploads/batches/{id}/cancel",

@@ -11,8 +11,8 @@ use actix_web::{error::PayloadError, web::Bytes};
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A body that fails with [`PayloadError::Overflow`] if it is too long, and with [`io::ErrorKind::TimedOut`] if its sender is
-/// too slow.
+/// A body that fails with [`PayloadError::Overflow`] if it is too long, and with [`io::ErrorKind::TimedOut`]
+/// if its sender is too slow.
 ///
 /// Only the time spent waiting for the sender counts, not the time in which the reader handles the bytes.
 pub(super) struct Paced<S> {
@@ -32,8 +32,8 @@ pub(super) struct Paced<S> {
 }
 
 impl<S> Paced<S> {
-    /// A body of at most `max` bytes. In each `window` of waiting time, `per_second` bytes per second must arrive, and at least one
-    /// byte.
+    /// A body of at most `max` bytes. In each `window` of waiting time, `per_second` bytes per second must
+    /// arrive, and at least one byte.
     pub(super) fn new(body: S, max: u64, window: Duration, per_second: u64) -> Self {
         let floor = (u128::from(per_second) * window.as_millis() / 1000).max(1) as u64;
         Self { body, left: max, window, floor, waited: Duration::ZERO, arrived: 0, waiting: None }

@@ -19,7 +19,8 @@ pub(super) async fn thumbnail(inner: &Inner, upload: &Upload) -> Result<File, Pr
     open(path).await?.map_err(|_| Problem::not_found("thumbnail any more"))
 }
 
-/// Opens the original of an upload. A file in place must still have the length and the format that it was submitted with.
+/// Opens the original of an upload. A file in place must still have the length and the format that it was
+/// submitted with.
 pub(super) async fn original(inner: &Inner, upload: &Upload) -> Result<File, Problem> {
     let mut opened = open(inner.files.readable(upload)).await?;
     if opened.is_err() {

@@ -100,7 +100,10 @@ pub(crate) async fn log(
     let level = if response.status().is_server_error() { log::Level::Warn } else { log::Level::Info };
     let (id, status) = (id.to_str().unwrap_or("-"), response.status().as_u16());
     let took = started.elapsed().as_micros() as f64 / 1000.0;
-    log::log!(target: "mediamill::http", level, "{id} {method} {path:?} {status} {took:.1} ms, owner {owner:?}");
+    log::log!(
+        target: "mediamill::http", level,
+        "{id} {method} {path:?} {status} {took:.1} ms, owner {owner:?}"
+    );
     Ok(response)
 }
 
@@ -161,15 +164,16 @@ impl RequestId {
     }
 }
 
-/// Refuses requests from pages of other origins and, if the server is open to anyone who can connect, requests whose `Host` is not
-/// this machine.
+/// Refuses requests from pages of other origins and, if the server is open to anyone who can connect,
+/// requests whose `Host` is not this machine.
 fn from_here(inner: &Inner, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
     let host = text(header::HOST).unwrap_or_default();
     let origin = text(header::ORIGIN);
     if inner.auth.is_open() && !is_this_machine(inner, host) {
         return Err(Problem::forbidden(format!(
-            "this server does not answer to the name {host:?}; use localhost, or add the name to server.allowed_hosts"
+            "this server does not answer to the name {host:?}; use localhost, or add the name to \
+             server.allowed_hosts"
         )));
     }
     let allowed =
@@ -178,7 +182,8 @@ fn from_here(inner: &Inner, headers: &HeaderMap) -> Result<(), Problem> {
         Some(origin) if allowed(origin) => return Ok(()),
         Some(origin) if !is_same_origin(origin, host) => {
             return Err(Problem::forbidden(format!(
-                "pages of {origin:?} may not use this server; add that origin to server.allowed_origins to let them"
+                "pages of {origin:?} may not use this server; add that origin to server.allowed_origins to \
+                 let them"
             )));
         }
         Some(_) | None => {}
@@ -186,7 +191,8 @@ fn from_here(inner: &Inner, headers: &HeaderMap) -> Result<(), Problem> {
     let site = text(FETCH_SITE).unwrap_or("none");
     if inner.auth.is_open() && !["same-origin", "none"].contains(&site) {
         return Err(Problem::forbidden(
-            "another web page sent this request; type the address into the address bar instead of following a link",
+            "another web page sent this request; type the address into the address bar instead of following \
+             a link",
         ));
     }
     Ok(())
@@ -196,8 +202,8 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
     origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
 }
 
-/// Returns `true` if `host` (from a header, with or without a port) names this machine. Loopback addresses and `localhost` cannot be
-/// redirected by a foreign name server.
+/// Returns `true` if `host` (from a header, with or without a port) names this machine. Loopback addresses
+/// and `localhost` cannot be redirected by a foreign name server.
 fn is_this_machine(inner: &Inner, host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),

@@ -68,7 +68,8 @@ pub(super) fn operations() -> Operations {
 )]
 async fn dump(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
     inner.intake.check_disk()?;
-    // The store does not commit during a dump. It goes to a file first, so that a slow client does not hold up the store.
+    // The store does not commit during a dump. It goes to a file first, so that a slow client does not hold
+    // up the store.
     let unwritten = |error: &io::Error| {
         Problem::unavailable("storage_failed", format!("cannot write a dump to store.data_dir: {error}"), 30)
     };

@@ -46,8 +46,10 @@ struct Position {
 /// Sequence number of an event.
 type Seq = Whole<0, { u64::MAX }, 0>;
 
-/// The messages about the caller's batches and uploads, from now on or after a given event. The `data` of each server-sent event is
-/// one message as JSON with an `action`; the last message of an event has its sequence number as `id`.
+/// Streams messages about the caller's batches and uploads.
+///
+/// The stream begins now, or after a given event. The `data` of each server-sent event is one message as JSON
+/// with an `action`; the last message of an event has its sequence number as `id`.
 #[utoipa::path(
     get,
     path = "/events",
@@ -55,7 +57,8 @@ type Seq = Whole<0, { u64::MAX }, 0>;
     operation_id = "events",
     params(
         Position,
-        ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it when they reconnect")
+        ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it when they \
+         reconnect")
     ),
     responses(
         (
@@ -103,8 +106,8 @@ struct EventStream {
     closing: watch::Receiver<bool>,
     /// The last delivery to the connection, which has sent it when it polls again.
     sent: Option<Delivery>,
-    /// Sequence number of the snapshot that is being sent. Its messages have no ids, so that a client which reconnects in between gets
-    /// the whole snapshot again.
+    /// Sequence number of the snapshot that is being sent. Its messages have no ids, so that a client which
+    /// reconnects in between gets the whole snapshot again.
     snapshot: Option<u64>,
 }
 

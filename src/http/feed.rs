@@ -1,5 +1,5 @@
-//! The feed of a connection: one publication at a time. A connection that does not read holds one publication, and delays no other
-//! connection.
+//! The feed of a connection: one publication at a time. A connection that does not read holds one
+//! publication, and delays no other connection.
 
 use std::sync::Arc;
 
@@ -87,8 +87,8 @@ impl Drop for Subscription {
     }
 }
 
-/// Subscribes in a task of its own. If the connection ends before the answer, the task drops the [`Subscription`], so that no
-/// subscriber is left behind.
+/// Subscribes in a task of its own. If the connection ends before the answer, the task drops the
+/// [`Subscription`], so that no subscriber is left behind.
 async fn subscribed(publisher: Addr<Publisher>, subscribe: Subscribe) -> Result<Subscription, Problem> {
     let (answer, answered) = oneshot::channel();
     actix_rt::spawn(async move {

@@ -36,7 +36,8 @@ struct Ready {
     store: bool,
     /// Whether the disk has enough free space.
     disk: bool,
-    /// `starting`, `ready`, `away`, `gave_up` or `misconfigured`. It does not affect `ready`, since batches wait for their provider.
+    /// `starting`, `ready`, `away`, `gave_up` or `misconfigured`. It does not affect `ready`, since batches
+    /// wait for their provider.
     provider: &'static str,
     /// Whether the server is stopping.
     stopping: bool,

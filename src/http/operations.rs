@@ -1,7 +1,7 @@
 //! The operations of the API: a handler is registered once, with its route and its description.
 //!
-//! `#[utoipa::path]` at a handler names its method and path, relative to the scope of its resource; [`operation!`] reads the
-//! route from there.
+//! `#[utoipa::path]` at a handler names its method and path, relative to the scope of its resource;
+//! [`operation!`] reads the route from there.
 
 use std::collections::BTreeMap;
 
@@ -92,8 +92,8 @@ impl Operations {
         self
     }
 
-    /// Registers the routes. Literal paths come before parameters (`{` sorts after all letters), so the order in which
-    /// operations were added does not matter.
+    /// Registers the routes. Literal paths come before parameters (`{` sorts after all letters), so the order
+    /// in which operations were added does not matter.
     pub(super) fn register(self, config: &mut ServiceConfig) {
         let mut paths = BTreeMap::<String, Vec<Route>>::new();
         for Operation { path, routes, .. } in self.0 {

@@ -7,8 +7,9 @@ use actix_web::{
 };
 
 /// Everything comes from this server, and the page has no inline script.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
     macro_rules! readable {
@@ -39,7 +40,8 @@ async fn icon(request: HttpRequest) -> HttpResponse {
     send(&request, "image/svg+xml", include_str!("../web/icon.svg"))
 }
 
-/// Sends a file, unless the browser has it. Browsers revalidate it each time, so that nobody sees the page of an older version.
+/// Sends a file, unless the browser has it. Browsers revalidate it each time, so that nobody sees the page of
+/// an older version.
 fn send(request: &HttpRequest, content_type: &str, text: &'static str) -> HttpResponse {
     let tag = EntityTag::new_strong(mediamill_actors::files::hash(text.as_bytes()));
     let known = match request.get_header::<IfNoneMatch>() {

@@ -43,7 +43,8 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, String> {
     serde_path_to_error::deserialize(values).map_err(|error| format!("{} {}", error.path(), error.inner()))
 }
 
-/// Reads a parameter that is present, for `deserialize_with`: the values of a query are plain text, which is not an [`Option`].
+/// Reads a parameter that is present, for `deserialize_with`: the values of a query are plain text, which is
+/// not an [`Option`].
 pub(super) fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

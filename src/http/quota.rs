@@ -85,14 +85,17 @@ impl Inner {
         self.receiving.take(owner, max, max_total).map_err(|full| match full {
             Full::Owner => Problem::too_many(
                 format!(
-                    "{max} requests of this owner are uploading files, which is server.max_receiving_per_owner; wait \
+                    "{max} requests of this owner are uploading files, which is \
+                     server.max_receiving_per_owner; wait \
                      until one is done"
                 ),
                 2,
             ),
-            Full::Total => {
-                Problem::unavailable("busy", "too many requests are uploading files; try again in a moment", 2)
-            }
+            Full::Total => Problem::unavailable(
+                "busy",
+                "too many requests are uploading files; try again in a moment",
+                2,
+            ),
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Receives the files of a multipart body. They are hashed while they are written to disk, and never whole in memory. Files that are
-//! not submitted in the end are removed.
+//! Receives the files of a multipart body. They are hashed while they are written to disk, and never whole in
+//! memory. Files that are not submitted in the end are removed.
 
 use std::collections::VecDeque;
 
@@ -170,7 +170,8 @@ async fn pass_over(inner: &Inner, mut field: Field) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The name that a client gave to a file, cut if it is endless; what has none is a text. Browsers write a quotation mark within it as `%22`.
+/// The name that a client gave to a file, cut if it is endless; what has none is a text. Browsers write a
+/// quotation mark within it as `%22`.
 fn name_of(field: &Field) -> Option<String> {
     let disposition = field.content_disposition()?;
     let name = match disposition.get_filename() {
@@ -219,7 +220,8 @@ fn unreadable(inner: &Inner, error: MultipartError) -> Problem {
         MultipartError::Payload(PayloadError::Overflow) => too_long(inner),
         MultipartError::Payload(PayloadError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
             Problem::timed_out(format!(
-                "the body arrived at less than {} bytes a second (server.min_bytes_per_second) for {} ms; none of it was kept, \
+                "the body arrived at less than {} bytes a second (server.min_bytes_per_second) for {} ms; \
+                 none of it was kept, \
                  send it again",
                 inner.server.min_bytes_per_second,
                 inner.server.body_timeout.as_millis()

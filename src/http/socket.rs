@@ -80,8 +80,9 @@ pub(super) fn operations() -> Operations {
     Operations::default().with(operation!(open).endless())
 }
 
-/// Opens a WebSocket for JSON messages. The client sends a `SocketAuth` within five seconds, then `SocketRequest`s; it receives
-/// `Message`s.
+/// Opens a WebSocket for JSON messages.
+///
+/// The client sends a `SocketAuth` within five seconds, then `SocketRequest`s; it receives `Message`s.
 #[utoipa::path(
     get,
     path = "/ws/uploads",
@@ -309,7 +310,8 @@ impl Connection {
         End::Gone
     }
 
-    /// Handles a message of the client. Messages that are invalid, unknown or above the rate limit are ignored.
+    /// Handles a message of the client. Messages that are invalid, unknown or above the rate limit are
+    /// ignored.
     async fn answer(&mut self, text: &str, caller: &Caller, feed: &Feed) -> Result<(), End> {
         if let Err(problem) = self.inner.count(&caller.owner) {
             log::debug!("a message of a WebSocket is ignored: {problem}");

@@ -143,7 +143,9 @@ async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<Status>, Prob
     }))
 }
 
-/// Signs a browser in: a request with a token is answered with a session cookie, which pictures and event streams send too.
+/// Signs a browser in.
+///
+/// The answer to a request with a token sets a session cookie, which pictures and event streams send too.
 #[utoipa::path(
     post,
     path = "/session",

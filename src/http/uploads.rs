@@ -64,7 +64,9 @@ struct Files {
     files: Vec<Vec<u8>>,
 }
 
-/// Submits files as one batch. The answer comes when files and records are durable, even if every file was refused.
+/// Submits files as one batch.
+///
+/// The answer comes when files and records are durable, even if every file was refused.
 #[utoipa::path(
     post,
     path = "/uploads/bulk",
@@ -126,7 +128,9 @@ async fn show(
     Ok(Json(UploadView::of(upload, &request)))
 }
 
-/// Deletes an upload in any state, with its record and files. A file in place is left alone.
+/// Deletes an upload in any state.
+///
+/// Its record and files are removed. A file in place is left alone.
 #[utoipa::path(
     delete,
     path = "/uploads/{id}",

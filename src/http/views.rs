@@ -199,7 +199,8 @@ impl UploadView {
         let url = |what: &str| format!("{}/v1/uploads/{}/{what}", mount(request), upload.id);
         let (described, embedded) = (upload.description, upload.embedded_by);
         let by = described.as_ref().map(|it| &it.by);
-        // Only an upload that failed or was cancelled has an error; failed attempts of others are in `failures`.
+        // Only an upload that failed or was cancelled has an error; failed attempts of others are in
+        // `failures`.
         let error_message = match upload.status {
             upload::Status::Failed => upload.failures.last().map(|it| it.message.clone()),
             upload::Status::Cancelled => Some(CANCELLED.to_owned()),
@@ -267,12 +268,17 @@ mod tests {
     fn video(status: &str) -> Value {
         let id = UploadId::generate();
         let upload = serde_json::from_value(json!({
-            "v": 1, "id": id, "batch_id": BatchId::generate(), "owner": "ann", "position": 0, "file": "stored",
+            "v": 1, "id": id, "batch_id": BatchId::generate(), "owner": "ann", "position": 0,
+            "file": "stored",
             "file_name": "a.mp4", "file_size": 9, "content_hash": "0", "format": "mp4", "decode_bytes": 0,
-            "created_at": "2026-05-04T10:11:12Z", "updated_at": "2026-05-04T10:11:12Z", "status": status, "stage": "queued",
+            "created_at": "2026-05-04T10:11:12Z", "updated_at": "2026-05-04T10:11:12Z", "status": status,
+            "stage": "queued",
             "run": 1, "attempt": 2, "attempts": [], "interruptions": 0, "provider_away": 0, "suspect": false,
-            "failures": [{"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"}],
-            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"}, "objects": [],
+            "failures": [
+                {"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"},
+            ],
+            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"},
+            "objects": [],
             "description": null, "embedded_by": null,
         }));
         let request = TestRequest::with_uri("/media/v1/uploads/x").to_http_request();

@@ -1,9 +1,11 @@
 //! The open connections, and the end of those that are idle or blocked for too long.
 //!
-//! actix-web times the head of a connection's first request and the pause between requests. It times neither a body that nobody reads,
-//! nor a later head that arrives byte by byte, nor a peer that does not read its answer.
+//! actix-web times the head of a connection's first request and the pause between requests. It times neither
+//! a body that nobody reads, nor a later head that arrives byte by byte, nor a peer that does not read its
+//! answer.
 //!
-//! Each connection costs a second file descriptor, the handle by which it is ended: 10,000 connections take 20,000 descriptors.
+//! Each connection costs a second file descriptor, the handle by which it is ended: 10,000 connections take
+//! 20,000 descriptors.
 
 use std::{
     any::Any,

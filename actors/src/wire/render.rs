@@ -22,7 +22,8 @@ pub struct Live {
     pub paces: HashMap<BatchId, Pace>,
 }
 
-/// Renders an event. `upload` is the present record, if it still exists; counts and percentages are those of the event.
+/// Renders an event. `upload` is the present record, if it still exists; counts and percentages are those of
+/// the event.
 pub fn render(event: &Event, upload: Option<&Upload>, live: &Live) -> Vec<Message> {
     let mut messages = Vec::with_capacity(4);
     if let (Some(upload_id), Some(batch_id)) = (event.upload_id, event.batch_id) {
@@ -117,7 +118,8 @@ pub fn percent_now(upload: &Upload, stage: Stage, percent: u8, seq: u64, now: Ti
     [progress, Message::FileProgress { timestamp: now, seq, payload }]
 }
 
-/// Why a batch is waiting, in one sentence: it is paused, or the provider is away. `None` for a batch that has ended.
+/// Why a batch is waiting, in one sentence: it is paused, or the provider is away. `None` for a batch that
+/// has ended.
 pub fn waiting(counts: &Counts, paused: bool, provider: impl FnOnce() -> Option<String>) -> Option<String> {
     match (counts.unfinished(), paused) {
         (0, _) => None,

@@ -1,5 +1,5 @@
-//! Lines for standard output, written by a thread of their own, so that a blocked reader such as a pager holds up neither the engine nor
-//! Ctrl-C.
+//! Lines for standard output, written by a thread of their own, so that a blocked reader such as a pager
+//! holds up neither the engine nor Ctrl-C.
 
 use std::{
     collections::VecDeque,

@@ -1,5 +1,5 @@
-//! The display of a run: on a terminal a bar for each upload in flight; lines, or objects with `--json`, for finished files; and the
-//! summary.
+//! The display of a run: on a terminal a bar for each upload in flight; lines, or objects with `--json`, for
+//! finished files; and the summary.
 
 use std::{
     borrow::Cow,
@@ -190,8 +190,8 @@ impl Report {
         worked as f64 / self.started.elapsed().as_secs_f64().max(0.001)
     }
 
-    /// Removes the bars and prints the summary, on standard error with `--json` and on standard output otherwise. Waits for a slow
-    /// reader, up to the limit if there is one.
+    /// Removes the bars and prints the summary, on standard error with `--json` and on standard output
+    /// otherwise. Waits for a slow reader, up to the limit if there is one.
     ///
     /// # Errors
     /// Standard output cannot be written.
@@ -234,7 +234,8 @@ impl Report {
         }
         if resting > 0 {
             text.push_str(&format!(
-                "{resting} unfinished uploads of other folders are left; process those folders to continue them\n"
+                "{resting} unfinished uploads of other folders are left; process those folders to continue \
+                 them\n"
             ));
         }
         if self.json {

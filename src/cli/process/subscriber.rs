@@ -1,4 +1,5 @@
-//! The subscriber of a run. It acknowledges a publication when the run has taken it, so that a slow run is served from the log.
+//! The subscriber of a run. It acknowledges a publication when the run has taken it, so that a slow run is
+//! served from the log.
 
 use std::sync::Arc;
 

@@ -41,7 +41,8 @@ pub(super) fn canonical(paths: &[PathBuf], data_dir: &Path) -> Result<Vec<PathBu
         let root = path.canonicalize().map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         if data_dir.as_ref().is_some_and(|data_dir| root.starts_with(data_dir)) {
             return Err(format!(
-                "{} is inside mediamill's data folder; choose another folder, or another data folder with --data-dir",
+                "{} is inside mediamill's data folder; choose another folder, or another data folder with \
+                 --data-dir",
                 path.display()
             ));
         }

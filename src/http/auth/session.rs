@@ -50,7 +50,8 @@ impl Sessions {
         Ok(Self { secret: Hs256Key::new(secret), lasts })
     }
 
-    /// Begins a session. Returns the value of its cookie and how long it lasts, at most as long as the caller's token.
+    /// Begins a session. Returns the value of its cookie and how long it lasts, at most as long as the
+    /// caller's token.
     pub(super) fn begin(&self, caller: &Caller, proof: String) -> (String, TimeDelta) {
         let until = caller.until.map(DateTime::<Utc>::from);
         let left = until.map_or(self.lasts, |until| self.lasts.min(until - Utc::now()));

@@ -65,8 +65,8 @@ impl Secret {
 }
 
 impl Tokens {
-    /// Reads the keys and the secret of the configuration. The secret of sessions is kept in `data_dir`, so that sessions survive a
-    /// restart.
+    /// Reads the keys and the secret of the configuration. The secret of sessions is kept in `data_dir`, so
+    /// that sessions survive a restart.
     ///
     /// # Errors
     /// A sentence that names the key of the configuration, or the file that cannot be read or written.
@@ -77,7 +77,8 @@ impl Tokens {
                 let secret = std::env::var_os(name).unwrap_or_default();
                 if secret.len() < SHORTEST_SECRET {
                     return Err(format!(
-                        "auth.jwt_secret_env names {name}, which must be set to at least {SHORTEST_SECRET} bytes; make a \
+                        "auth.jwt_secret_env names {name}, which must be set to at least {SHORTEST_SECRET} \
+                         bytes; make a \
                          secret with `openssl rand -hex 32`"
                     ));
                 }
@@ -158,7 +159,8 @@ impl Tokens {
         Some(Caller { until, ..caller.clone() })
     }
 
-    /// A session cookie for the browser that sent a token, since its pictures and event streams cannot send headers.
+    /// A session cookie for the browser that sent a token, since its pictures and event streams cannot send
+    /// headers.
     pub(crate) fn sign_in(&self, request: &HttpRequest) -> Result<Option<Cookie<'static>>, Denied> {
         let Some(token) = self.in_header(request) else { return Ok(None) };
         let known = self.known(token?)?;
