@@ -170,8 +170,8 @@ async fn pass_over(inner: &Inner, mut field: Field) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The name that a client gave to a file, cut if it is endless; what has none is a text. Browsers write a
-/// quotation mark within it as `%22`.
+/// The name that a client gave to a file, truncated if it is long. `None` for a plain text field. Browsers
+/// write a quotation mark within it as `%22`.
 fn name_of(field: &Field) -> Option<String> {
     let disposition = field.content_disposition()?;
     let name = match disposition.get_filename() {

@@ -53,28 +53,28 @@ async function attempt(does) {
   }
 }
 
-let told = '';
+let alarmed = '';
 function alarm(text) {
-  told = text;
+  alarmed = text;
   showAlarm();
 }
 function showAlarm() {
-  const text = told || (lost ? 'The connection to the server is lost; this page continues as soon as the server answers.' : '') || troubled;
+  const text = alarmed || (lost ? 'The connection to the server is lost; this page continues as soon as the server answers.' : '') || troubled;
   write($('#alarm'), text);
   $('#alarm').hidden = !text;
 }
 
-// ---- what is known
+// ---- state
 
 /** Batches by id; each with its element and the cards that were loaded. */
 const batches = new Map();
-/** Batches that a message told of and that are being asked for, each with what was told meanwhile. */
+/** Batches that appeared in a message and are being loaded, each with the messages that arrived meanwhile. */
 const strangers = new Map();
 /** The oldest batch of those that were listed without a gap. Ids grow with time. */
 let reach = '';
 /** Why files were refused, by batch. */
 const refusals = new Map();
-/** Cards by the id of their upload, in batches and among what was found. */
+/** Cards by the id of their upload, in batches and in search results. */
 const cards = new Map();
 const dirty = new Set();
 let status = null;
@@ -134,7 +134,7 @@ class Batch {
     if (open && !this.loaded) this.load();
   }
 
-  /** Reads its uploads; what happens meanwhile is kept and told afterwards. */
+  /** Loads its uploads. Messages that arrive meanwhile are applied afterwards. */
   load() {
     this.loading ??= this.read().catch((error) => { if (error.status) alarm(error.message); }).finally(() => {
       const missed = this.missed;
@@ -191,7 +191,7 @@ class Batch {
     paintSoon(this);
   }
 
-  /** Asks how it stands; what is told meanwhile is newer. */
+  /** Loads its state. Messages that arrive meanwhile are newer. */
   async renew() {
     const before = this.last;
     this.learn(await ask(`uploads/batches/${this.id}`));
@@ -245,7 +245,7 @@ class Batch {
     box.hidden = !it.refused;
     if (!it.refused || box.childElementCount) return;
     const names = refusals.get(this.id) || stored(`refused-${this.id}`);
-    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${names.length ? ':' : '; whoever sent the batch was told why.'}` }),
+    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${names.length ? ':' : '; the sender of the batch saw the reasons.'}` }),
       make('ul', {}, ...names.map(({ filename, error }) => make('li', { textContent: `${filename}: ${error}` }))));
   }
 }
@@ -306,7 +306,7 @@ class Card {
     paintSoon(this);
   }
 
-  /** What a card stands for, in a word. */
+  /** The state of a card, in a word. */
   get is() {
     const { status, review } = this.data;
     if (status === 'completed') return review ? 'review' : 'completed';
@@ -330,7 +330,7 @@ class Card {
     }
   }
 
-  /** Reads what messages do not tell: facts, tags, failures. */
+  /** Loads the parts that messages lack: facts, tags, failures. */
   complete() {
     if (this.data.whole || this.asked) return;
     this.asked = ask(`uploads/${this.id}`).then((upload) => this.learn(upload), (error) => {
@@ -367,11 +367,11 @@ class Card {
   }
 }
 
-// ---- what happens
+// ---- messages
 
 let stream = null, lost = false, retry = 500, opening = 0;
 
-/** Opens the stream of what happens, then reads how everything stands; nothing falls in between. */
+/** Opens the stream of messages first, then loads the state, so that no message is missed. */
 function listen() {
   stream?.close();
   stream = new EventSource(API + 'events');
@@ -469,7 +469,7 @@ async function meet(id, message) {
     if ([...batches.values()].filter((it) => it.open).length < MOST_OPEN) batch.show(true);
     layout();
   } catch (error) {
-    // A server that is gone is told of by the stream, and whatever is unfinished is read when it is back.
+    // The stream reports that the server is gone, and unfinished batches are loaded when it is back.
     missed.length = 0;
     if (error.status && error.status !== 404) alarm(error.message);
   } finally {
@@ -478,7 +478,7 @@ async function meet(id, message) {
   for (const message of missed) hear(message);
 }
 
-/** Reads how everything stands. */
+/** Loads the whole state. */
 async function refresh() {
   if (waitingForState) return;
   waitingForState = [];
@@ -495,7 +495,7 @@ async function refresh() {
   }
 }
 
-/** Puts what is known of a batch where it belongs: the newest first. */
+/** Inserts a batch in its place, the newest first. */
 function place(record) {
   const id = record.batch_id, known = batches.get(id);
   if (known) {
@@ -511,7 +511,7 @@ function place(record) {
 
 const listed = () => [...batches.keys()].filter((id) => id >= reach).length;
 
-/** Lists the newest batches, or those that come after what is listed. */
+/** Lists the newest batches, or those after the listed ones. */
 async function readBatches(older, limit) {
   const list = await ask(`uploads/batches?limit=${limit}&offset=${older ? listed() : 0}`);
   const known = [...batches.keys()].sort(), oldest = list.at(-1)?.batch_id;
@@ -528,12 +528,12 @@ async function readBatches(older, limit) {
   layout();
 }
 
-/** Reads what is unfinished beyond the newest batches: those that are known, and then on, as long as the server has more to do than they say. */
+/** Loads unfinished batches beyond the newest ones: the known ones, then older ones while the server has more unfinished uploads. */
 async function findUnfinished() {
   const old = [...batches.values()].filter((it) => !isOver(it.data) && it.id < reach);
   await Promise.all(old.map((it) => it.renew()));
   const left = () => [...batches.values()].reduce((sum, { data }) => sum + (isOver(data) ? 0 : data.total - data.processed), 0);
-  // Only administrators are told how much there is; for others it is found out by looking.
+  // Only administrators know the size of the queue; for others the pages are searched.
   const work = status.waiting_uploads === null ? Infinity : status.waiting_uploads + status.active_uploads;
   for (let offset = listed(), part = null; moreBatches && offset < 2000 && (part === null || part.length === 100); offset += 100) {
     if (left() >= work) return;
@@ -638,7 +638,7 @@ async function walk(entry, files) {
   }
 }
 
-/** Sends files as one batch, or as several where there are too many. Of a folder only what may be a picture or a video. */
+/** Sends files as one batch, or as several if there are too many. From a folder, only files that may be pictures or videos. */
 function take(files, folder) {
   if (!status) return;
   files = files.filter(Boolean);
@@ -764,7 +764,7 @@ async function search(words) {
   return layout();
 }
 
-/** A card among what was found; the one in its batch stays the one that hears what happens. */
+/** A card in the search results. Messages go to the card in its batch. */
 class FoundCard extends Card {
   constructor(id, batch) {
     const known = cards.get(id);
