@@ -360,3 +360,21 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_action_and_older_clients_write_type() {
+        for text in [r#"{"action":"resume","after_seq":7}"#, r#"{"type":"resume","after_seq":7}"#] {
+            let read = SocketRequest::read(text);
+            assert!(matches!(read, Some(SocketRequest::Resume { after_seq: 7 })), "{text}");
+        }
+        let both = SocketRequest::read(r#"{"action":"ping","type":"resume","after_seq":7}"#);
+        assert!(matches!(both, Some(SocketRequest::Ping)));
+        for ignored in ["ping", "[]", "{}", r#"{"action":"resume"}"#, r#"{"action":"dance"}"#] {
+            assert!(SocketRequest::read(ignored).is_none(), "{ignored}");
+        }
+    }
+}
