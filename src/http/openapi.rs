@@ -138,6 +138,9 @@ mod tests {
         let limit = &api["paths"]["/api/v1/uploads/batches"]["get"]["parameters"][0];
         assert_eq!(limit["name"], "limit");
         assert_eq!((&limit["schema"]["maximum"], &limit["schema"]["default"]), (&100.into(), &20.into()));
+        let words = &api["paths"]["/api/v1/search"]["get"]["parameters"][0];
+        assert_eq!((&words["name"], &words["required"]), (&"q".into(), &true.into()));
+        assert_eq!(words["schema"]["maxLength"], 1000);
         let schemas = &api["components"]["schemas"];
         let stages: Vec<_> = Stage::VARIANTS.iter().map(|stage| stage.as_str()).collect();
         assert_eq!(schemas["Stage"]["enum"], Value::from(stages));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::value::MapDeser
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{
-        Object, ObjectBuilder, RefOr, Required, Schema,
+        ObjectBuilder, RefOr, Required, Schema,
         path::{Parameter, ParameterBuilder, ParameterIn},
         schema::{KnownFormat, SchemaFormat, Type},
     },
@@ -133,11 +133,6 @@ impl<T: Named> IntoParams for Id<T> {
             .schema(Some(T::schema()));
         vec![id.build()]
     }
-}
-
-/// The schema of a text of 1 to `max` characters.
-pub(super) fn text_of(max: usize) -> Object {
-    ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(max)).build()
 }
 
 #[cfg(test)]

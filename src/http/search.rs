@@ -6,14 +6,17 @@ use actix_web::{
 };
 use mediamill_actors::progress_monitor::{self, SearchUploads};
 use serde::Deserialize;
-use utoipa::{IntoParams, openapi::Object};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
 
 use super::{
     Inner,
     auth::Caller,
     error::Problem,
     operations::{Operations, operation},
-    query::{Query, Whole, present, text_of},
+    query::{Query, Whole, present},
     responses::{Checked, Full, Refusals},
     views::{Found, UploadView},
 };
@@ -24,10 +27,10 @@ pub(super) fn operations() -> Operations {
 
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Words {
+struct Search {
     /// The words to search for
     #[serde(default, deserialize_with = "present")]
-    #[param(required, schema_with = words)]
+    #[param(inline, required = true, value_type = Words)]
     q: Option<String>,
     /// Most results
     #[serde(default)]
@@ -35,9 +38,17 @@ struct Words {
     limit: Whole<1, { SearchUploads::MAX as u64 }, 20>,
 }
 
-fn words() -> Object {
-    text_of(SearchUploads::MAX_CHARS)
+/// The schema of `q`.
+struct Words;
+
+impl PartialSchema for Words {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        text.min_length(Some(1)).max_length(Some(SearchUploads::MAX_CHARS)).into()
+    }
 }
+
+impl ToSchema for Words {}
 
 /// Completed uploads whose descriptions are nearest in meaning to the words, the nearest first.
 #[utoipa::path(
@@ -45,17 +56,17 @@ fn words() -> Object {
     path = "/search",
     tag = "search",
     operation_id = "search",
-    params(Words),
+    params(Search),
     responses((status = 200, body = Vec<Found>), Refusals, Checked, Full)
 )]
 async fn search(
     caller: Caller,
     inner: Data<Inner>,
-    Query(words): Query<Words>,
+    Query(asked): Query<Search>,
     request: HttpRequest,
 ) -> Result<Json<Vec<Found>>, Problem> {
-    let query = words.q.ok_or_else(|| Problem::invalid("q is missing; it holds the words to search for"))?;
-    let search = SearchUploads { owner: caller.owner, query, limit: words.limit.get() as usize };
+    let query = asked.q.ok_or_else(|| Problem::invalid("q is missing; it holds the words to search for"))?;
+    let search = SearchUploads { owner: caller.owner, query, limit: asked.limit.get() as usize };
     let found = inner.monitor.send(search).await??;
     let view =
         |it: progress_monitor::Found| Found { score: it.score, upload: UploadView::of(it.upload, &request) };
