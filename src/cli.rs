@@ -1,4 +1,4 @@
-//! The command line: one file for each command.
+//! The command line, one file per command.
 
 mod check;
 mod dump;
@@ -7,6 +7,7 @@ mod process;
 mod restore;
 mod search;
 mod serve;
+mod thumbnails;
 
 use std::path::PathBuf;
 
@@ -20,56 +21,81 @@ use tokio::sync::watch;
 
 use mediamill::config::{self, Overrides};
 
-/// Works through folders and batches of photos, with all state in one folder.
+/// Processes folders and batches of pictures and videos; keeps all state in one folder.
 #[derive(clap::Parser)]
 #[command(name = "mediamill", version)]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    overrides: Overrides,
+    /// Read this configuration instead of the one in the user's configuration folder
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// The folder that holds all state
+    #[arg(long, value_name = "DIR", global = true)]
+    data_dir: Option<PathBuf>,
+    /// The provider: builtin, ollama or openai
+    #[arg(long, value_name = "KIND", global = true)]
+    provider: Option<String>,
+    /// The model that describes pictures
+    #[arg(long, value_name = "NAME", global = true)]
+    model: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Works through files and folders in place: thumbnail, description, audit, embedding.
+    /// Processes files and folders in place: thumbnail, description, audit, embedding
     Process(process::Process),
-    /// Finds what was described by words.
+    /// Searches the descriptions by meaning
     Search(search::Search),
-    /// Says what configuration, disk, store, provider and decoders are like, and how to fix what is not right. Resumes nothing.
+    /// Checks configuration, disk, store, provider and decoders, and says how to fix each fault; resumes no
+    /// work
     Check,
-    /// Looks after the models of the provider's server.
+    /// Manages the models of the provider's server
     #[command(subcommand)]
     Models(models::Models),
-    /// Serves the page and the API, and works through what is handed in.
+    /// Serves the page and the API, and processes the uploads
     Serve(serve::Serve),
-    /// Prints the store as text: one JSON object a line. Changes nothing.
+    /// Prints the store as text, one JSON object per line; changes nothing
     Dump,
-    /// Fills an empty store with a dump.
+    /// Restores a dump into an empty store
     Restore {
-        /// The dump.
+        /// The dump
         file: PathBuf,
     },
 }
 
 impl Arguments {
-    /// What is logged unless RUST_LOG says otherwise. What `process` tells of each file needs no second telling.
+    /// The log level, unless RUST_LOG sets one. `process` reports each failure itself.
     pub(crate) fn log_level(&self) -> &'static str {
         match self.command {
             Command::Process(_) => "error",
             Command::Serve(_) => "info",
-            _ => "warn",
+            Command::Search(_)
+            | Command::Check
+            | Command::Models(_)
+            | Command::Dump
+            | Command::Restore { .. } => "warn",
         }
     }
 
-    /// Does what was asked for and answers with the exit code; what went wrong before any work is told in a sentence.
-    pub(crate) async fn run(mut self, bars: &MultiProgress) -> Result<u8, String> {
-        if let Command::Serve(serve) = &mut self.command {
-            self.overrides.listen = serve.listen.take();
-        }
-        let whole = config::load(&self.overrides)?;
+    /// Runs the command and returns its exit code.
+    ///
+    /// # Errors
+    /// A sentence, if the command could not start.
+    pub(crate) async fn run(self, bars: &MultiProgress) -> Result<u8, String> {
+        let Self { config, data_dir, provider, model, command } = self;
+        let listen = match &command {
+            Command::Serve(serve) => serve.listen.clone(),
+            Command::Process(_)
+            | Command::Search(_)
+            | Command::Check
+            | Command::Models(_)
+            | Command::Dump
+            | Command::Restore { .. } => None,
+        };
+        let whole = config::load(&Overrides { config, data_dir, provider, model, listen })?;
         let config = whole.engine.clone();
-        match self.command {
+        match command {
             Command::Serve(serve) => serve.run(whole).await,
             Command::Process(process) => process.run(config, bars).await,
             Command::Search(search) => search.run(&config).await.map(|()| 0),
@@ -81,19 +107,20 @@ impl Arguments {
     }
 }
 
-/// Refuses a data folder without a store, which opening would make.
+/// Refuses a data folder without a store, since [`open`] would create one.
 fn must_exist(config: &Config) -> Result<(), String> {
     let data_dir = &config.store.data_dir;
     if data_dir.join("store").exists() {
         return Ok(());
     }
     Err(format!(
-        "there is no store in {}; process some pictures first, or name the folder that holds one with --data-dir",
+        "there is no store in {}; process some pictures first, or name the folder that holds one with \
+         --data-dir",
         data_dir.display()
     ))
 }
 
-/// Opens the store without taking anything up.
+/// Opens the store without resuming any work.
 fn open(config: &Config) -> Result<Store, String> {
     Store::open(
         &config.store.data_dir,
@@ -102,19 +129,19 @@ fn open(config: &Config) -> Result<Store, String> {
     .map_err(|error| error.to_string())
 }
 
-/// Whether Ctrl-C was pressed, or the process was asked to terminate. The second time ends the process at once. A terminal that is closed
-/// is not listened to, since that would take its effect from `nohup`.
+/// Becomes true at the first Ctrl-C or SIGTERM; the second ends the process at once. SIGHUP is left alone, so
+/// that `nohup` works.
 #[derive(Clone)]
 struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Listens in a thread of its own, so that the second time works whatever else stands still.
+    /// Listens in a thread of its own, so that the second signal works even if the main thread is blocked.
     fn listen() -> Self {
         let (interrupt, interrupted) = watch::channel(false);
         let listen = move || {
             let runtime = match actix_rt::Runtime::new() {
                 Ok(runtime) => runtime,
-                Err(error) => return log::warn!("cannot listen to Ctrl-C: {error}"),
+                Err(error) => return log::warn!("cannot listen for Ctrl-C: {error}"),
             };
             runtime.block_on(async {
                 mediamill::told_to_stop().await;
@@ -124,7 +151,7 @@ impl Interrupt {
             });
         };
         if let Err(error) = std::thread::Builder::new().name("mediamill-signals".into()).spawn(listen) {
-            log::warn!("cannot listen to Ctrl-C: {error}");
+            log::warn!("cannot listen for Ctrl-C: {error}");
         }
         Self(interrupted)
     }

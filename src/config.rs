@@ -1,4 +1,4 @@
-//! File, then environment, then options: what the program is told, checked before anything starts.
+//! The configuration: file, then environment, then options. It is checked before anything starts.
 
 mod server;
 
@@ -11,17 +11,17 @@ use toml::{Table, Value};
 
 pub use self::server::{Auth, Key, Server};
 
-/// What begins the names of environment variables that override the file.
+/// Prefix of the environment variables that override the file.
 const PREFIX: &str = "MEDIAMILL__";
 
-/// All that the program can be told.
+/// The whole configuration of the program.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
-    /// The engine's part: every section but the two below.
+    /// The engine's sections: all but the two below.
     pub engine: engine::Config,
-    /// Where and for whom it listens, and what it bears.
+    /// Section `server`: the address, and the limits of connections and requests.
     pub server: Server,
-    /// Who may.
+    /// Section `auth`: the keys and tokens of owners.
     pub auth: Auth,
 }
 
@@ -29,40 +29,36 @@ impl Config {
     /// Checks every value.
     ///
     /// # Errors
-    /// A sentence that names the first key whose value cannot be taken, and why.
+    /// A sentence that names the first key with an invalid value, and says why it is invalid.
     pub fn validate(&self) -> Result<(), String> {
         self.engine.validate()?;
         server::validate(&self.server, &self.auth)
     }
 }
 
-/// What the command line overrides.
-#[derive(Debug, Clone, Default, clap::Args)]
+/// Values that take precedence over file and environment.
+#[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Read this configuration instead of the one in the user's configuration folder
-    #[arg(long, value_name = "FILE", global = true)]
+    /// The file to read; `None`: `mediamill/config.toml` in the user's configuration folder, if it exists.
     pub config: Option<PathBuf>,
-    /// The folder that holds all state
-    #[arg(long, value_name = "DIR", global = true)]
+    /// `store.data_dir`.
     pub data_dir: Option<PathBuf>,
-    /// What describes the pictures
-    #[arg(long, value_name = "KIND", global = true)]
+    /// `provider.kind`.
     pub provider: Option<String>,
-    /// The model that describes
-    #[arg(long, value_name = "NAME", global = true)]
+    /// `provider.vision_model`.
     pub model: Option<String>,
-    /// Where `serve` listens; set from that command's own option.
-    #[arg(skip)]
+    /// `server.listen`.
     pub listen: Option<String>,
 }
 
-/// Puts the configuration together.
+/// Reads file and environment, applies the overrides and checks the result.
 ///
 /// # Errors
-/// A sentence that names the file or variable and the key.
+/// A sentence that names the file, the variable or the key.
 pub fn load(overrides: &Overrides) -> Result<Config, String> {
     let variables = std::env::vars_os().filter_map(|(name, value)| {
-        // What is no text is no key of ours, or a value that is told to be wrong.
+        // A name that is not UTF-8 is not a key of ours; a value that is not UTF-8 is refused below, with its
+        // key.
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     let mut config = merge(file(overrides.config.as_deref())?, variables, overrides)?;
@@ -71,12 +67,12 @@ pub fn load(overrides: &Overrides) -> Result<Config, String> {
         *data_dir = default_data_dir()?;
     }
     *data_dir = std::path::absolute(&data_dir)
-        .map_err(|error| format!("cannot tell where store.data_dir is: {error}"))?;
+        .map_err(|error| format!("cannot resolve the path store.data_dir: {error}"))?;
     config.validate()?;
     Ok(config)
 }
 
-/// The file's table and where it is from.
+/// The table of the file; empty if no file was named and the user has none.
 fn file(named: Option<&Path>) -> Result<Table, String> {
     let path = match named {
         Some(path) => path.to_owned(),
@@ -112,7 +108,7 @@ fn merge(
         set(&mut table, section, key, value_of(section, key, value))?;
     }
     if let Some(data_dir) = &overrides.data_dir {
-        // A path that is no text cannot stand in the table; it is put in below.
+        // The table holds text only, so a path that is not UTF-8 is set below.
         set(&mut table, "store", "data_dir", Value::String(data_dir.to_string_lossy().into_owned()))?;
     }
     if let Some(provider) = &overrides.provider {
@@ -124,14 +120,14 @@ fn merge(
     if let Some(listen) = &overrides.listen {
         set(&mut table, "server", "listen", Value::String(listen.clone()))?;
     }
-    let mut config = settle(table)?;
+    let mut config = config_of(table)?;
     if let Some(data_dir) = &overrides.data_dir {
         config.engine.store.data_dir.clone_from(data_dir);
     }
     Ok(config)
 }
 
-/// Takes a section that is not the engine's out of the table.
+/// Removes a section that is not the engine's from the table, and reads it.
 fn section<T: DeserializeOwned>(table: &mut Table, name: &str) -> Result<T, String> {
     match table.remove(name).unwrap_or_else(|| Value::Table(Table::new())) {
         Value::Table(section) => read(section, &format!("{name}.")),
@@ -158,23 +154,23 @@ fn set(table: &mut Table, section: &str, key: &str, value: Value) -> Result<(), 
     }
 }
 
-/// What a variable's text stands for: what it would be in the file (`5`, `false`, `["a", "b"]`), or, where it is not that or the key
-/// wants text, itself.
+/// The value of a variable: its text as TOML (`5`, `false`, `["a", "b"]`), or the text itself if it is not
+/// TOML or the key holds text.
 fn value_of(section: &str, key: &str, text: String) -> Value {
     let fits = |value: &Value| {
         let alone = Table::from_iter([(key.to_owned(), value.clone())]);
         let whole = Table::from_iter([(section.to_owned(), Value::Table(alone))]);
-        settle(whole).is_ok()
+        config_of(whole).is_ok()
     };
-    // Of a text that is a value but no sound one, the value's own fault is told.
+    // If neither fits, the error should be about the TOML value.
     match (text.parse::<Value>(), Value::String(text)) {
         (Ok(value), text) if fits(&value) || !fits(&text) => value,
         (_, text) => text,
     }
 }
 
-/// What a whole table says.
-fn settle(mut table: Table) -> Result<Config, String> {
+/// The configuration in a whole table.
+fn config_of(mut table: Table) -> Result<Config, String> {
     Ok(Config {
         server: section(&mut table, "server")?,
         auth: section(&mut table, "auth")?,
@@ -184,7 +180,7 @@ fn settle(mut table: Table) -> Result<Config, String> {
 
 fn default_data_dir() -> Result<PathBuf, String> {
     let folders = etcetera::choose_base_strategy().map_err(|error| {
-        format!("cannot tell where to keep state ({error}); name a folder with --data-dir")
+        format!("cannot find the user's data folder ({error}); name a folder with --data-dir")
     })?;
     Ok(folders.data_dir().join("mediamill"))
 }
@@ -218,7 +214,7 @@ mod tests {
     #[test]
     fn config_toml_names_every_key_and_gives_the_defaults() {
         assert_eq!(merged(CONFIG_TOML, &[]), Ok(Config::default()));
-        // What has no default stands there as a comment.
+        // Keys without a default are comments.
         let all: String = CONFIG_TOML
             .lines()
             .map(|line| {
@@ -257,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_variable_holds_what_stands_in_the_file_and_text_needs_no_quotes() {
+    fn a_variable_holds_toml_and_text_needs_no_quotes() {
         let config = merged(
             "",
             &[

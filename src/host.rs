@@ -1,4 +1,4 @@
-//! A host's own server and the engine in it, ended together.
+//! A host's own server and the engine in it, stopped together.
 
 use std::time::Duration;
 
@@ -10,22 +10,23 @@ use mediamill_actors::{
 
 use crate::http::Handle;
 
-/// Runs a host's server with the engine in it until the process is told to stop, and then stops both in good order: no more work is taken,
-/// running attempts have `limit` to finish and the rest is handed back, sockets and event streams are closed so that their clients come back
-/// to the next process, and requests get their answers, for which the server's `shutdown_timeout` is the limit. When this answers, port and
-/// data folder are free.
+/// Runs a host's server with the engine in it until the process gets a signal to stop, and then shuts both
+/// down gracefully: no more work is taken, running attempts have `limit` to finish and the others are handed
+/// back; WebSockets and event streams are closed, so that their clients reconnect; open requests are answered
+/// within the server's `shutdown_timeout`. Port and data folder are free when this returns.
 ///
-/// Signals are awaited here, so the server is told to leave them alone (`disable_signals`). Otherwise it cuts requests off at Ctrl-C.
+/// This function handles the signals, so the server needs `disable_signals`; otherwise it aborts requests at
+/// Ctrl-C.
 ///
-/// A server that is stopped by its own handle ends the engine too.
+/// If the server is stopped by its own handle, the engine stops too.
 ///
 /// # Errors
-/// A sentence: the engine stopped by itself, or the server did not end well.
+/// A sentence: the engine stopped by itself, or the server failed.
 pub async fn host(server: Server, pipeline: Pipeline, handle: Handle, limit: Duration) -> Result<(), String> {
     let (http, mut task) = (server.handle(), actix_rt::spawn(server));
     let mut served = None;
     tokio::select! {
-        () = told_to_stop() => log::info!("stops; running attempts have {} s", limit.as_secs()),
+        () = told_to_stop() => log::info!("stopping; running attempts have {} s", limit.as_secs()),
         _ = pipeline.stopped() => {}
         it = &mut task => served = Some(it),
     }
@@ -39,21 +40,22 @@ pub async fn host(server: Server, pipeline: Pipeline, handle: Handle, limit: Dur
         Stopped::Drained => {}
         why => return Err(why.to_string()),
     }
-    let broken = |error: &dyn std::fmt::Display| format!("the server did not stop in good order: {error}");
+    let broken = |error: &dyn std::fmt::Display| format!("the server did not shut down gracefully: {error}");
     served.map_err(|error| broken(&error))?.map_err(|error| broken(&error))
 }
 
-/// Ends the engine's work, then what its clients wait for.
+/// Stops the engine, then closes the streams and stops the server.
 pub(crate) async fn end(pipeline: &Pipeline, handle: &Handle, http: &ServerHandle, limit: Duration) {
     handle.announce_stop();
-    // An engine that stopped by itself no longer answers.
+    // There is no answer from an engine that stopped by itself.
     let _ = pipeline.supervisor.send(Drain(limit)).await;
     pipeline.stopped().await;
     handle.close();
     http.stop(true).await;
 }
 
-/// Ends when the process is told to stop: by Ctrl-C (SIGINT) or by SIGTERM, as service managers and containers do it.
+/// Completes when the process gets a signal to stop: Ctrl-C (SIGINT), or SIGTERM from service managers and
+/// containers.
 #[cfg(unix)]
 pub async fn told_to_stop() {
     use actix_rt::signal::unix::{SignalKind, signal};
@@ -67,7 +69,7 @@ pub async fn told_to_stop() {
     }
 }
 
-/// Ends when the process is told to stop, by Ctrl-C.
+/// Completes when the process gets a signal to stop: Ctrl-C.
 #[cfg(not(unix))]
 pub async fn told_to_stop() {
     let _ = actix_rt::signal::ctrl_c().await;

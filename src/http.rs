@@ -1,24 +1,28 @@
-//! The engine over HTTP: one file for each resource.
+//! The engine over HTTP, one file per resource.
 //!
-//! A request passes `door` (is it from here, who asks, how often), reaches its resource, and is answered with JSON, bytes or a stream.
+//! A request passes `door`, which checks its origin, its caller and the caller's rate. Its resource answers
+//! it with JSON, bytes or a stream. Each resource lists its `operations`, from which both the routes and the
+//! description of the API are collected.
 
 pub(crate) mod auth;
 mod batches;
 mod body;
+mod contents;
 mod door;
 mod dump;
 pub(crate) mod error;
 mod events;
 mod feed;
 mod health;
-mod messages;
 mod metrics;
 mod openapi;
+mod operations;
 mod originals;
 mod page;
 mod query;
 mod quota;
 mod receive;
+mod responses;
 mod search;
 mod socket;
 mod status;
@@ -29,7 +33,8 @@ use std::{path::PathBuf, sync::Arc};
 
 use actix::Addr;
 use actix_web::{
-    FromRequest, Handler, HttpRequest, HttpResponse, Responder,
+    HttpRequest, HttpResponse,
+    dev::HttpServiceFactory,
     middleware::from_fn,
     web::{self, Data, ServiceConfig},
 };
@@ -44,13 +49,14 @@ use self::{
     auth::{Authenticate, Open, Tokens},
     error::Problem,
     metrics::Metrics,
+    operations::Operations,
     quota::Quota,
 };
 use crate::config::{self, Config};
 
 pub(crate) use self::door::log;
 
-/// What the routes need of a running engine; clones share it.
+/// A running engine as the routes need it; clones share it.
 #[derive(Clone)]
 pub struct Handle {
     inner: Arc<Inner>,
@@ -64,7 +70,7 @@ pub(crate) struct Inner {
     files: Files,
     queries: Queries,
     auth: Arc<dyn Authenticate>,
-    /// The same as `auth`, where that is ours.
+    /// The same as `auth`, unless a host brought its own.
     tokens: Option<Arc<Tokens>>,
     server: config::Server,
     limits: engine::Limits,
@@ -74,20 +80,20 @@ pub(crate) struct Inner {
     rates: DefaultKeyedRateLimiter<Owner>,
     /// Open sockets and event streams.
     streams: Quota,
-    /// Requests that bring files in.
+    /// Requests that upload files.
     receiving: Quota,
     metrics: Metrics,
-    /// No more work is taken; streams are about to end.
+    /// No more work is taken, and streams will be closed soon.
     stopping: watch::Sender<bool>,
-    /// Streams end.
+    /// Streams are closed.
     closing: watch::Sender<bool>,
 }
 
 impl Handle {
-    /// The routes of an engine, with the authentication that a configuration names.
+    /// A handle with the authentication of the configuration.
     ///
     /// # Errors
-    /// A sentence that names the key of the configuration that cannot be taken.
+    /// A sentence that names the invalid key of the configuration.
     pub fn new(pipeline: &Pipeline, config: &Config) -> Result<Self, String> {
         config.validate()?;
         if config.auth.is_configured() {
@@ -99,7 +105,7 @@ impl Handle {
         }
     }
 
-    /// The routes of an engine, with a host's own authentication; section `auth` of the configuration is not looked at.
+    /// A handle with a host's own authentication; section `auth` of the configuration is ignored.
     pub fn with(pipeline: &Pipeline, config: &Config, auth: impl Authenticate) -> Self {
         Self::assemble(pipeline, config, Arc::new(auth), None)
     }
@@ -131,7 +137,7 @@ impl Handle {
             stopping: watch::Sender::new(false),
             closing: watch::Sender::new(false),
         });
-        // An engine that ends by itself takes its streams along.
+        // Streams end with the engine, even if it stops by itself.
         let (stopped, handle) = (pipeline.stopped(), Arc::downgrade(&inner));
         actix_rt::spawn(async move {
             stopped.await;
@@ -144,43 +150,91 @@ impl Handle {
         Self { inner }
     }
 
-    /// Ends sockets and event streams, so that a server that stops does not wait for them; their clients come back to the next one.
+    /// Closes WebSockets and event streams, so that a stopping server does not wait for them. Their clients
+    /// reconnect.
     pub fn close(&self) {
         self.inner.stopping.send_replace(true);
         self.inner.closing.send_replace(true);
     }
 
-    /// Says at `/ready` that the server is about to stop.
+    /// Reports at `/ready` that the server is stopping.
     pub(crate) fn announce_stop(&self) {
         self.inner.stopping.send_replace(true);
     }
 }
 
-/// The API below the scope into which it is put: `v1/…`, `ws/uploads`, and its description `openapi.json`.
+/// The API below the host's scope: `v1/…`, `ws/uploads`, and its description `openapi.json`.
 ///
-/// It answers for all that is asked below that scope, with 404 for what it does not know. Routes of the host's own beside it, in the same scope or at
-/// the root of an app, must be configured before it.
+/// It answers every path below that scope, unknown ones with 404. A host that puts routes of its own into the
+/// same scope, or the API at the root of its app, must configure its own routes first.
 pub fn routes(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.service(guarded(handle).configure(openapi::mounted).configure(api));
     }
 }
 
-/// The whole site: the page at `/`, the API below `/api`, and what operates it.
+/// The whole site: the page at `/`, the API below `/api`, and the endpoints for operators.
 ///
-/// Its paths are relative, so it may lie in a scope; the page's address ends in a slash then (`/media/`). Like [`routes`] it answers for all that
-/// is asked below its scope.
+/// Its paths are relative, so it works in a scope, where the page's address ends with a slash (`/media/`).
+/// Like [`routes`] it answers every path below its scope.
 pub fn site(handle: Handle) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         config.service(
             guarded(handle)
                 .configure(page::routes)
-                .configure(health::routes)
-                .configure(metrics::routes)
-                .configure(openapi::routes)
-                .service(web::scope("/api").configure(api).default_service(web::to(nowhere))),
+                .configure(|config| operators().register(config))
+                .service(admitted(METRICS, metrics::operations()))
+                .service(web::scope(API).configure(api).default_service(web::to(nowhere))),
         );
     }
+}
+
+/// Scope of the API in the site.
+const API: &str = "/api";
+/// Scope of the API's operations for admitted callers.
+const V1: &str = "/v1";
+/// Scope of the metrics.
+const METRICS: &str = "/metrics";
+
+/// The operations of the API for admitted callers, below [`V1`].
+fn v1() -> Operations {
+    uploads::operations()
+        .and(batches::operations())
+        .and(originals::operations())
+        .and(search::operations())
+        .and(events::operations())
+        .and(status::operations())
+        .and(dump::operations())
+}
+
+/// The operations of the site that admit everybody.
+fn operators() -> Operations {
+    health::operations().and(openapi::operations())
+}
+
+fn api(config: &mut ServiceConfig) {
+    config.service(admitted(V1, v1())).configure(|config| socket::operations().register(config));
+}
+
+/// Describes the operations of the API below `base`.
+fn describe_api(base: &str, api: &mut utoipa::openapi::OpenApi) {
+    v1().describe(&format!("{base}{V1}"), api);
+    socket::operations().describe(base, api);
+}
+
+/// Describes the operations of the site, with the API.
+fn describe_site(api: &mut utoipa::openapi::OpenApi) {
+    describe_api(API, api);
+    operators().describe("", api);
+    metrics::operations().describe(METRICS, api);
+}
+
+/// A scope that admits known callers only.
+fn admitted(scope: &str, operations: Operations) -> impl HttpServiceFactory + use<> {
+    web::scope(scope)
+        .configure(|config| operations.register(config))
+        .default_service(web::to(nowhere))
+        .wrap(from_fn(door::admit))
 }
 
 fn guarded(
@@ -201,39 +255,11 @@ fn guarded(
         .wrap(from_fn(metrics::time))
 }
 
-fn api(config: &mut ServiceConfig) {
-    config
-        .service(
-            web::scope("/v1")
-                .configure(uploads::routes)
-                .configure(batches::routes)
-                .configure(uploads::single)
-                .configure(originals::routes)
-                .configure(search::routes)
-                .configure(events::routes)
-                .configure(status::routes)
-                .configure(dump::routes)
-                .default_service(web::to(nowhere))
-                .wrap(from_fn(door::admit)),
-        )
-        .configure(socket::routes);
-}
-
 async fn nowhere(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Err(Problem::not_found(&format!("resource as {}", request.path())))
 }
 
-/// A resource that can only be read.
-fn readable<F, Args>(path: &str, handler: F) -> actix_web::Resource
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    web::resource(path).route(web::get().to(handler.clone())).route(web::head().to(handler))
-}
-
-/// A plain answer without a body.
+/// A successful answer without a body.
 fn no_content() -> HttpResponse {
     HttpResponse::NoContent().finish()
 }

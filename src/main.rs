@@ -8,8 +8,8 @@ use clap::Parser as _;
 use indicatif::MultiProgress;
 use jiff::Timestamp;
 
-/// What sled and the decoders hold is allocated by one thread and freed by another, which the allocator of most systems is slow at and keeps
-/// much memory for.
+/// sled and the decoders free memory in other threads than they allocate it in, at which the allocators of
+/// most systems are slow, and for which they keep much memory.
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -18,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 async fn main() {
     let arguments = cli::Arguments::parse();
     let bars = MultiProgress::new();
-    // What goes wrong with the store is told by us, once and with what to do.
+    // The engine reports faults of the store itself, once and with advice.
     let filter = format!("{},sled=off", arguments.log_level());
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter))
         .target(env_logger::Target::Pipe(Box::new(AboveBars(bars.clone()))))
@@ -26,7 +26,7 @@ async fn main() {
         .init();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // A damaged store makes sled panic while it opens; that becomes an error with a sentence.
+        // sled panics if it opens a damaged store; the engine turns that into an error.
         if std::thread::current().name() != Some(mediamill_actors::store::OPENING_THREAD) {
             quiet(panic);
         }
@@ -35,18 +35,18 @@ async fn main() {
         eprintln!("mediamill: {message}");
         2
     });
-    // Decoders that still run are not waited for, nor a reader that stands still.
+    // Neither running decoders nor a blocked reader delay the exit.
     std::process::exit(code.into());
 }
 
-/// Writes a log line, as `env_logger` does by itself if it may bring a second library for the time.
+/// Writes a log line in the format of `env_logger`, which would need a second library for the time.
 fn line(out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
-    // What is told of a file may have lines of its own, and must not look like another one of the log.
+    // A message with line breaks must not look like several log lines.
     let message = record.args().to_string().replace('\n', "\n    ");
     writeln!(out, "[{:.0} {:<5} {}] {message}", Timestamp::now(), record.level(), record.target())
 }
 
-/// Log lines stand above the bars.
+/// Standard error, above the progress bars.
 struct AboveBars(MultiProgress);
 
 impl Write for AboveBars {

@@ -1,4 +1,4 @@
-//! The whole server: engine, routes and the listener, started and stopped together.
+//! The whole server: engine, routes and listener, started and stopped together.
 
 mod connections;
 
@@ -22,7 +22,7 @@ use crate::{
     http::{self, Handle},
 };
 
-/// How long open requests may go on once the engine has stopped.
+/// How long open requests may continue after the engine has stopped, in seconds.
 const LAST_REQUESTS_S: u64 = 3;
 
 /// A running server.
@@ -37,23 +37,24 @@ pub struct Server {
 /// Starts the engine in the present actix system and serves it at a listener, until it is stopped.
 ///
 /// # Errors
-/// A sentence that says what to do: a value of the configuration cannot be taken, the listener is open to others but nobody has to say who
-/// they are, or the store does not open.
+/// A sentence that says how to fix it: a value of the configuration is invalid, the listener accepts
+/// connections from other machines without authentication, or the store does not open.
 pub async fn run(config: Config, listener: TcpListener) -> Result<Server, String> {
     run_with(config, listener, Options::default()).await
 }
 
-/// As [`run`], with what a configuration cannot say.
+/// As [`run`], with options that a configuration file cannot express.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn run_with(config: Config, listener: TcpListener, options: Options) -> Result<Server, String> {
     config.validate()?;
-    let address = listener.local_addr().map_err(|error| format!("cannot tell where it listens: {error}"))?;
+    let address =
+        listener.local_addr().map_err(|error| format!("cannot find the address of the listener: {error}"))?;
     if !address.ip().is_loopback() && !config.auth.is_configured() {
         return Err(format!(
-            "{address} can be reached by others, but nobody has to say who they are; set auth.keys or auth.jwt_secret_env, or listen on \
-             127.0.0.1"
+            "{address} can be reached by others, but there is no authentication; set auth.keys or \
+             auth.jwt_secret_env, or listen on 127.0.0.1"
         ));
     }
     let pipeline =
@@ -107,7 +108,7 @@ fn serve(
         .tcp_nodelay(true)
         .disable_signals()
         .shutdown_timeout(LAST_REQUESTS_S)
-        .on_connect(move |connection, data: &mut Extensions| connections.enter(connection, data))
+        .on_connect(move |connection, data: &mut Extensions| connections.register(connection, data))
         .listen(listener)?;
     Ok(server.run())
 }
@@ -117,7 +118,7 @@ fn processors() -> usize {
 }
 
 impl Server {
-    /// Where it listens.
+    /// The address of the listener.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -127,18 +128,19 @@ impl Server {
         &self.pipeline
     }
 
-    /// Ends when the engine has stopped by itself, and says why.
+    /// Completes when the engine stops by itself, with the reason.
     pub fn stopped(&self) -> impl Future<Output = Stopped> + 'static {
         self.pipeline.stopped()
     }
 
-    /// Stops in good order: no more work is taken, running attempts have `limit` to finish and the rest is handed back, then streams are
-    /// closed so that their clients come back, and requests get their answers. When this answers, port and data folder are free.
+    /// Shuts down gracefully: no more work is taken, running attempts have `limit` to finish and the others
+    /// are handed back; then streams are closed, so that their clients reconnect, and open requests are
+    /// answered. Port and data folder are free when this returns.
     pub async fn stop(self, limit: Duration) -> Stopped {
         let Self { pipeline, handle, http, task, .. } = self;
         host::end(&pipeline, &handle, &http, limit).await;
         if let Err(error) = task.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
-            log::warn!("the server did not stop in good order: {error}");
+            log::warn!("the server did not shut down gracefully: {error}");
         }
         drop(handle);
         pipeline.stop(Duration::ZERO).await

@@ -1,4 +1,4 @@
-//! Who may: keys, signed tokens, sessions, and what of another owner there is (nothing).
+//! Authentication by keys, signed tokens and sessions, and the separation of owners.
 
 mod support;
 
@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite;
 
 use self::support::{World, text};
 
-/// The variable that stands for one with a secret; cargo sets it for tests.
+/// An environment variable that cargo sets for tests, used as the secret.
 const SECRET_ENV: &str = "CARGO_PKG_DESCRIPTION";
 const SECRET: &str = env!("CARGO_PKG_DESCRIPTION");
 
@@ -40,7 +40,7 @@ fn signed(claims: Value, lasts: i64, secret: &str) -> String {
 }
 
 #[actix_rt::test]
-async fn who_asks_must_say_who_it_is() {
+async fn callers_must_authenticate() {
     let world = World::of_ann_and_bob().await;
     for path in ["/api/v1/uploads/batches", "/api/v1/events", "/api/v1/dump", "/metrics", "/api/v1/nowhere"] {
         for token in [None, Some("bob-kez"), Some("ann-key2"), Some("a.b.c")] {
@@ -58,7 +58,7 @@ async fn who_asks_must_say_who_it_is() {
     let basic = world.client.get(world.url("/api/v1/status")).basic_auth("ann", Some("ann-key"));
     assert_eq!(basic.send().await.expect("an answer").status(), StatusCode::UNAUTHORIZED);
     assert_eq!(world.get_json("/api/v1/status").await["user_id"], "ann");
-    // By whatever name it is reached: it is not the name that keeps strangers out.
+    // With authentication, any `Host` is accepted.
     let named = world.request(Method::GET, "/api/v1/status").header(header::HOST, "photos.example");
     assert_eq!(named.send().await.expect("an answer").status(), StatusCode::OK);
     let foreign = world.request(Method::GET, "/api/v1/status").header(header::ORIGIN, "https://evil.example");
@@ -66,7 +66,7 @@ async fn who_asks_must_say_who_it_is() {
 }
 
 #[actix_rt::test]
-async fn of_another_owner_there_is_nothing() {
+async fn the_resources_of_another_owner_are_hidden() {
     let world = World::of_ann_and_bob().await;
     let (batch, uploads) = world.submit(&["secret"]).await;
     world.ended(&batch).await;
@@ -94,12 +94,12 @@ async fn of_another_owner_there_is_nothing() {
     let found = ask(&world, Some("bob-key"), Method::GET, "/api/v1/search?q=secret").await;
     assert_eq!(found.json::<Value>().await.expect("JSON"), json!([]));
     let events = ask(&world, Some("bob-key"), Method::GET, "/api/v1/events?after_seq=0").await;
-    let mut told = String::new();
+    let mut reply = String::new();
     let mut events = events;
     while let Ok(Ok(Some(piece))) = tokio::time::timeout(Duration::from_millis(300), events.chunk()).await {
-        told.push_str(&String::from_utf8_lossy(&piece));
+        reply.push_str(&String::from_utf8_lossy(&piece));
     }
-    assert!(told.contains("resumed") && !told.contains("batch_progress"), "{told}");
+    assert!(reply.contains("resumed") && !reply.contains("batch_progress"), "{reply}");
     assert_eq!(status(&world, Some("ann-key"), &format!("{upload}/original")).await, 200);
 }
 
@@ -113,16 +113,16 @@ async fn dump_and_metrics_are_for_administrators() {
 }
 
 #[actix_rt::test]
-async fn signed_tokens_hold_as_long_as_they_say() {
+async fn signed_tokens_are_valid_until_they_expire() {
     let world = World::with(|config| config.auth.jwt_secret_env = SECRET_ENV.into()).await;
     let who = async |token: &str| {
         let answer = ask(&world, Some(token), Method::GET, "/api/v1/status").await;
         (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
     };
-    let (status, told) = who(&signed(json!({"sub": "cleo"}), 60, SECRET)).await;
-    assert_eq!((status, &told["user_id"], &told["administrator"]), (200, &json!("cleo"), &json!(false)));
-    let (status, told) = who(&signed(json!({"sub": "dan", "role": "admin"}), 60, SECRET)).await;
-    assert_eq!((status, &told["administrator"]), (200, &json!(true)));
+    let (status, reply) = who(&signed(json!({"sub": "cleo"}), 60, SECRET)).await;
+    assert_eq!((status, &reply["user_id"], &reply["administrator"]), (200, &json!("cleo"), &json!(false)));
+    let (status, reply) = who(&signed(json!({"sub": "dan", "role": "admin"}), 60, SECRET)).await;
+    assert_eq!((status, &reply["administrator"]), (200, &json!(true)));
 
     let endless = Hs256.token(&Header::empty(), &Claims::new(json!({"sub": "cleo"})), &Hs256Key::new(SECRET));
     let mut early = Claims::new(json!({"sub": "cleo"}));
@@ -156,7 +156,7 @@ async fn signed_tokens_hold_as_long_as_they_say() {
 }
 
 #[actix_rt::test]
-async fn sockets_and_streams_end_with_the_token() {
+async fn sockets_and_streams_end_when_the_token_expires() {
     let world = World::with(|config| config.auth.jwt_secret_env = SECRET_ENV.into()).await;
     let token = signed(json!({"sub": "cleo"}), 2, SECRET);
     let mut stream = ask(&world, Some(&token), Method::GET, "/api/v1/events").await;
@@ -164,35 +164,35 @@ async fn sockets_and_streams_end_with_the_token() {
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.expect("a socket");
     let first = json!({"type": "auth", "token": token}).to_string();
     socket.send(tungstenite::Message::text(first)).await.expect("sent");
-    let mut told = Vec::new();
+    let mut reply = Vec::new();
     let ends = async {
         while let Some(Ok(message)) = socket.next().await {
-            told.push(message);
+            reply.push(message);
         }
         while stream.chunk().await.expect("in good order").is_some() {}
     };
     tokio::time::timeout(support::PATIENCE, ends).await.expect("they end");
-    let [success, error, tungstenite::Message::Close(Some(close))] = told.as_slice() else {
-        unreachable!("{told:?}")
+    let [success, error, tungstenite::Message::Close(Some(close))] = reply.as_slice() else {
+        unreachable!("{reply:?}")
     };
-    assert!(success.to_text().is_ok_and(|it| it.contains("auth_success")), "{told:?}");
-    assert!(error.to_text().is_ok_and(|it| it.contains("auth_error") && it.contains("expired")), "{told:?}");
+    assert!(success.to_text().is_ok_and(|it| it.contains("auth_success")), "{reply:?}");
+    assert!(error.to_text().is_ok_and(|it| it.contains("auth_error") && it.contains("expired")), "{reply:?}");
     assert_eq!(u16::from(close.code), 4003);
     assert_eq!(status(&world, Some(&token), "/api/v1/status").await, 401);
 }
 
 #[actix_rt::test]
-async fn how_much_others_have_waiting_is_for_administrators() {
+async fn the_queue_of_all_owners_is_for_administrators() {
     let world = World::of_ann_and_bob().await;
-    for (token, told) in [("ann-key", json!(0)), ("bob-key", json!(null))] {
+    for (token, reply) in [("ann-key", json!(0)), ("bob-key", json!(null))] {
         let answer: Value =
             ask(&world, Some(token), Method::GET, "/api/v1/status").await.json().await.expect("JSON");
-        assert_eq!((&answer["waiting_uploads"], &answer["active_uploads"]), (&told, &told));
+        assert_eq!((&answer["waiting_uploads"], &answer["active_uploads"]), (&reply, &reply));
     }
 }
 
 #[actix_rt::test]
-async fn a_short_secret_and_a_missing_one_stop_the_start() {
+async fn a_short_or_missing_secret_stops_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
     // Cargo sets it to `mediamill`.
     for name in ["CARGO_PKG_NAME", "MEDIAMILL_NO_SUCH_VARIABLE"] {
@@ -207,7 +207,7 @@ async fn a_short_secret_and_a_missing_one_stop_the_start() {
 }
 
 #[actix_rt::test]
-async fn a_browser_signs_in_and_out_and_outlives_a_restart() {
+async fn a_browser_signs_in_and_out_and_its_session_survives_a_restart() {
     let mut world = World::of_ann_and_bob().await;
     let (batch, uploads) = world.submit(&["a"]).await;
     world.ended(&batch).await;
@@ -229,18 +229,18 @@ async fn a_browser_signs_in_and_out_and_outlives_a_restart() {
     assert_eq!(with(&world, &cookie, Method::GET, "/api/v1/dump").await, 200, "it is an administrator's");
     let damaged = format!("{}x", &cookie[..cookie.len() - 1]);
     assert_eq!(with(&world, &damaged, Method::GET, &picture).await, 401);
-    // What is signed for browsers is no token, and the other way round.
+    // A session is not a token, and a token is not a session.
     let value = cookie.split_once('=').expect("a value").1;
     assert_eq!(status(&world, Some(value), &picture).await, 401);
     assert_eq!(with(&world, "mediamill_session=ann-key", Method::GET, &picture).await, 401);
-    // A page of a stranger that a browser sends the cookie for all the same.
+    // A request with the cookie from a page of another origin.
     let forged = world.client.post(world.url(&format!("/api/v1/uploads/batches/{batch}/cancel")));
     let forged = forged.header(header::COOKIE, &cookie).header(header::ORIGIN, "http://127.0.0.1:1");
     assert_eq!(forged.send().await.expect("an answer").status(), StatusCode::FORBIDDEN);
 
     let mut world = world.restart().await;
     assert_eq!(with(&world, &cookie, Method::GET, &picture).await, 200);
-    // Ann's key is taken back.
+    // Ann's key is revoked.
     world.config.auth.keys.remove(0);
     let world = world.restart().await;
     assert_eq!(with(&world, &cookie, Method::GET, &picture).await, 401);

@@ -25,7 +25,7 @@ fn a_dump_is_restored_into_an_empty_folder_only() {
 }
 
 #[test]
-fn a_damaged_store_and_a_missing_one_are_told_in_a_sentence() {
+fn a_damaged_and_a_missing_store_are_refused_with_a_sentence() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().to_string_lossy().into_owned();
     let missing = mediamill(&["dump", "--data-dir", &data]);
@@ -34,15 +34,15 @@ fn a_damaged_store_and_a_missing_one_are_told_in_a_sentence() {
     std::fs::write(folder.path().join("dump"), dump).expect("written");
     let restored =
         mediamill(&["restore", &folder.path().join("dump").to_string_lossy(), "--data-dir", &data]);
-    // The event of the change is not there.
+    // The event of the change is missing.
     assert!(String::from_utf8_lossy(&restored.stderr).contains("cut short"), "{restored:?}");
     let db = folder.path().join("store/db");
     let whole = std::fs::read(&db).expect("a store");
     for damaged in [vec![0xa5; whole.len()], Vec::new()] {
         std::fs::write(&db, damaged).expect("written");
         let refused = mediamill(&["dump", "--data-dir", &data]);
-        let told = String::from_utf8_lossy(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(2), "{told}");
-        assert!(told.contains("mediamill restore") && !told.contains("panicked"), "{told}");
+        let stderr = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("mediamill restore") && !stderr.contains("panicked"), "{stderr}");
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that only hold a place.
+//! Idle and slow connections.
 
 mod support;
 
@@ -10,7 +10,7 @@ use std::{
 
 use self::support::{PATIENCE, World, picture};
 
-/// A server whose connections may be idle for a second and a half.
+/// A server that closes idle connections after a second and a half.
 async fn impatient() -> World {
     World::with(|config| {
         config.server.keep_alive = Duration::from_millis(500);
@@ -25,7 +25,8 @@ fn connect(world: &World) -> TcpStream {
     stream
 }
 
-/// Sends a request, and something more once it is answered, and reads until the other side ends the connection.
+/// Sends a request, and something more once it is answered, and reads until the other side ends the
+/// connection.
 async fn answered(mut stream: TcpStream, request: &'static [u8], more: &'static [u8]) -> String {
     let read = move || {
         stream.write_all(request).expect("sent");
@@ -35,9 +36,9 @@ async fn answered(mut stream: TcpStream, request: &'static [u8], more: &'static 
             match stream.read(&mut piece) {
                 Ok(0) => break,
                 Ok(length) => answer.extend_from_slice(&piece[..length]),
-                // Something that was not read lay there.
+                // The server closed with unread data.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
-                Err(error) => return format!("it is not ended: {error}"),
+                Err(error) => return format!("the connection stays open: {error}"),
             }
             if first {
                 stream.write_all(more).expect("sent");
@@ -49,7 +50,7 @@ async fn answered(mut stream: TcpStream, request: &'static [u8], more: &'static 
 }
 
 #[actix_rt::test]
-async fn a_body_that_nobody_reads_and_that_never_ends_holds_no_connection() {
+async fn an_endless_body_that_nobody_reads_does_not_hold_a_connection() {
     let world = impatient().await;
     let asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     let answer = answered(connect(&world), asked, b"").await;
@@ -57,7 +58,7 @@ async fn a_body_that_nobody_reads_and_that_never_ends_holds_no_connection() {
 }
 
 #[actix_rt::test]
-async fn a_later_head_that_never_comes_holds_no_connection() {
+async fn a_later_head_that_never_ends_does_not_hold_a_connection() {
     let world = impatient().await;
     for begun in [&b""[..], b"G", b"GET / HTTP/1.1\r\nHost: loc"] {
         let asked = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -67,26 +68,27 @@ async fn a_later_head_that_never_comes_holds_no_connection() {
 }
 
 #[actix_rt::test]
-async fn a_slow_sender_in_chunks_is_told_and_cut_off() {
+async fn a_slow_chunked_sender_is_refused_and_disconnected() {
     let world = World::with(|config| {
         config.server.keep_alive = Duration::from_millis(500);
         config.server.head_timeout = Duration::from_secs(1);
         config.server.body_timeout = Duration::from_millis(200);
     })
     .await;
-    let asked = b"POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n\
+    let asked = b"POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+     multipart/form-data; boundary=x\r\n\
         Transfer-Encoding: chunked\r\n\r\n5\r\n--x\r\n\r\n";
     let answer = answered(connect(&world), asked, b"").await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
 }
 
 #[actix_rt::test]
-async fn a_connection_on_which_something_happens_is_kept() {
+async fn a_connection_in_use_is_kept() {
     let world = impatient().await;
-    // A stream of events, on which nothing is told.
+    // An event stream without events.
     let mut stream = connect(&world);
     stream.write_all(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("sent");
-    // A file that comes in slowly but steadily.
+    // A file that arrives slowly but steadily.
     let bytes = picture("slow");
     let mut body =
         b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\n".to_vec();
@@ -95,7 +97,8 @@ async fn a_connection_on_which_something_happens_is_kept() {
     let mut sender = connect(&world);
     let sent = tokio::task::spawn_blocking(move || {
         let head = format!(
-            "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: multipart/form-data; \
+            "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: \
+             multipart/form-data; \
              boundary=x\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );
@@ -111,17 +114,17 @@ async fn a_connection_on_which_something_happens_is_kept() {
     let answer = sent.await.expect("no panic").expect("an answer");
     assert!(started.elapsed() > Duration::from_millis(1900));
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    let told = tokio::task::spawn_blocking(move || {
-        let mut told = String::new();
+    let messages = tokio::task::spawn_blocking(move || {
+        let mut messages = String::new();
         let mut piece = [0; 4096];
-        while !told.contains("batch_progress") {
+        while !messages.contains("batch_progress") {
             match stream.read(&mut piece) {
                 Ok(0) | Err(_) => break,
-                Ok(length) => told.push_str(&String::from_utf8_lossy(&piece[..length])),
+                Ok(length) => messages.push_str(&String::from_utf8_lossy(&piece[..length])),
             }
         }
-        told
+        messages
     });
-    let told = told.await.expect("no panic");
-    assert!(told.contains("batch_progress"), "{told}");
+    let messages = messages.await.expect("no panic");
+    assert!(messages.contains("batch_progress"), "{messages}");
 }

@@ -1,4 +1,4 @@
-//! Stores that something happened to: they open with all they had, or they are refused with a sentence that says what to do.
+//! Damaged stores: they open with all their data, or they are refused with advice.
 
 mod program;
 
@@ -10,7 +10,7 @@ use std::{
 
 use program::{command, mediamill, picture};
 
-/// A folder with a store that holds some pictures, and its dump.
+/// A folder with a store of some pictures, and its dump.
 struct Kept {
     folder: tempfile::TempDir,
     dump: Vec<u8>,
@@ -26,7 +26,7 @@ impl Kept {
         }
         let mut kept = Self { folder, dump: Vec::new() };
         let processed = mediamill(&["process", &kept.path("photos"), "--data-dir", &kept.path("data")]);
-        assert!(processed.status.success(), "{}", told(&processed));
+        assert!(processed.status.success(), "{}", stderr(&processed));
         kept.dump = kept.dumped("data").stdout;
         assert!(kept.dump.len() > 10_000);
         kept
@@ -40,17 +40,17 @@ impl Kept {
         mediamill(&["dump", "--data-dir", &self.path(data)])
     }
 
-    /// A copy of the data folder, which nobody uses.
+    /// A copy of the data folder.
     fn copy(&self, name: &str) -> PathBuf {
         let to = self.folder.path().join(name);
         copy(&self.folder.path().join("data"), &to);
         to
     }
 
-    /// All that was there is there.
+    /// Checks that a data folder has all its data.
     fn whole(&self, data: &str) {
         let output = self.dumped(data);
-        assert!(output.status.success() && output.stdout == self.dump, "{}", told(&output));
+        assert!(output.status.success() && output.stdout == self.dump, "{}", stderr(&output));
     }
 }
 
@@ -67,26 +67,26 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn told(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// It ended by itself with a sentence that says what to do.
+/// Checks that the program ended by itself, with advice.
 fn refused(output: &Output, what: &str) {
-    let told = told(output);
-    assert_eq!(output.status.code(), Some(2), "{what}: {told}");
+    let stderr = stderr(output);
+    assert_eq!(output.status.code(), Some(2), "{what}: {stderr}");
     assert!(
-        told.starts_with("mediamill: ") && told.lines().count() == 1 && !told.contains("panicked"),
-        "{what}: {told}"
+        stderr.starts_with("mediamill: ") && stderr.lines().count() == 1 && !stderr.contains("panicked"),
+        "{what}: {stderr}"
     );
     assert!(
-        ["restore", "choose another folder", "mend"].iter().any(|it| told.contains(it)),
-        "{what}: {told}"
+        ["restore", "choose another folder", "mend"].iter().any(|it| stderr.contains(it)),
+        "{what}: {stderr}"
     );
 }
 
 #[test]
-fn what_a_killed_process_leaves_is_healed() {
+fn a_store_of_a_killed_process_is_healed() {
     let kept = Kept::new();
     let data = kept.copy("snapshot");
     let left = data.join("store/snap.0000000000000001.generating");
@@ -103,7 +103,7 @@ fn what_a_killed_process_leaves_is_healed() {
 }
 
 #[test]
-fn a_store_that_was_cut_off_is_never_taken_for_whole() {
+fn a_truncated_store_is_never_taken_for_whole() {
     let kept = Kept::new();
     let length = fs::metadata(kept.path("data/store/db")).expect("a store").len();
     for eighth in 0..8 {
@@ -128,10 +128,10 @@ fn a_store_that_was_cut_off_is_never_taken_for_whole() {
 }
 
 #[test]
-fn flipped_bytes_end_in_a_sentence_or_not_at_all() {
+fn flipped_bytes_are_refused_with_a_sentence_or_have_no_effect() {
     let kept = Kept::new();
     let whole = fs::read(kept.path("data/store/db")).expect("a store");
-    // Most of the file is room for more.
+    // Most of the file is unused space.
     let used: Vec<usize> = (0..whole.len()).filter(|at| whole[*at] != 0).collect();
     let mut refusals = 0;
     for number in 0..24 {
@@ -142,9 +142,9 @@ fn flipped_bytes_end_in_a_sentence_or_not_at_all() {
         let output = kept.dumped(&name);
         let checked = mediamill(&["check", "--data-dir", &kept.path(&name)]);
         assert!(
-            !told(&checked).contains("panicked") && checked.status.code().is_some(),
+            !stderr(&checked).contains("panicked") && checked.status.code().is_some(),
             "{}",
-            told(&checked)
+            stderr(&checked)
         );
         if !output.status.success() {
             refusals += 1;
@@ -155,12 +155,12 @@ fn flipped_bytes_end_in_a_sentence_or_not_at_all() {
 }
 
 #[test]
-fn a_data_folder_that_cannot_be_written_is_told_before_any_work() {
+fn a_read_only_data_folder_is_refused_before_any_work() {
     let kept = Kept::new();
     let process = |data: &str| mediamill(&["process", &kept.path("photos"), "--data-dir", data]);
     refused(&process(&kept.path("photos/0.bmp/data")), "below a file");
     if cfg!(target_os = "linux") {
-        refused(&process("/proc/mediamill"), "where nobody may write");
+        refused(&process("/proc/mediamill"), "a folder that cannot be written");
     }
     #[cfg(unix)]
     {
@@ -169,7 +169,7 @@ fn a_data_folder_that_cannot_be_written_is_told_before_any_work() {
         let close = |mode| fs::set_permissions(&closed, fs::Permissions::from_mode(mode)).expect("set");
         fs::remove_file(closed.join("LOCK")).expect("removed");
         close(0o500);
-        // The administrator may write everywhere.
+        // Root can write to every folder.
         let writable = fs::write(closed.join("LOCK"), b"").is_ok();
         let output = process(&kept.path("closed"));
         close(0o700);
@@ -177,7 +177,7 @@ fn a_data_folder_that_cannot_be_written_is_told_before_any_work() {
     }
 }
 
-/// Runs the program with files limited to this many KiB, as on a disk that is full then.
+/// Runs the program with files limited to `kib` KiB, like on a full disk.
 #[cfg(target_os = "linux")]
 fn limited(kib: u64, arguments: &[&str]) -> Output {
     let program = command();
@@ -191,10 +191,14 @@ fn limited(kib: u64, arguments: &[&str]) -> Output {
 #[test]
 fn a_full_disk_ends_the_run_with_a_sentence_and_loses_nothing() {
     let kept = Kept::new();
-    // A store of six small pictures takes some 60 KiB.
+    // A store of six small pictures takes about 60 KiB.
     let fresh = limited(24, &["process", &kept.path("photos"), "--data-dir", &kept.path("fresh")]);
-    assert!(matches!(fresh.status.code(), Some(1 | 2)), "{}", told(&fresh));
-    assert!(!told(&fresh).contains("damaged") && !told(&fresh).contains("panicked"), "{}", told(&fresh));
+    assert!(matches!(fresh.status.code(), Some(1 | 2)), "{}", stderr(&fresh));
+    assert!(
+        !stderr(&fresh).contains("damaged") && !stderr(&fresh).contains("panicked"),
+        "{}",
+        stderr(&fresh)
+    );
 
     let photos = kept.folder.path().join("photos");
     for seed in 6..=255 {
@@ -203,18 +207,18 @@ fn a_full_disk_ends_the_run_with_a_sentence_and_loses_nothing() {
     let kib = fs::metadata(kept.path("data/store/db")).expect("a store").len() / 1024;
     let arguments = ["process", &kept.path("photos"), "--data-dir", &kept.path("data")];
     let none = limited(kib, &arguments);
-    assert!(matches!(none.status.code(), Some(1 | 2)), "{}", told(&none));
-    assert!(!told(&none).contains("damaged") && !told(&none).contains("panicked"), "{}", told(&none));
-    // sled takes half a MiB when it opens.
+    assert!(matches!(none.status.code(), Some(1 | 2)), "{}", stderr(&none));
+    assert!(!stderr(&none).contains("damaged") && !stderr(&none).contains("panicked"), "{}", stderr(&none));
+    // sled writes half a MiB when it opens.
     let full = limited(kib + 520, &arguments);
-    assert_eq!(full.status.code(), Some(1), "{}", told(&full));
+    assert_eq!(full.status.code(), Some(1), "{}", stderr(&full));
     assert!(
-        told(&full).contains("make room on its disk") && !told(&full).contains("panicked"),
+        stderr(&full).contains("make room on its disk") && !stderr(&full).contains("panicked"),
         "{}",
-        told(&full)
+        stderr(&full)
     );
     let after = mediamill(&arguments);
-    assert_eq!(after.status.code(), Some(0), "{}", told(&after));
+    assert_eq!(after.status.code(), Some(0), "{}", stderr(&after));
     let checked = mediamill(&["check", "--data-dir", &kept.path("data")]);
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stdout));
     let dump = String::from_utf8(kept.dumped("data").stdout).expect("text");

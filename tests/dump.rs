@@ -1,4 +1,4 @@
-//! A dump is the same from a live store and a stopped one, and what is restored from it is too, whatever the store holds.
+//! A dump is the same from a live store, from a stopped store, and from a store that was restored from it.
 
 mod program;
 
@@ -27,7 +27,7 @@ type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, ProviderError>> + Sen
 
 const DIMENSIONS: u32 = 3000;
 
-/// Writes at length, and hangs or fails where a name says so.
+/// A provider with long descriptions, which hangs or fails for certain names.
 struct Verbose;
 
 impl Provider for Verbose {
@@ -53,7 +53,7 @@ impl Provider for Verbose {
                     message: "said \"no\"\n\u{1f408} and no more".into(),
                 });
             }
-            // Three pieces and more, with characters that lie across their ends.
+            // More than three pieces of a record, with characters across their boundaries.
             let text =
                 (0..1500).map(|n| format!("The {n}th stripe is \u{201c}göld\u{201d} \\ {name}. ")).collect();
             Ok(Described {
@@ -127,7 +127,7 @@ impl Host {
                 changes.changed().await.expect("open");
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("it comes to stand so");
+        tokio::time::timeout(Duration::from_secs(60), wait).await.expect("it matches in time");
     }
 
     async fn dump(&self) -> String {
@@ -143,7 +143,7 @@ fn by_command(data: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Names of files, one of which is no text where the system allows that.
+/// Names of files, one of them not UTF-8 where the system allows that.
 fn names() -> Vec<PathBuf> {
     let mut names: Vec<PathBuf> =
         ["a.bmp", "quote\" \\ back.bmp", "\u{1f408}\n.bmp"].map(PathBuf::from).into();
@@ -181,14 +181,14 @@ async fn a_dump_is_the_same_by_message_by_command_and_after_a_restore() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
-    // One is in flight: a live store is dumped as it is.
+    // One upload is in flight during the dump.
     let live = host.dump().await;
     for tree in ["active", "batches", "changes", "embeddings", "events", "hashes", "meta", "owner_batches"] {
         assert!(live.contains(&format!("{{\"tree\":\"{tree}\"")), "{tree}");
     }
     let restored = round_trip(&host, &live, "of-live");
     assert_eq!(restored, live);
-    // What is restored goes on as what it was taken from would.
+    // The restored store continues like the original.
     let opened = Store::open(Path::new(&host.data("of-live")), store::Options::default()).expect("it opens");
     assert_eq!(opened.queries().verify().await.expect("readable").faults, [""; 0]);
     opened.close().await;
@@ -210,7 +210,7 @@ async fn a_dump_is_the_same_by_message_by_command_and_after_a_restore() {
 }
 
 #[actix_rt::test]
-async fn a_dump_that_was_cut_short_is_not_said_to_be_restored() {
+async fn a_truncated_dump_is_not_reported_as_restored() {
     let host = Host::start().await;
     let (batch, _) = host.submit(&Owner::local(), &["a.bmp", "b.bmp"].map(PathBuf::from)).await;
     host.when(&Owner::local(), batch, |it| it.status().is_terminal()).await;
@@ -222,18 +222,18 @@ async fn a_dump_that_was_cut_short_is_not_said_to_be_restored() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     let (first_uploads, _) = dump.split_once("{\"tree\":\"uploads\"").expect("uploads");
-    let (code, told) = restore("cut", first_uploads);
-    assert!(code == Some(2) && told.contains("cut short"), "{told}");
-    // As it says.
+    let (code, stderr) = restore("cut", first_uploads);
+    assert!(code == Some(2) && stderr.contains("cut short"), "{stderr}");
+    // The advice of the sentence works.
     fs::remove_dir_all(host.data("cut/store")).expect("removed");
     fs::remove_file(host.data("cut/HIGHWATER")).expect("removed");
     assert_eq!(restore("cut", &dump).0, Some(0));
-    let (code, told) = restore("empty", "");
-    assert!(code == Some(2) && told.contains("is empty"), "{told}");
+    let (code, stderr) = restore("empty", "");
+    assert!(code == Some(2) && stderr.contains("is empty"), "{stderr}");
     assert_eq!(restore("whole", &dump).0, Some(0));
 }
 
-/// Restores a dump and dumps that.
+/// Restores a dump, and dumps the restored store.
 fn round_trip(host: &Host, dump: &str, name: &str) -> String {
     let file = host.data("dump.jsonl");
     fs::write(&file, dump).expect("written");

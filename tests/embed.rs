@@ -1,4 +1,4 @@
-//! The example `embed`, as somebody would run it who read the README.
+//! The example `embed`, run as a program.
 #![cfg(unix)]
 
 mod support;
@@ -72,14 +72,20 @@ impl Host {
         response.json().await.expect("JSON")
     }
 
+    /// Status and text of a page of the host's own.
+    async fn page(&self, path: &str) -> (u16, String) {
+        let response = self.client.get(self.url(path)).send().await.expect("an answer");
+        (response.status().as_u16(), response.text().await.expect("text"))
+    }
+
     async fn status(&self, user: Option<&str>, path: &str) -> u16 {
         self.ask(user, Method::GET, path).send().await.expect("an answer").status().as_u16()
     }
 }
 
 #[test]
-fn a_host_has_its_own_pages_its_own_authentication_and_ends_in_good_order() {
-    // Outside of the system, so that its process is ended whatever happens within.
+fn a_host_has_its_own_pages_and_authentication_and_shuts_down_gracefully() {
+    // Started outside of the system, so that the process is killed even if the test panics.
     for signal in ["INT", "TERM"] {
         let mut host = Host::start();
         actix_rt::System::new().block_on(drive(&mut host, signal));
@@ -95,7 +101,11 @@ async fn drive(host: &mut Host, signal: &str) {
     tokio::time::timeout(PATIENCE, there).await.expect("it listens");
     let page = host.client.get(host.url("/")).send().await.expect("an answer");
     assert!(page.text().await.expect("text").contains("the host's own page"));
-    assert_eq!(host.status(None, "/media/v1/uploads/batches").await, 401);
+    let unknown = host.ask(None, Method::GET, "/media/v1/uploads/batches").send().await.expect("an answer");
+    assert_eq!(unknown.status(), StatusCode::UNAUTHORIZED);
+    let unknown: Value = unknown.json().await.expect("JSON");
+    assert_eq!(unknown["detail"], "sign in with your account of this site");
+    assert_eq!(unknown["sign_in"], "/sign-in");
     assert_eq!(host.status(Some("ann"), "/media/v1/dump").await, 403);
     assert_eq!(host.status(Some("root"), "/media/v1/dump").await, 200);
 
@@ -125,8 +135,8 @@ async fn drive(host: &mut Host, signal: &str) {
     let submitted: Value = sent.expect("an answer").json().await.expect("JSON");
     assert_eq!(submitted["queued"], 1);
     loop {
-        let told = next().await.expect("open");
-        if told["action"] == "batch_progress" && told["payload"]["status"] == "completed" {
+        let message = next().await.expect("open");
+        if message["action"] == "batch_progress" && message["payload"]["status"] == "completed" {
             break;
         }
     }
@@ -134,12 +144,18 @@ async fn drive(host: &mut Host, signal: &str) {
     let record = host.json("ann", &upload).await;
     assert_eq!(record["thumbnail_path"], format!("{upload}/thumbnail"));
     assert_eq!(host.status(Some("ann"), &text(&record["thumbnail_path"])).await, 200);
+    assert_eq!(host.page("/batches/ann").await, (200, "1 batches\n".into()));
+    let (status, description) = host.page(&format!("/descriptions/ann/{}", text(&record["id"]))).await;
+    assert_eq!((status, description), (200, text(&record["description"])));
+    let missing = (404, r#"{"detail":"there is no such upload","type":"not_found"}"#.to_owned());
+    assert_eq!(host.page(&format!("/descriptions/bob/{}", text(&record["id"]))).await, missing);
+    assert_eq!(host.page("/batches/%01").await.0, 422);
     for path in ["", "/thumbnail", "/original"] {
         assert_eq!(host.status(Some("bob"), &format!("{upload}{path}")).await, 404);
     }
 
-    let told = Command::new("kill").args(["-s", signal, &host.process.id().to_string()]).status();
-    assert!(told.expect("kill runs").success());
+    let killed = Command::new("kill").args(["-s", signal, &host.process.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
     assert_eq!(next().await, Err(Some(1012)));
     let ended = async {
         loop {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use self::support::{World, picture, text};
 
-/// A refusal as it must look: its status, its sort, and something that its sentence says.
+/// Checks a refusal: its status, its type, and a part of its sentence.
 async fn refused(response: Response, status: u16, kind: &str, says: &str) {
     assert_eq!(response.status().as_u16(), status);
     assert_eq!(response.headers()["content-type"], "application/json");
@@ -33,7 +33,7 @@ async fn refused(response: Response, status: u16, kind: &str, says: &str) {
 }
 
 #[actix_rt::test]
-async fn files_become_a_batch_that_can_be_looked_at_searched_and_deleted() {
+async fn files_become_a_batch_that_can_be_read_searched_and_deleted() {
     let world = World::open().await;
     let cat = include_bytes!("../actors/tests/fixtures/cat.jpg").to_vec();
     let files = vec![
@@ -130,7 +130,7 @@ async fn files_become_a_batch_that_can_be_looked_at_searched_and_deleted() {
     eventually(|| left() == 0).await;
 }
 
-/// How many files there are in folders of the data folder.
+/// Number of files in folders of the data folder.
 fn files_below(data_dir: &Path, folders: &[&str]) -> usize {
     fn count(folder: &Path) -> usize {
         let entries = fs::read_dir(folder).into_iter().flatten().flatten();
@@ -149,7 +149,7 @@ async fn eventually(so: impl Fn() -> bool) {
 }
 
 #[actix_rt::test]
-async fn a_batch_of_refused_files_is_there_and_failed() {
+async fn a_batch_of_refused_files_exists_and_has_failed() {
     let world = World::open().await;
     let response = world.send(vec![("a.txt", b"text".to_vec()), ("empty.jpg", Vec::new())]).await;
     assert_eq!(response.status(), StatusCode::CREATED);
@@ -161,7 +161,7 @@ async fn a_batch_of_refused_files_is_there_and_failed() {
 }
 
 #[actix_rt::test]
-async fn failures_are_told_and_retried() {
+async fn failures_are_reported_and_retried() {
     let world = World::open().await;
     let (batch, uploads) = world.submit(&["bad one", "good"]).await;
     let ended = world.ended(&batch).await;
@@ -200,7 +200,7 @@ async fn a_batch_is_paused_resumed_and_cancelled() {
 }
 
 #[actix_rt::test]
-async fn what_makes_no_sense_is_refused_with_a_sentence() {
+async fn an_invalid_request_is_refused_with_a_sentence() {
     let world = World::open().await;
     let bulk = || world.request(Method::POST, "/api/v1/uploads/bulk");
     let send = async |request: reqwest::RequestBuilder| request.send().await.expect("an answer");
@@ -254,7 +254,7 @@ async fn what_makes_no_sense_is_refused_with_a_sentence() {
 }
 
 #[actix_rt::test]
-async fn too_much_is_refused_and_leaves_nothing_behind() {
+async fn a_request_above_a_limit_is_refused_and_leaves_nothing_behind() {
     let world = World::with(|config| {
         config.engine.limits.max_batch_files = 2;
         config.engine.limits.max_batch_bytes = 200_000;
@@ -291,7 +291,7 @@ async fn too_much_is_refused_and_leaves_nothing_behind() {
 }
 
 #[actix_rt::test]
-async fn a_full_disk_is_told_as_such() {
+async fn a_full_disk_has_a_refusal_of_its_own() {
     let world = World::with(|config| config.engine.limits.min_free_disk_mb = u64::MAX >> 24).await;
     refused(world.send(vec![("a", picture("a"))]).await, 507, "disk_full", "make room").await;
     let ready = world.get("/ready").await;
@@ -302,7 +302,7 @@ async fn a_full_disk_is_told_as_such() {
 }
 
 #[actix_rt::test]
-async fn who_asks_too_often_is_told_to_wait() {
+async fn an_owner_above_the_rate_limit_has_to_wait() {
     let world = World::with(|config| {
         config.server.requests_per_second = 1.try_into().expect("one");
         config.server.burst_requests = 3.try_into().expect("three");
@@ -321,12 +321,13 @@ async fn who_asks_too_often_is_told_to_wait() {
     assert_eq!(world.get("/health").await.status(), StatusCode::OK);
 }
 
-/// The beginning of a request that brings a file in.
+/// The beginning of a request that uploads a file.
 fn beginning(world: &World, length: usize) -> TcpStream {
     let mut stream = TcpStream::connect(world.server.address()).expect("connected");
     stream.set_read_timeout(Some(support::PATIENCE)).expect("set");
     let head = format!(
-        "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: \
+        "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; \
+         boundary=x\r\nContent-Length: \
          {length}\r\n\r\n--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"a.png\"\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).expect("sent");
@@ -335,7 +336,7 @@ fn beginning(world: &World, length: usize) -> TcpStream {
 }
 
 #[actix_rt::test]
-async fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
+async fn an_upload_that_is_broken_off_leaves_nothing_behind() {
     let world = World::open().await;
     let data_dir = world.config.engine.store.data_dir.clone();
     let stream = beginning(&world, 1 << 20);
@@ -346,7 +347,7 @@ async fn a_client_that_goes_away_in_the_middle_leaves_nothing_behind() {
 }
 
 #[actix_rt::test]
-async fn a_slow_sender_is_cut_off() {
+async fn a_slow_sender_is_disconnected() {
     let world = World::with(|config| config.server.body_timeout = Duration::from_millis(200)).await;
     let mut stream = beginning(&world, 1 << 20);
     let answer = tokio::task::spawn_blocking(move || {
@@ -359,7 +360,7 @@ async fn a_slow_sender_is_cut_off() {
 }
 
 #[actix_rt::test]
-async fn no_web_page_of_a_stranger_reaches_an_open_server() {
+async fn no_page_of_another_origin_reaches_an_open_server() {
     let world = World::open().await;
     let port = world.server.address().port();
     let here = format!("http://localhost:{port}");
@@ -389,7 +390,7 @@ async fn no_web_page_of_a_stranger_reaches_an_open_server() {
 }
 
 #[actix_rt::test]
-async fn origins_that_are_listed_may_use_the_api() {
+async fn listed_origins_may_use_the_api() {
     let world =
         World::with(|config| config.server.allowed_origins = vec!["https://friend.example".into()]).await;
     for (origin, status, allowed) in
@@ -409,7 +410,7 @@ async fn origins_that_are_listed_may_use_the_api() {
 }
 
 #[actix_rt::test]
-async fn it_does_not_listen_beyond_loopback_without_authentication() {
+async fn a_server_without_authentication_listens_on_loopback_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut config = Config::default();
     config.engine.store.data_dir = folder.path().into();
@@ -423,7 +424,7 @@ async fn it_does_not_listen_beyond_loopback_without_authentication() {
 }
 
 #[actix_rt::test]
-async fn a_stop_hands_back_and_the_next_start_goes_on() {
+async fn a_stop_hands_attempts_back_and_the_next_start_continues() {
     let world = World::open().await;
     world.provider.takes(Duration::from_secs(600), Duration::ZERO);
     let (batch, _) = world.submit(&["a", "b", "c"]).await;
@@ -434,7 +435,7 @@ async fn a_stop_hands_back_and_the_next_start_goes_on() {
 }
 
 #[actix_rt::test]
-async fn the_dump_is_that_of_the_store_and_metrics_tell_of_it() {
+async fn the_dump_and_the_metrics_agree_with_the_store() {
     let world = World::open().await;
     let (batch, _) = world.submit(&["a", "bad b"]).await;
     world.ended(&batch).await;
@@ -444,7 +445,7 @@ async fn the_dump_is_that_of_the_store_and_metrics_tell_of_it() {
     let expected = world.server.pipeline().queries().dump(Vec::new()).await.expect("a dump");
     assert_eq!(dump, expected);
     let metrics = async || world.get("/metrics").await.text().await.expect("text");
-    // How long stages took is read from the events every now and then.
+    // The durations of stages are read from the events once a second.
     let read = async {
         while !metrics().await.contains("mediamill_stage_seconds_count{stage=\"description\"} 1") {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -464,7 +465,7 @@ async fn the_dump_is_that_of_the_store_and_metrics_tell_of_it() {
 }
 
 #[actix_rt::test]
-async fn the_description_of_the_api_names_what_is_there() {
+async fn every_described_operation_exists() {
     let world = World::open().await;
     let api = world.get_json("/openapi.json").await;
     assert!(text(&api["openapi"]).starts_with("3."));
@@ -480,9 +481,9 @@ async fn the_description_of_the_api_names_what_is_there() {
             let status = response.status();
             let body = response.text().await.unwrap_or_default();
             assert!(status != StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
-            assert!(!body.contains("no such resource"), "{method} {path}");
+            assert!(!body.contains("there is no such resource"), "{method} {path}");
             known += 1;
         }
     }
-    assert_eq!(known, 22);
+    assert!(known >= 22, "{known} operations");
 }

@@ -1,4 +1,4 @@
-//! What one owner may take of what all share.
+//! Limits of owners, queue and disk.
 
 mod support;
 
@@ -14,24 +14,25 @@ use serde_json::{Value, json};
 
 use self::support::{PATIENCE, World, picture, text};
 
-/// The head of a request that brings files in, and nothing after it.
+/// Sends the head of an upload, and nothing after it.
 fn head(world: &World, token: &str, length: u64) -> TcpStream {
     let mut stream = TcpStream::connect(world.server.address()).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     let head = format!(
-        "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nContent-Type: multipart/form-data; \
+        "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \
+         {token}\r\nContent-Type: multipart/form-data; \
          boundary=x\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).expect("sent");
     stream
 }
 
-/// Status and type with which a request is refused of which only the head was sent.
+/// Status and type of the refusal of a request whose head alone was sent.
 async fn refused(mut stream: TcpStream) -> (u16, String) {
     let read = move || {
         let mut answer = Vec::new();
         let mut piece = [0; 4096];
-        // The connection may be kept for a while.
+        // The server may keep the connection open.
         while !answer.ends_with(b"}") {
             match stream.read(&mut piece) {
                 Ok(0) | Err(_) => break,
@@ -48,7 +49,7 @@ async fn refused(mut stream: TcpStream) -> (u16, String) {
 }
 
 #[actix_rt::test]
-async fn an_owner_with_slow_senders_keeps_nobody_else_out() {
+async fn an_owner_with_slow_senders_does_not_keep_others_out() {
     let mut world = World::with(|config| {
         support::keys(config);
         config.server.max_receiving_per_owner = 2;
@@ -62,16 +63,16 @@ async fn an_owner_with_slow_senders_keeps_nobody_else_out() {
         }
     };
     tokio::time::timeout(PATIENCE, counted).await.expect("both are counted");
-    let told = world.send(vec![("a", picture("a"))]).await;
-    assert_eq!(told.status(), StatusCode::TOO_MANY_REQUESTS);
-    let told: Value = told.json().await.expect("JSON");
-    assert!(text(&told["detail"]).contains("server.max_receiving_per_owner"), "{told}");
+    let reply = world.send(vec![("a", picture("a"))]).await;
+    assert_eq!(reply.status(), StatusCode::TOO_MANY_REQUESTS);
+    let reply: Value = reply.json().await.expect("JSON");
+    assert!(text(&reply["detail"]).contains("server.max_receiving_per_owner"), "{reply}");
     world.token = Some("bob-key".into());
     assert_eq!(world.send(vec![("a", picture("a"))]).await.status(), StatusCode::CREATED);
 }
 
 #[actix_rt::test]
-async fn what_has_no_room_is_refused_before_it_comes_in() {
+async fn a_request_without_room_is_refused_by_its_head() {
     let world = World::with(|config| {
         config.engine.limits.max_queued_uploads = 1;
         let free = free_bytes(&std::env::temp_dir()).expect("a disk");
@@ -86,14 +87,14 @@ async fn what_has_no_room_is_refused_before_it_comes_in() {
 }
 
 #[actix_rt::test]
-async fn no_dump_is_taken_to_a_full_disk() {
+async fn a_dump_is_refused_on_a_full_disk() {
     let world = World::with(|config| config.engine.limits.min_free_disk_mb = u64::MAX >> 24).await;
-    let told = world.get("/api/v1/dump").await;
-    assert_eq!(told.status(), StatusCode::INSUFFICIENT_STORAGE);
+    let reply = world.get("/api/v1/dump").await;
+    assert_eq!(reply.status(), StatusCode::INSUFFICIENT_STORAGE);
 }
 
 #[actix_rt::test]
-async fn endless_names_are_cut() {
+async fn long_names_are_truncated() {
     let world = World::open().await;
     let (long, wide) = (format!("{}.txt", "a".repeat(60_000)), "猫".repeat(5000));
     let sent = vec![(long.as_str(), b"text".to_vec()), (wide.as_str(), b"text".to_vec())];

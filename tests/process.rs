@@ -28,7 +28,7 @@ impl Album {
     }
 
     fn photos(&self) -> PathBuf {
-        // As the program names them: without links.
+        // The program prints paths without links.
         self.folder.path().canonicalize().expect("it is there").join("photos")
     }
 
@@ -49,7 +49,7 @@ impl Album {
         process
     }
 
-    /// Processes all pictures and answers with what was printed of each file, by its name.
+    /// Processes all pictures. Returns the printed objects by file name.
     fn run(&self, options: &[&str]) -> (BTreeMap<String, Value>, Output) {
         let output = self.process(&["--json"]).args(options).arg(self.photos()).output().expect("it runs");
         (by_name(&String::from_utf8_lossy(&output.stdout)), output)
@@ -67,7 +67,7 @@ fn by_name(stdout: &str) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn told(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -76,7 +76,7 @@ fn skipped(files: &BTreeMap<String, Value>) -> Vec<&str> {
 }
 
 #[test]
-fn a_second_run_does_only_what_is_new_or_changed() {
+fn a_second_run_processes_new_and_changed_files_only() {
     let album = Album::new();
     for (seed, name) in ["a.bmp", "b.bmp", "c.bmp", "d.bmp"].into_iter().enumerate() {
         album.put(name, picture(seed as u8));
@@ -86,17 +86,13 @@ fn a_second_run_does_only_what_is_new_or_changed() {
         (output.status.code(), first.len(), skipped(&first).len()),
         (Some(0), 4, 0),
         "{}",
-        told(&output)
+        stderr(&output)
     );
-    assert!(
-        told(&output).contains("4 completed"),
-        "the summary stands beside the results: {}",
-        told(&output)
-    );
+    assert!(stderr(&output).contains("4 completed"), "the summary is on standard error: {}", stderr(&output));
 
     let (second, output) = album.run(&[]);
     assert_eq!(skipped(&second), ["a.bmp", "b.bmp", "c.bmp", "d.bmp"]);
-    assert!(told(&output).contains("4 unchanged"), "{}", told(&output));
+    assert!(stderr(&output).contains("4 unchanged"), "{}", stderr(&output));
     for (name, file) in &second {
         let same = |key: &str| file[key] == first[name][key];
         assert!(
@@ -129,7 +125,7 @@ fn an_object_for_each_file_has_all_fields() {
     album.put("cut.bmp", &picture(2)[..600]);
     album.put("empty.jpg", b"");
     let (files, output) = album.run(&[]);
-    assert_eq!(output.status.code(), Some(1), "an upload failed: {}", told(&output));
+    assert_eq!(output.status.code(), Some(1), "an upload failed: {}", stderr(&output));
     for key in [
         "path",
         "status",
@@ -171,17 +167,17 @@ fn an_object_for_each_file_has_all_fields() {
 }
 
 #[test]
-fn what_was_named_and_is_no_picture_is_refused_and_in_a_walk_it_is_counted() {
+fn a_given_file_that_is_not_media_is_refused_and_one_in_a_folder_is_counted() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
     let notes = album.put("notes.txt", b"Dear diary, nothing happened.");
     let (files, output) = album.run(&[]);
     assert_eq!((files.len(), output.status.code()), (1, Some(0)));
-    assert!(told(&output).contains("1 neither pictures nor videos"), "{}", told(&output));
+    assert!(stderr(&output).contains("1 neither pictures nor videos"), "{}", stderr(&output));
     let output = album.process(&["--json"]).arg(&notes).output().expect("it runs");
     let files = by_name(&String::from_utf8_lossy(&output.stdout));
     assert_eq!(files["notes.txt"]["status"], "refused");
-    assert!(told(&output).contains("notes.txt"), "{}", told(&output));
+    assert!(stderr(&output).contains("notes.txt"), "{}", stderr(&output));
 }
 
 #[test]
@@ -189,8 +185,8 @@ fn what_cannot_be_meant_ends_with_2_and_names_it() {
     let album = Album::new();
     let refused = |process: &mut Command, named: &str| {
         let output = process.output().expect("it runs");
-        assert_eq!(output.status.code(), Some(2), "{}", told(&output));
-        assert!(told(&output).contains(named) && output.stdout.is_empty(), "{named}: {}", told(&output));
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains(named) && output.stdout.is_empty(), "{named}: {}", stderr(&output));
     };
     refused(&mut album.process(&[]), "PATH");
     refused(album.process(&["--jsno"]).arg(album.photos()), "--jsno");
@@ -211,24 +207,27 @@ fn what_cannot_be_meant_ends_with_2_and_names_it() {
 }
 
 #[test]
-fn a_provider_that_is_given_up_fails_the_files_and_is_not_said_to_answer() {
+fn a_provider_that_is_given_up_fails_the_files_and_is_not_reported_as_answering() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
-    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+    let unused = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
     let output = album
         .process(&["--provider", "ollama"])
         .arg(album.photos())
-        .env("MEDIAMILL__PROVIDER__BASE_URL", format!("http://{nobody}"))
+        .env("MEDIAMILL__PROVIDER__BASE_URL", format!("http://{unused}"))
         .env("MEDIAMILL__PROVIDER__GIVE_UP_AFTER_MS", "1")
         .output()
         .expect("it runs");
-    let told = told(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    assert!(told.contains("is not waited for any more") && !told.contains("the provider answers"), "{told}");
+    let stderr = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("is not waited for any more") && !stderr.contains("the provider answers"),
+        "{stderr}"
+    );
 }
 
 #[test]
-fn a_provider_that_answers_probes_alone_is_not_said_to_answer() {
+fn a_provider_that_answers_only_probes_is_not_reported_as_answering() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
     let output = album
@@ -238,14 +237,14 @@ fn a_provider_that_answers_probes_alone_is_not_said_to_answer() {
         .env("MEDIAMILL__PROVIDER__GIVE_UP_AFTER_MS", "4000")
         .output()
         .expect("it runs");
-    let told = told(&output);
-    assert_eq!(output.status.code(), Some(1), "{told}");
-    let waits = told.lines().filter(|it| it.contains("away since") && !it.contains("not waited for"));
-    assert!(waits.count() == 1 && !told.contains("the provider answers"), "{told}");
+    let stderr = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let waits = stderr.lines().filter(|it| it.contains("is away since") && !it.contains("not waited for"));
+    assert!(waits.count() == 1 && !stderr.contains("the provider answers"), "{stderr}");
 }
 
 #[test]
-fn its_own_data_folder_is_not_walked() {
+fn the_data_folder_is_skipped() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
     let data = album.photos().join("data");
@@ -259,14 +258,14 @@ fn its_own_data_folder_is_not_walked() {
 
 #[cfg(unix)]
 #[test]
-fn its_own_data_folder_is_not_walked_through_a_link_either() {
+fn the_data_folder_is_skipped_behind_a_link_too() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
     fs::create_dir_all(album.data()).expect("made");
     std::os::unix::fs::symlink(album.data(), album.photos().join("all")).expect("linked");
     for _ in 0..2 {
         let (files, output) = album.run(&[]);
-        assert!(files.keys().eq(["a.bmp"]), "{files:?} {}", told(&output));
+        assert!(files.keys().eq(["a.bmp"]), "{files:?} {}", stderr(&output));
     }
 }
 
@@ -276,15 +275,15 @@ fn a_copy_that_was_described_in_the_same_run_is_not_skipped() {
     for number in 0..40 {
         album.put(format!("{number:02}.bmp"), picture(number));
     }
-    // It comes with the second batch, when the first one is done or about to be.
+    // The copy is in the second batch, when the first one has completed or is about to.
     album.put("x-copy.bmp", picture(0));
     let (files, output) = album.run(&[]);
-    assert_eq!((output.status.code(), files.len()), (Some(0), 41), "{}", told(&output));
+    assert_eq!((output.status.code(), files.len()), (Some(0), 41), "{}", stderr(&output));
     assert!(skipped(&files).is_empty(), "{files:?}");
 }
 
 #[test]
-fn copies_of_what_an_earlier_run_described_are_unchanged_as_that_is() {
+fn copies_of_files_of_an_earlier_run_are_unchanged() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
     album.run(&[]);
@@ -292,13 +291,13 @@ fn copies_of_what_an_earlier_run_described_are_unchanged_as_that_is() {
     album.put("c.bmp", picture(1));
     for run in ["with new copies", "with the same copies"] {
         let (files, output) = album.run(&[]);
-        assert_eq!(skipped(&files), ["a.bmp", "b.bmp", "c.bmp"], "a run {run}: {}", told(&output));
+        assert_eq!(skipped(&files), ["a.bmp", "b.bmp", "c.bmp"], "a run {run}: {}", stderr(&output));
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn a_name_full_of_control_characters_is_one_plain_line() {
+fn a_name_with_control_characters_is_one_plain_line() {
     let album = Album::new();
     album.put("a\n\u{1b}[2Jb.bmp", &picture(1)[..600]);
     let output = album.process(&[]).arg(album.photos()).output().expect("it runs");
@@ -321,7 +320,7 @@ fn ctrl_c_works_while_nobody_reads_the_results() {
     let mut process = album.process(&["--json"]);
     process.arg(album.photos()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = process.spawn().expect("it runs");
-    // Once the bar of what a pipe takes is passed, the rest waits: some results are there, and nobody takes them.
+    // The pipe is full then: there are results, and nobody reads them.
     let mut first = [0];
     child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a first byte");
     let pressed = Instant::now();
@@ -334,7 +333,7 @@ fn ctrl_c_works_while_nobody_reads_the_results() {
 
 #[cfg(unix)]
 #[test]
-fn links_that_go_round_and_folders_that_cannot_be_read_are_told_and_the_rest_is_done() {
+fn circular_links_and_unreadable_folders_are_reported_and_the_rest_is_processed() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     let album = Album::new();
     album.put("a.bmp", picture(1));
@@ -344,12 +343,12 @@ fn links_that_go_round_and_folders_that_cannot_be_read_are_told_and_the_rest_is_
     symlink(album.photos().join("nothing"), album.photos().join("dangling.jpg")).expect("linked");
     let closed = album.photos().join("closed");
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).expect("closed");
-    // The administrator may read everything.
+    // Root can read every folder.
     let readable = fs::read_dir(&closed).is_ok();
     let (files, output) = album.run(&[]);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("open");
-    // What lies in a folder that is closed was not done.
-    assert_eq!(output.status.code(), Some(if readable { 0 } else { 1 }), "{}", told(&output));
+    // The files of an unreadable folder were not processed.
+    assert_eq!(output.status.code(), Some(if readable { 0 } else { 1 }), "{}", stderr(&output));
     for name in ["a.bmp", "b.bmp"] {
         assert_eq!(files[name]["status"], "completed");
     }
@@ -365,19 +364,19 @@ fn links_that_go_round_and_folders_that_cannot_be_read_are_told_and_the_rest_is_
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_name_that_is_no_text_is_as_good_as_another() {
+fn a_name_that_is_not_utf_8_works() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
     let album = Album::new();
     album.put(OsStr::from_bytes(b"caf\xe9.bmp"), picture(1));
     for skips in [0, 1] {
         let (files, output) = album.run(&[]);
-        assert_eq!((output.status.code(), skipped(&files).len()), (Some(0), skips), "{}", told(&output));
+        assert_eq!((output.status.code(), skipped(&files).len()), (Some(0), skips), "{}", stderr(&output));
         assert_eq!(files["caf\u{fffd}.bmp"]["status"], "completed");
     }
 }
 
 #[test]
-fn a_file_that_vanishes_or_changes_while_it_waits_fails_and_the_rest_completes() {
+fn a_file_that_vanishes_or_changes_in_the_queue_fails_and_the_rest_completes() {
     let album = Album::new();
     for number in 0..6 {
         album.put(format!("{number}.jpg"), photo(number));
@@ -386,7 +385,7 @@ fn a_file_that_vanishes_or_changes_while_it_waits_fails_and_the_rest_completes()
     let changed = album.put("y-changed.bmp", picture(2));
     album.put("z.bmp", picture(3));
     let mut process = album.process(&["--json"]);
-    // One after the other, so that what comes last waits.
+    // One worker, so that the last file is queued.
     process.arg(album.photos()).env("MEDIAMILL__WORKERS__CONCURRENCY", "1").stdout(Stdio::piped());
     let mut child = process.stderr(Stdio::piped()).spawn().expect("it runs");
     let mut out = BufReader::new(child.stdout.take().expect("piped"));
@@ -396,21 +395,21 @@ fn a_file_that_vanishes_or_changes_while_it_waits_fails_and_the_rest_completes()
     fs::write(&changed, picture(4)).expect("changed");
     out.read_to_string(&mut stdout).expect("the rest");
     let output = child.wait_with_output().expect("it ends");
-    assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let files = by_name(&stdout);
     assert_eq!(files.values().filter(|it| it["status"] == "completed").count(), 7);
     for (name, kind) in [("x-gone.bmp", "file_missing"), ("y-changed.bmp", "file_changed")] {
         let file = &files[name];
         assert!(file["status"] == "failed" && file["failure"][1]["kind"] == kind, "{file}");
-        assert!(told(&output).contains(name), "the summary has it: {}", told(&output));
+        assert!(stderr(&output).contains(name), "the summary has it: {}", stderr(&output));
     }
-    // What changed is new to the next run, and what is gone is nobody's concern.
+    // The changed file is new to the next run, and the missing file is ignored.
     let (files, output) = album.run(&[]);
     assert_eq!(
         (output.status.code(), files.len(), skipped(&files).len()),
         (Some(0), 8, 7),
         "{}",
-        told(&output)
+        stderr(&output)
     );
 }
 
@@ -432,9 +431,9 @@ fn ctrl_c_hands_back_and_stops_and_the_next_run_finishes() {
     assert!(kill.success());
     out.read_to_string(&mut stdout).expect("the rest");
     let output = child.wait_with_output().expect("it ends");
-    // A second is what is promised; the rest is for machines that are busy with other tests.
+    // The promise is one second; the rest allows for busy machines.
     assert!(pressed.elapsed() < Duration::from_secs(3), "it took {:?}", pressed.elapsed());
-    assert_eq!(output.status.code(), Some(130), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(130), "{}", stderr(&output));
     let first = by_name(&stdout);
     assert_eq!(first.len(), 12, "every file has its line: {stdout}");
     let done = first.values().filter(|it| it["status"] == "completed").count();
@@ -442,7 +441,7 @@ fn ctrl_c_hands_back_and_stops_and_the_next_run_finishes() {
     assert!((1..12).contains(&done), "{done} were done");
 
     let (files, output) = album.run(&[]);
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert!(
         files.len() == 12 && files.values().all(|it| it["status"] == "completed" && it["failure"].is_null())
     );
@@ -451,7 +450,7 @@ fn ctrl_c_hands_back_and_stops_and_the_next_run_finishes() {
 
 #[cfg(unix)]
 #[test]
-fn a_run_after_a_killed_one_ends_also_if_uploads_end_while_their_files_are_looked_at() {
+fn a_run_after_a_kill_ends_even_if_uploads_end_while_their_files_are_classified() {
     let album = Album::new();
     for number in 0..120 {
         album.put(format!("{number:03}.bmp"), picture(number));
@@ -470,7 +469,7 @@ fn a_run_after_a_killed_one_ends_also_if_uploads_end_while_their_files_are_looke
         child.wait().expect("it is gone");
     }
     let (files, output) = album.run(&[]);
-    assert_eq!((output.status.code(), files.len()), (Some(0), 120), "{}", told(&output));
+    assert_eq!((output.status.code(), files.len()), (Some(0), 120), "{}", stderr(&output));
     let lines = String::from_utf8_lossy(&output.stdout).lines().count();
     assert_eq!(lines, 120, "one for each file, also if it was taken up");
     assert!(files.values().all(|it| it["status"] == "completed"));

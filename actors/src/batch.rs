@@ -11,6 +11,7 @@ use crate::{
 /// Where a batch stands, derived from its uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = BatchStatus))]
 pub enum Status {
     /// No upload was begun.
     Pending,

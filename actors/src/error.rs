@@ -1,18 +1,22 @@
-//! Why a message to the engine was refused.
+//! The refusals of the engine.
+
+#[cfg(feature = "actix-web")]
+mod response;
 
 use std::fmt;
 
-/// Why the engine did not do what a message asked for. The text is one sentence in lower case without a full
-/// stop.
+use actix::MailboxError;
+
+/// Why a message was refused. The text is one sentence in lower case without a full stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The batch or upload does not exist, or belongs to another owner.
+    /// The named batch or upload does not exist, or belongs to another owner.
     NotFound(&'static str),
-    /// The state of the batch or upload does not allow this.
+    /// The state of the batch or upload does not allow it.
     Conflict(String),
-    /// The message or the configuration is invalid.
+    /// The message is invalid.
     Invalid(String),
-    /// The queue has no room for more uploads.
+    /// The queue is full.
     QueueFull {
         /// Most waiting uploads, `limits.max_queued_uploads`.
         limit: u64,
@@ -30,6 +34,32 @@ pub enum Error {
     ProviderUnavailable(String),
     /// The store failed, and the engine accepts no more work.
     Store(String),
+}
+
+impl Error {
+    /// The sort of refusal, for programs: `not_found`, `conflict`, `invalid`, `queue_full`, `disk_full`,
+    /// `stopping`, `provider_unavailable` or `store_failed`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(_) => "conflict",
+            Self::Invalid(_) => "invalid",
+            Self::QueueFull { .. } => "queue_full",
+            Self::DiskFull { .. } => "disk_full",
+            Self::Stopping => "stopping",
+            Self::ProviderUnavailable(_) => "provider_unavailable",
+            Self::Store(_) => "store_failed",
+        }
+    }
+
+    /// Seconds after which a retry may succeed; `None` if waiting alone does not help.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::NotFound(_) | Self::Conflict(_) | Self::Invalid(_) | Self::DiskFull { .. } => None,
+            Self::Stopping | Self::ProviderUnavailable(_) => Some(10),
+            Self::QueueFull { .. } | Self::Store(_) => Some(30),
+        }
+    }
 }
 
 impl fmt::Display for Error {
@@ -52,3 +82,10 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// An actor that is gone: the engine has stopped, or is stopping.
+impl From<MailboxError> for Error {
+    fn from(_: MailboxError) -> Self {
+        Self::Stopping
+    }
+}

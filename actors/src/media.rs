@@ -242,6 +242,7 @@ pub enum ErrorKind {
 
 /// What can be said of a picture without any model.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Facts {
     /// Width in pixels, upright.
     pub width: u32,
@@ -281,6 +282,7 @@ pub struct Facts {
 
 /// A colour by its everyday name and its share of the picture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Colour {
     /// Everyday English name: `dark blue`, `orange`, `grey`.
     pub name: String,

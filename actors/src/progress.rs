@@ -1,6 +1,6 @@
-//! Step and time to percent. Pure.
+//! The table of stages, and progress in percent from step and time. Pure.
 //!
-//! One scale for all messages: 0 accepted, 5 thumbnail begun, 10 to 75 describing, 75 to 90 embedding, 100 ended.
+//! All messages share one scale: 0 accepted, 5 reading, 10 to 75 describing, 75 to 90 embedding, 100 ended.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -8,32 +8,70 @@ use jiff::Timestamp;
 
 use crate::{media::Kind, upload::Stage};
 
-/// Uploads that a mean is taken of.
+/// Percentage of an upload that completed, failed or was cancelled.
+pub const ENDED: u8 = 100;
+/// Number of uploads in a mean.
 const RECENT: usize = 20;
 
-/// What takes its time within an attempt.
+/// A row of the table of stages.
+struct Row {
+    /// The step of an attempt to which the stage belongs; `None` while no worker has the upload.
+    step: Option<Step>,
+    /// The stage in a word, as the page shows it.
+    label: &'static str,
+    /// The work of the stage, in a few words.
+    message: &'static str,
+}
+
+/// The table of stages: everything that depends on the stage alone.
+const fn row(stage: Stage) -> Row {
+    let (step, label, message) = match stage {
+        Stage::Queued => (None, "waiting", "waiting for a worker"),
+        Stage::ExtractingFrames => (Some(Step::Reading), "reading", "reading the file"),
+        Stage::VisionAnalysis => (Some(Step::Describing), "describing", "describing the picture"),
+        Stage::DescriptionAudit => {
+            (Some(Step::Describing), "checking", "checking the description, and asking for a better one")
+        }
+        Stage::EmbeddingGeneration => {
+            (Some(Step::Embedding), "indexing", "embedding the description for the search")
+        }
+        Stage::Indexing => (Some(Step::Embedding), "finishing", "writing the result"),
+        Stage::Completed => (None, "completed", "completed"),
+        Stage::Failed => (None, "failed", "failed"),
+    };
+    Row { step, label, message }
+}
+
+impl Stage {
+    /// The stage in a word, for people: `describing`.
+    pub fn label(self) -> &'static str {
+        row(self).label
+    }
+
+    /// The work of the stage in a few words, for people.
+    pub fn message(self) -> &'static str {
+        row(self).message
+    }
+}
+
+/// A part of an attempt that takes measurable time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The file is read, and thumbnail and vision input are made.
+    /// Reading the file, and making its thumbnail and vision input.
     Reading,
-    /// It is described, and perhaps once more after the audit.
+    /// Describing it, again if the audit failed.
     Describing,
-    /// Its description is embedded, and everything is written.
+    /// Embedding the description, and writing the result.
     Embedding,
 }
 
 impl Step {
     /// The step that a stage belongs to; `None` while no worker has the upload.
     pub fn of(stage: Stage) -> Option<Self> {
-        match stage {
-            Stage::ExtractingFrames => Some(Self::Reading),
-            Stage::VisionAnalysis | Stage::DescriptionAudit => Some(Self::Describing),
-            Stage::EmbeddingGeneration | Stage::Indexing => Some(Self::Embedding),
-            Stage::Queued | Stage::Completed | Stage::Failed => None,
-        }
+        row(stage).step
     }
 
-    /// The percent that it begins with and the one that it does not pass.
+    /// The percentages at its beginning and at its end.
     pub fn range(self) -> (u8, u8) {
         match self {
             Self::Reading => (5, 5),
@@ -42,8 +80,9 @@ impl Step {
         }
     }
 
-    /// The percent after `busy` in this step: in proportion to the `mean` of recent uploads. Until there is one, two points for each
-    /// `tick`; describing gets slower from 50 on, at one point a second.
+    /// The percentage after `busy` in this step, in proportion to the `mean` duration of recent uploads.
+    /// Without a mean it grows by two points per `tick`; describing slows down to one point per second from
+    /// 50 on.
     pub fn percent(self, busy: Duration, mean: Option<Duration>, tick: Duration) -> u8 {
         let (from, to) = self.range();
         let points = match mean {
@@ -65,24 +104,24 @@ impl Step {
     }
 }
 
-/// How far one attempt is. Its percent never falls.
+/// The progress of one attempt. Its percentage never decreases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Track {
     /// Number of the attempt.
     pub attempt: u32,
-    /// The last percent that was told.
+    /// The last percentage that was reported.
     percent: u8,
-    /// The step that it is in, and since when.
+    /// Its step, and when that began.
     step: Option<(Step, Timestamp)>,
 }
 
 impl Track {
-    /// An attempt that a worker just accepted.
+    /// The progress of an attempt that has just begun.
     pub fn new(attempt: u32) -> Self {
         Self { attempt, percent: 0, step: None }
     }
 
-    /// Takes note of the stage that it is in since `since`. Answers with its percent if that rose.
+    /// Records that the attempt has been in `stage` since `since`. Returns its percentage if that increased.
     pub fn advance(
         &mut self,
         stage: Stage,
@@ -93,13 +132,13 @@ impl Track {
         tick: Duration,
     ) -> Option<u8> {
         let step = Step::of(stage)?;
-        // A step of two stages counts from its first.
+        // A step of two stages begins with the first.
         let (_, since) = *self.step.insert(self.step.filter(|it| it.0 == step).unwrap_or((step, since)));
         let busy = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         self.rise(step.percent(busy, means.of(kind, step), tick))
     }
 
-    /// Takes note of a percent that was told otherwise. Answers with it if it is higher than the last.
+    /// Records a percentage that was reported elsewhere. Returns it if it is higher than the last one.
     pub fn rise(&mut self, percent: u8) -> Option<u8> {
         (percent > self.percent).then(|| {
             self.percent = percent;
@@ -108,7 +147,7 @@ impl Track {
     }
 }
 
-/// How long the steps of recent uploads took.
+/// The durations of the steps of recent uploads.
 #[derive(Debug, Default)]
 pub struct Means {
     image: [Recent; 2],
@@ -116,7 +155,7 @@ pub struct Means {
 }
 
 impl Means {
-    /// Takes note of how long a step took.
+    /// Records the duration of a step.
     pub fn note(&mut self, kind: Kind, step: Step, took: Duration) {
         let [describing, embedding] = match kind {
             Kind::Image => &mut self.image,
@@ -129,7 +168,7 @@ impl Means {
         }
     }
 
-    /// The mean of a step over the last twenty uploads of a kind, if there is any.
+    /// The mean duration of a step over the last twenty uploads of a kind; `None` before the first.
     pub fn of(&self, kind: Kind, step: Step) -> Option<Duration> {
         let [describing, embedding] = match kind {
             Kind::Image => &self.image,
@@ -230,17 +269,20 @@ mod tests {
     proptest! {
         #[test]
         fn a_percent_never_falls_within_an_attempt_whatever_clock_and_means_do(
-            ticks in prop::collection::vec((0_usize..5, 0_u64..40_000, 0_u64..40_000, prop::option::of(0_u64..9_000)), 0..60),
+            ticks in prop::collection::vec((0_usize..5, 0_u64..40_000, 0_u64..40_000,
+            prop::option::of(0_u64..9_000)), 0..60),
         ) {
             const STAGES: [Stage; 5] = [
-                Stage::ExtractingFrames, Stage::VisionAnalysis, Stage::DescriptionAudit, Stage::EmbeddingGeneration, Stage::Indexing,
+                Stage::ExtractingFrames, Stage::VisionAnalysis, Stage::DescriptionAudit,
+                Stage::EmbeddingGeneration, Stage::Indexing,
             ];
             let (mut track, mut means, mut last) = (Track::new(1), Means::default(), 0);
             for (stage, since, now, took) in ticks {
                 if let Some(took) = took {
                     means.note(Kind::Image, Step::Describing, Duration::from_millis(took));
                 }
-                if let Some(percent) = track.advance(STAGES[stage], at(since), at(now), &means, Kind::Image, TICK) {
+                if let Some(percent) = track.advance(STAGES[stage], at(since), at(now), &means, Kind::Image,
+                TICK) {
                     prop_assert!(percent > last && percent <= 90);
                     last = percent;
                 }

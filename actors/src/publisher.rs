@@ -153,7 +153,7 @@ pub struct RenderedEvent {
 
 impl RenderedEvent {
     pub(crate) fn of(change: &Change, live: &Live) -> Self {
-        let messages = wire::told(&change.event, change.upload.as_ref(), live);
+        let messages = wire::render(&change.event, change.upload.as_ref(), live);
         Self {
             seq: change.event.seq,
             upload: change.event.upload_id,

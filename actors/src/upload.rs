@@ -21,6 +21,7 @@ use crate::{
 /// Where an upload stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = UploadStatus))]
 pub enum Status {
     /// It waits for its turn, or to be taken up again.
     Pending,
@@ -64,8 +65,9 @@ impl Status {
 }
 
 /// The finer step within a status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Stage {
     /// It waits.
     Queued,
@@ -120,6 +122,7 @@ pub enum AttemptOutcome {
 /// The sorts of failure, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum FailureKind {
     /// The file is no longer where it was.
     FileMissing,
@@ -166,6 +169,7 @@ impl FailureKind {
 
 /// Why an attempt failed, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Failure {
     /// Number of the attempt, from 1; 0 for a file that was refused.
     pub attempt: u32,

@@ -1,13 +1,14 @@
-//! What subscribers are told, in the form in which clients read it. Pure.
+//! The messages to subscribers, in the form that clients read. Pure.
 //!
-//! One event gives, in this order: `upload_progress`, `file_progress`, `upload_completed` or `upload_failed`, `batch_progress`.
+//! An event is rendered to these messages, in this order: `upload_progress`, `file_progress`,
+//! `upload_completed` or `upload_failed`, `batch_progress`.
 
 mod render;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::render::{Live, batch_now, end_now, percent_now, told, upload_now, waiting};
+pub use self::render::{Live, batch_now, end_now, percent_now, render, upload_now, waiting};
 use crate::{
     batch::Status as BatchStatus,
     id::{BatchId, Owner, UploadId},
@@ -17,103 +18,112 @@ use crate::{
 /// One message to a subscriber. Its JSON is an object whose `action` is the variant's name in snake case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Message {
-    /// Where an upload stands.
+    /// The state of an upload.
     UploadProgress {
-        /// When it stood so.
+        /// When this was the state.
+        #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
         timestamp: Timestamp,
-        /// Number of the event, or of the last one before it.
+        /// Sequence number of the event, or of the last event before the message.
         seq: u64,
-        /// Where it stands.
+        /// The state.
         payload: UploadProgress,
     },
-    /// An upload ended well; nothing about it follows.
+    /// An upload completed; no message about it follows.
     UploadCompleted {
-        /// When it ended.
+        /// When it completed.
+        #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
         timestamp: Timestamp,
-        /// Number of the event.
+        /// Sequence number of the event.
         seq: u64,
         /// The upload.
         upload_id: UploadId,
         /// Its batch.
         batch_id: BatchId,
-        /// What is to be seen; empty if the upload was deleted since.
+        /// The description; empty if the upload was deleted since.
         description: String,
         /// Audit score of the description, 0 to 100.
         audit_score: u8,
-        /// It failed the audit, and a person should look at it.
+        /// The description failed the audit, and a person should review it.
         needs_review: bool,
     },
-    /// An upload ended badly, was cancelled or deleted; nothing about it follows until it is retried.
+    /// An upload failed, was cancelled or was deleted; no message about it follows until it is retried.
     UploadFailed {
         /// When it ended.
+        #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
         timestamp: Timestamp,
-        /// Number of the event.
+        /// Sequence number of the event.
         seq: u64,
         /// The upload.
         upload_id: UploadId,
         /// Its batch.
         batch_id: BatchId,
-        /// Why, in one sentence.
+        /// The reason, in one sentence.
         error_message: String,
         /// It was cancelled or deleted.
         cancelled: bool,
     },
-    /// Where a batch stands.
+    /// The state of a batch.
     BatchProgress {
-        /// When it stood so.
+        /// When this was the state.
+        #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
         timestamp: Timestamp,
-        /// Number of the event, or of the last one before it.
+        /// Sequence number of the event, or of the last event before the message.
         seq: u64,
-        /// Where it stands.
+        /// The state.
         payload: BatchProgress,
     },
-    /// Where a file of a batch stands.
+    /// The state of a file of a batch.
     FileProgress {
-        /// When it stood so.
+        /// When this was the state.
+        #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
         timestamp: Timestamp,
-        /// Number of the event, or of the last one before it.
+        /// Sequence number of the event, or of the last event before the message.
         seq: u64,
-        /// Where it stands.
+        /// The state.
         payload: FileProgress,
     },
-    /// What follows was missed.
+    /// The answer to a resume; the missed messages follow.
     Resumed {
-        /// When it was resumed.
+        /// When the stream resumed.
+        #[cfg_attr(feature = "schema", schema(value_type = String, format = DateTime))]
         timestamp: Timestamp,
-        /// The number that was asked for; with `snapshot`, that of the newest event.
+        /// The requested sequence number; with `snapshot`, that of the newest event.
         seq: u64,
-        /// The events are no longer kept: the present state of unfinished and recent batches follows instead.
+        /// The requested events are no longer kept. The present state of unfinished and recent batches
+        /// follows instead.
         snapshot: bool,
     },
-    /// A connection is that of an owner.
+    /// The token of a connection was accepted.
     AuthSuccess {
         /// The owner.
         user_id: Owner,
     },
-    /// A connection is refused.
+    /// The token of a connection was refused, or has expired; the connection is closed next.
     AuthError {
-        /// Why, in one sentence.
+        /// The reason, in one sentence.
         message: String,
     },
-    /// Are you there?
+    /// A heartbeat.
     Ping,
 }
 
-/// Where an upload stands.
+/// The state of an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UploadProgress {
     /// The upload.
     pub upload_id: UploadId,
     /// Its batch.
     pub batch_id: BatchId,
-    /// Its status; a cancelled upload is told as failed.
+    /// Its status; `failed` for a cancelled upload.
     pub status: Status,
-    /// The step that it is in.
+    /// Its stage.
     pub stage: Stage,
-    /// 0 to 100; never falls within an attempt.
+    /// Progress in percent, 0 to 100; never decreases within an attempt.
     pub progress_percent: u8,
-    /// What is done at the moment, in a few words.
+    /// The present work, in a few words.
     pub message: String,
     /// Why the last attempt failed.
     pub error_message: Option<String>,
@@ -123,68 +133,72 @@ pub struct UploadProgress {
     pub cancelled: bool,
 }
 
-/// Where a batch stands.
+/// The state of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct BatchProgress {
     /// The batch.
     pub batch_id: BatchId,
     /// Its status.
     pub status: BatchStatus,
-    /// All its uploads.
+    /// Number of its uploads.
     pub total: u32,
-    /// Those that ended, one way or another.
+    /// Uploads that completed, failed or were cancelled.
     pub processed: u32,
-    /// Those that ended well.
+    /// Uploads that completed.
     pub successful: u32,
-    /// Those that ended badly.
+    /// Uploads that failed.
     pub failed: u32,
-    /// Those that were cancelled.
+    /// Uploads that were cancelled.
     pub cancelled: u32,
-    /// Among the successful: a person should look at the description.
+    /// Completed uploads whose description a person should review.
     pub needs_review: u32,
-    /// Percent of the uploads that ended, rounded down.
+    /// `processed` in percent of `total`, rounded down.
     pub progress_percentage: u8,
-    /// Seconds until the last upload ends, if that can be told.
+    /// Estimated seconds until the last upload ends, if there is an estimate.
     pub eta_seconds: Option<u64>,
-    /// What is waited for, in one sentence.
+    /// Why the batch is waiting, in one sentence.
     pub waiting: Option<String>,
-    /// The number of the run that ended with this event: told once a run, with its last event.
+    /// The number of the round that ended with this event: once per round, with its last event.
     pub ends_run: Option<u32>,
 }
 
-/// Where a file of a batch stands.
+/// The state of a file of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct FileProgress {
     /// The batch.
     pub batch_id: BatchId,
     /// The upload.
     pub upload_id: UploadId,
-    /// The file's name without folders; empty if the upload was deleted since.
+    /// Name of the file without folders; empty if the upload was deleted since.
     pub file_name: String,
     /// Length in bytes; 0 if the upload was deleted since.
     pub file_size: u64,
-    /// 0 to 100; never falls within an attempt.
+    /// Progress in percent, 0 to 100; never decreases within an attempt.
     pub progress_percentage: u8,
-    /// Where it stands.
+    /// Its status.
     pub status: FileStatus,
     /// It was cancelled or deleted.
     pub cancelled: bool,
 }
 
-/// Where a file stands.
+/// The status of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum FileStatus {
-    /// It waits or is worked on.
+    /// It is queued or in flight.
     Processing,
-    /// It ended well.
+    /// It completed.
     Completed,
-    /// It ended badly, was cancelled or deleted.
+    /// It failed, was cancelled or was deleted.
     Failed,
 }
 
 impl Message {
-    /// Number of the event that it tells of, or of the last one before it; `None` for what is no news.
+    /// Sequence number of its event, or of the last event before it; `None` for messages of the connection
+    /// itself.
     pub fn seq(&self) -> Option<u64> {
         match self {
             Self::UploadProgress { seq, .. }
@@ -197,7 +211,7 @@ impl Message {
         }
     }
 
-    /// The upload that it is about.
+    /// The upload that it is about, if any.
     pub fn upload_id(&self) -> Option<UploadId> {
         match self {
             Self::UploadProgress { payload, .. } => Some(payload.upload_id),
@@ -213,7 +227,7 @@ impl Message {
         }
     }
 
-    /// The batch that it is about, or that its upload belongs to.
+    /// The batch that it is about or that its upload belongs to, if any.
     pub fn batch_id(&self) -> Option<BatchId> {
         match self {
             Self::UploadProgress { payload, .. } => Some(payload.batch_id),
@@ -224,7 +238,8 @@ impl Message {
         }
     }
 
-    /// The upload that one must have chosen to be told this; `None` for what all of an owner's subscribers are told.
+    /// The upload that a subscriber must watch to get this message; `None` if all subscribers of the owner
+    /// get it.
     pub fn chosen_by(&self) -> Option<UploadId> {
         match self {
             Self::UploadProgress { .. } | Self::UploadCompleted { .. } | Self::UploadFailed { .. } => {
@@ -239,7 +254,7 @@ impl Message {
         }
     }
 
-    /// Whether nothing about its upload follows, until that is retried.
+    /// Returns `true` if no message about its upload follows until that is retried.
     pub fn ends_upload(&self) -> bool {
         matches!(self, Self::UploadCompleted { .. } | Self::UploadFailed { .. })
     }
@@ -269,7 +284,7 @@ mod tests {
             status: Status::Analyzing,
             stage: Stage::VisionAnalysis,
             progress_percent: 33,
-            message: "describing".into(),
+            message: "describing the picture".into(),
             error_message: None,
             description_audit_score: None,
             cancelled: false,
@@ -301,8 +316,9 @@ mod tests {
             (
                 Message::UploadProgress { timestamp, seq, payload: progress },
                 json!({"action": "upload_progress", "timestamp": AT, "seq": 7, "payload": {
-                    "upload_id": upload_id, "batch_id": batch_id, "status": "analyzing", "stage": "vision_analysis",
-                    "progress_percent": 33, "message": "describing", "error_message": null,
+                    "upload_id": upload_id, "batch_id": batch_id, "status": "analyzing",
+                    "stage": "vision_analysis",
+                    "progress_percent": 33, "message": "describing the picture", "error_message": null,
                     "description_audit_score": null, "cancelled": false,
                 }}),
             ),
@@ -335,7 +351,8 @@ mod tests {
                 Message::BatchProgress { timestamp, seq, payload: batch },
                 json!({"action": "batch_progress", "timestamp": AT, "seq": 7, "payload": {
                     "batch_id": batch_id, "status": "processing", "total": 3, "processed": 2, "successful": 1,
-                    "failed": 1, "cancelled": 0, "needs_review": 1, "progress_percentage": 66, "eta_seconds": null,
+                    "failed": 1, "cancelled": 0, "needs_review": 1, "progress_percentage": 66,
+                    "eta_seconds": null,
                     "waiting": null, "ends_run": null,
                 }}),
             ),

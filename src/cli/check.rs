@@ -1,4 +1,5 @@
-//! `mediamill check`: what configuration, disk, store, provider and decoders are like, and how to fix what is not right.
+//! `mediamill check`: checks configuration, disk, store, provider and decoders, and says how to fix each
+//! fault.
 
 use std::{
     io::{self, Write as _},
@@ -6,22 +7,20 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::thumbnails;
 use mediamill_actors::{
     analysis::{self, ModelReport, Provider, Role},
     config::Config,
-    disk,
-    files::Files,
-    media, pipeline,
+    disk, media, pipeline,
     store::Verification,
-    upload::FileKey,
 };
 
-/// Longest wait for what a provider says of itself.
+/// Longest wait for the report of a provider.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// Thumbnails that are missing, named at most.
-const MOST_NAMED: usize = 5;
+/// Most faults or missing thumbnails that are listed.
+const MAX_LISTED: usize = 5;
 
-/// What was found, line by line.
+/// Prints the findings line by line, and counts the faults.
 #[derive(Default)]
 struct Findings {
     wrong: usize,
@@ -32,25 +31,24 @@ impl Findings {
         let mark = if found.is_ok() { "ok   " } else { "wrong" };
         self.wrong += usize::from(found.is_err());
         let (Ok(sentence) | Err(sentence)) = found;
-        // Whoever is gone does not miss it.
+        // The output may have no reader any more.
         let _ = writeln!(io::stdout(), "{mark} {what}: {sentence}");
     }
 }
 
-/// Answers with the exit code: 1 if something is to be fixed.
+/// Runs all checks. Returns the exit code: 1 if there is a fault.
 pub(crate) async fn run(config: &Config) -> u8 {
     let mut findings = Findings::default();
-    findings.line("configuration", Ok("every value is in its range".into()));
+    findings.line("configuration", Ok("all values are valid".into()));
     findings.line("data folder", data_folder(config));
     findings.line("disk", disk(config));
     findings.line("store", store(config).await);
     provider(config, &mut findings).await;
     for capability in media::capabilities() {
         let name = capability.format.name();
-        let sentence = capability.missing.map_or_else(
-            || format!("{name} is decoded"),
-            |missing| format!("{name} is refused at the door: {missing}"),
-        );
+        let sentence = capability
+            .missing
+            .map_or_else(|| format!("{name} is decoded"), |missing| format!("{name} is refused: {missing}"));
         findings.line("format", Ok(sentence));
     }
     u8::from(findings.wrong > 0)
@@ -59,7 +57,7 @@ pub(crate) async fn run(config: &Config) -> u8 {
 fn data_folder(config: &Config) -> Result<String, String> {
     let folder = &config.store.data_dir;
     if !folder.exists() {
-        return Ok(format!("{} is not there yet; the first run makes it", folder.display()));
+        return Ok(format!("{} does not exist yet; the first run creates it", folder.display()));
     }
     tempfile::Builder::new()
         .prefix(".check-")
@@ -68,7 +66,8 @@ fn data_folder(config: &Config) -> Result<String, String> {
         .map(|()| format!("{} can be written", folder.display()))
         .map_err(|error| {
             format!(
-                "{} cannot be written: {error}; change its permissions, or name another folder with store.data_dir",
+                "{} cannot be written: {error}; change its permissions, or name another folder with \
+                 store.data_dir",
                 folder.display()
             )
         })
@@ -76,13 +75,14 @@ fn data_folder(config: &Config) -> Result<String, String> {
 
 fn disk(config: &Config) -> Result<String, String> {
     let there = config.store.data_dir.ancestors().find(|folder| folder.exists());
-    let free = there.ok_or("no part of the data folder's path is there".to_owned()).and_then(|folder| {
-        disk::free_bytes(folder).map_err(|error| format!("cannot tell how much is free: {error}"))
+    let free = there.ok_or("no parent of the data folder exists".to_owned()).and_then(|folder| {
+        disk::free_bytes(folder).map_err(|error| format!("cannot read the free space: {error}"))
     })?;
     let (free, least) = (free >> 20, config.limits.min_free_disk_mb);
     if free < least {
         return Err(format!(
-            "{free} MiB are free, and nothing is taken in below {least} MiB (limits.min_free_disk_mb); make room"
+            "{free} MiB are free, and files are refused below {least} MiB (limits.min_free_disk_mb); make \
+             room"
         ));
     }
     Ok(format!("{free} MiB are free"))
@@ -90,7 +90,7 @@ fn disk(config: &Config) -> Result<String, String> {
 
 async fn store(config: &Config) -> Result<String, String> {
     if super::must_exist(config).is_err() {
-        return Ok("there is none yet".into());
+        return Ok("there is no store yet".into());
     }
     let store = super::open(config)?;
     let found = store.queries().verify().await.map_err(|error| {
@@ -99,25 +99,20 @@ async fn store(config: &Config) -> Result<String, String> {
             config.store.data_dir.display()
         )
     })?;
-    let files = Files::new(&config.store.data_dir);
-    let missing: Vec<String> = found
-        .thumbnails
-        .iter()
-        .filter(|id| !files.local_path(&FileKey::thumbnail(**id)).exists())
-        .map(|id| id.to_string())
-        .collect();
+    let missing = thumbnails::missing(config, &found.thumbnails);
     if found.fault_count > 0 {
         return Err(format!(
-            "{} things do not fit together; if no dump that was cut short was restored here, that is a fault of mediamill: keep a dump and \
-             report it: {}",
+            "the store has {} inconsistencies; unless a truncated dump was restored here, this is a fault of \
+             mediamill: \
+             keep a dump and report it: {}",
             found.fault_count,
-            found.faults.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join("; ")
+            found.faults.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join("; ")
         ));
     }
     if !missing.is_empty() {
-        let named = missing.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
+        let named = missing.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");
         return Err(format!(
-            "{} of the thumbnails are gone from {}; process the pictures again, which makes them ({named}…)",
+            "{} thumbnails are missing in {}; process the pictures again, which makes them ({named}…)",
             missing.len(),
             config.store.data_dir.display()
         ));
@@ -128,10 +123,10 @@ async fn store(config: &Config) -> Result<String, String> {
 fn sound(found: &Verification) -> String {
     let uploads: Vec<_> = found.uploads.iter().map(|(status, count)| format!("{count} {status}")).collect();
     let uploads = if uploads.is_empty() { "no uploads".into() } else { uploads.join(", ") };
-    format!("{} batches; {uploads}; {} events; everything fits together", found.batches, found.events)
+    format!("{} batches; {uploads}; {} events; everything is consistent", found.batches, found.events)
 }
 
-/// Servers, models, and a timed trial if nothing stands in its way.
+/// Checks servers and models, and makes a timed trial if all are ready.
 async fn provider(config: &Config, findings: &mut Findings) {
     let provider = match pipeline::connect(config) {
         Ok(provider) => provider,
@@ -140,7 +135,7 @@ async fn provider(config: &Config, findings: &mut Findings) {
     let kind = provider.identity().provider;
     let Ok(report) = tokio::time::timeout(PATIENCE, provider.report()).await else {
         let sentence =
-            format!("{kind} did not answer within {} s; look whether its server hangs", PATIENCE.as_secs());
+            format!("{kind} did not answer within {} s; check whether its server hangs", PATIENCE.as_secs());
         return findings.line("provider", Err(sentence));
     };
     let notice = provider.profile().notice.map_or_else(String::new, |it| format!(". {it}"));
@@ -165,7 +160,7 @@ fn described(model: &ModelReport) -> String {
     };
     let mut sentence = format!("{} {role}", model.name);
     if model.installed == Some(false) {
-        sentence.push_str(", but its server does not list it; the trial shows whether it is there");
+        sentence.push_str(", but its server does not list it; the trial shows whether it exists");
     }
     let facts = [
         model.dimensions.map(|it| format!("{it} dimensions")),
@@ -180,7 +175,7 @@ fn described(model: &ModelReport) -> String {
     sentence
 }
 
-/// A description of a drawn picture and its embedding.
+/// Describes a drawing, and embeds the description.
 async fn trial(provider: &dyn Provider, config: &Config) -> Result<String, String> {
     let patience = config.provider.first_request_timeout;
     let late = |what: &str| format!("a trial {what} took longer than {} s", patience.as_secs());

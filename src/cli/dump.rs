@@ -23,7 +23,7 @@ pub(crate) async fn run(config: &Config) -> Result<(), String> {
     }
 }
 
-/// Standard output, and whether its reader has seen enough, which is no error.
+/// Standard output. A reader that has seen enough is not an error.
 #[derive(Default)]
 struct Out {
     gone: Arc<AtomicBool>,

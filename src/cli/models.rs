@@ -1,14 +1,14 @@
-//! `mediamill models pull`: fetches the models of the configured provider, and only when it is asked to.
+//! `mediamill models pull`: fetches the models of the configured provider. No other command does.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use mediamill_actors::{analysis::PullProgress, config::Config, pipeline};
 
 use super::{Interrupt, check::PATIENCE};
 
-/// What `models` is told.
+/// The subcommands of `models`.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Models {
-    /// Has the model server fetch the configured models that it lacks
+    /// Makes the model server fetch the configured models that it lacks
     Pull {
         /// Fetch this model instead
         model: Option<String>,
@@ -16,7 +16,7 @@ pub(crate) enum Models {
 }
 
 impl Models {
-    /// Answers with the exit code.
+    /// Runs the command and returns its exit code.
     pub(crate) async fn run(self, config: &Config, bars: &MultiProgress) -> Result<u8, String> {
         let Self::Pull { model } = self;
         let provider = pipeline::connect(config).map_err(|error| error.to_string())?;
@@ -25,7 +25,7 @@ impl Models {
             None => {
                 let report = tokio::time::timeout(PATIENCE, provider.report()).await.map_err(|_| {
                     format!(
-                        "the model server did not answer within {} s; look whether it hangs",
+                        "the model server did not answer within {} s; check whether it hangs",
                         PATIENCE.as_secs()
                     )
                 })?;
@@ -56,7 +56,7 @@ impl Models {
             };
             bar.finish_and_clear();
             pulled.map_err(|error| error.message().to_owned())?;
-            println!("{model} is there");
+            println!("{model} is available");
         }
         Ok(0)
     }

@@ -1,4 +1,4 @@
-//! `mediamill process`: the main job. Works through files and folders in place.
+//! `mediamill process`: processes files and folders in place.
 
 mod outcome;
 mod output;
@@ -42,34 +42,35 @@ use self::{
     walk::{Found, Unreadable, Walked},
 };
 
-/// Files of the first batch and of the largest; each is twice as large as the one before, so that work begins at once.
+/// Files of the first and of the largest batch. Each batch is twice as large as the one before, so that work
+/// begins at once.
 const BATCH_FILES: (usize, usize) = (32, 512);
-/// How often bars move.
+/// Refresh interval of the bars.
 const FRAME: Duration = Duration::from_millis(200);
-/// How long a provider must be back before that is said.
+/// How long the provider must answer before the run reports that.
 const STEADY: Duration = Duration::from_secs(2);
-/// How long a reader of the results that stands still is waited for after Ctrl-C.
+/// Longest wait for a slow reader of the results after Ctrl-C.
 const LAST_LINES: Duration = Duration::from_millis(300);
 
-/// What `process` is told.
+/// The arguments of `process`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Process {
     /// Files and folders; they are only read
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Print one JSON object for each file on standard output
+    /// Print one JSON object per file on standard output
     #[arg(long)]
     json: bool,
-    /// Do again what an earlier run has done
+    /// Process files again that an earlier run has completed
     #[arg(long)]
     force: bool,
 }
 
 /// How a run ended.
 enum End {
-    /// Everything ended.
+    /// All files were processed.
     Done,
-    /// Some files were left, and the sentence says why.
+    /// Some files are left for the next run; the sentence says why.
     Left(String),
     /// Ctrl-C.
     Interrupted,
@@ -81,29 +82,29 @@ impl End {
     /// Standard output cannot be written.
     fn unheard(error: io::Error) -> Self {
         match error.kind() {
-            // Whoever read the results has seen enough.
+            // The reader of the results has seen enough.
             io::ErrorKind::BrokenPipe => Self::Interrupted,
             _ => Self::Left(format!(
-                "cannot write the results: {error}; what was done is kept, and the same command goes on"
+                "cannot write the results: {error}; the work so far is kept, and the same command continues"
             )),
         }
     }
 }
 
 impl Process {
-    /// Answers with the exit code.
+    /// Runs the command and returns its exit code.
     pub(crate) async fn run(self, config: Config, bars: &MultiProgress) -> Result<u8, String> {
         let data_dir = config.store.data_dir.clone();
         let roots = walk::canonical(&self.paths, &data_dir)?;
         let mut interrupt = Interrupt::listen();
         let options = Options { scope: Scope::Below(roots.clone()), ..Options::default() };
-        // What fails from here on, also by what an earlier run left, has had its attempts in this run.
+        // Uploads that fail after this, also those of earlier runs, have used their attempts in this run.
         let began = options.clock.now();
         let pipeline = Pipeline::start_with(config, options).await.map_err(|error| error.to_string())?;
         let taken_up =
             pipeline.queries().unfinished(Owner::local()).await.map_err(|error| error.to_string())?;
-        let told = match subscribe(&pipeline).await {
-            Ok(told) => told,
+        let messages = match subscribe(&pipeline).await {
+            Ok(messages) => messages,
             Err(message) => {
                 pipeline.stop(Duration::ZERO).await;
                 return Err(message);
@@ -132,15 +133,15 @@ impl Process {
         looking.finish_and_clear();
         let resting = pipeline.recovered.resting;
         let mut run = Run::new(pipeline, &self, began, walked, bars)
-            .map_err(|error| format!("cannot print what becomes of the files: {error}"))?;
-        let end = run.go_on_to_the_end(taken_up, told, interrupt).await.unwrap_or_else(End::unheard);
+            .map_err(|error| format!("cannot print the results: {error}"))?;
+        let end = run.work(taken_up, messages, interrupt).await.unwrap_or_else(End::unheard);
         Ok(run.close(end, resting).await)
     }
 }
 
-/// What the Publisher tells of every upload of this command's owner.
+/// Subscribes to all messages of this command's owner.
 async fn subscribe(pipeline: &Pipeline) -> Result<mpsc::Receiver<Vec<Arc<Message>>>, String> {
-    let (subscriber, told) = Subscriber::listen();
+    let (subscriber, messages) = Subscriber::listen();
     let subscribe = Subscribe {
         owner: Owner::local(),
         to: subscriber.recipient(),
@@ -148,13 +149,13 @@ async fn subscribe(pipeline: &Pipeline) -> Result<mpsc::Receiver<Vec<Arc<Message
         after_seq: None,
     };
     match pipeline.publisher.send(subscribe).await {
-        Ok(Ok(_)) => Ok(told),
+        Ok(Ok(_)) => Ok(messages),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(pipeline.stopped().await.to_string()),
     }
 }
 
-/// Waits until the provider was asked for the first time.
+/// Waits for the first probe of the provider.
 async fn set_up(pipeline: &Pipeline) -> Result<(), String> {
     let mut state = pipeline.provider();
     match state.wait_for(|state| *state != ProviderState::Starting).await.as_deref() {
@@ -174,22 +175,22 @@ struct Run {
     /// Files of the batch that is being submitted.
     submitting: Vec<Found>,
     batch_files: usize,
-    /// Uploads that are to end before the run does.
+    /// Uploads that the run waits for, with their paths.
     outstanding: HashMap<UploadId, Option<PathBuf>>,
-    /// Uploads that ended before their submission was answered.
+    /// Outcomes of uploads that ended before their submission was answered.
     early: HashMap<UploadId, Outcome>,
-    /// Uploads whose end was reported: for which file, and whether an earlier run had completed it.
+    /// Uploads whose outcome was reported: the path, and whether an earlier run completed it.
     reported: HashMap<UploadId, (PathBuf, bool)>,
-    /// Paused batches that were told to go on.
+    /// Batches that this run resumed.
     resumed: HashSet<BatchId>,
-    /// So many uploads waited when no more were taken; the rest of the files waits until there are fewer.
+    /// Number of waiting uploads when the queue was full. The remaining files wait until there are fewer.
     full: Option<usize>,
     /// Why no more files are submitted.
     left: Option<String>,
     waiting: Option<String>,
-    /// What was said last of a provider that does not answer.
-    told: Option<String>,
-    /// When it was back, if that was not said yet.
+    /// The last reported trouble with the provider.
+    trouble: Option<String>,
+    /// When the provider answered again, until that is reported.
     back: Option<Instant>,
 }
 
@@ -219,17 +220,19 @@ impl Run {
             full: None,
             left: None,
             waiting: None,
-            told: None,
+            trouble: None,
             back: None,
         })
     }
 
+    /// Submits all files, and reports outcomes until the run ends.
+    ///
     /// # Errors
     /// Standard output cannot be written.
-    async fn go_on_to_the_end(
+    async fn work(
         &mut self,
         taken_up: Vec<(BatchId, UploadId)>,
-        mut told: mpsc::Receiver<Vec<Arc<Message>>>,
+        mut messages: mpsc::Receiver<Vec<Arc<Message>>>,
         mut interrupt: Interrupt,
     ) -> io::Result<End> {
         for Unreadable { path, message, hides } in std::mem::take(&mut self.unreadable) {
@@ -240,11 +243,11 @@ impl Run {
             self.resume(batch);
             self.outstanding.insert(upload, None);
         }
-        // Some may have ended before anything was told.
-        self.untold().await;
+        // Some may have ended before the subscription.
+        self.report_missed().await;
         let mut provider = self.pipeline.provider();
         self.waiting = provider.borrow_and_update().waiting();
-        self.tell(self.waiting.clone());
+        self.report_trouble(self.waiting.clone());
         let mut stopped = std::pin::pin!(self.pipeline.stopped());
         let mut frames = tokio::time::interval(FRAME);
         let mut changes = self.pipeline.queries().watch();
@@ -272,15 +275,15 @@ impl Run {
                     submission = None;
                     match answer {
                         Ok(Ok(submitted)) => self.submitted(submitted),
-                        Ok(Err(error)) => self.turned_back(error),
-                        // The supervisor is gone, and why is told next.
+                        Ok(Err(error)) => self.refused(error),
+                        // The supervisor is gone; `stopped` has the reason.
                         Err(_) => self.left = Some("the engine stopped".into()),
                     }
                 }
-                // While the reader of the results does not keep up, nothing is asked for; the log keeps it.
-                Some(messages) = told.recv(), if self.report.has_room() => {
+                // A reader that does not keep up stops this stream; the log keeps the messages.
+                Some(messages) = messages.recv(), if self.report.has_room() => {
                     for message in messages {
-                        self.happened(&message).await;
+                        self.handle(&message).await;
                     }
                 }
                 handed_over = self.report.hand_over() => handed_over?,
@@ -294,36 +297,39 @@ impl Run {
                     let state = provider.borrow_and_update().clone();
                     self.waiting = state.waiting();
                     let waiting = self.waiting.as_ref();
-                    let waiting = waiting.map(|why| format!("{why} (it is waited for; Ctrl-C leaves the rest for the next run)"));
-                    self.tell(waiting.or_else(|| state.gave_up()));
+                    let waiting = waiting.map(|why| {
+                        format!("{why} (waiting for it; Ctrl-C leaves the rest for the next run)")
+                    });
+                    self.report_trouble(waiting.or_else(|| state.gave_up()));
                 }
                 _ = frames.tick() => {
                     self.report.tick(self.waiting.as_deref(), self.left_to_do());
-                    self.tell_back(STEADY);
+                    self.report_recovery(STEADY);
                 }
             }
         }
     }
 
-    /// Says what stands in the way, once: a provider that asks to be called later is back for a moment, again and again.
-    fn tell(&mut self, trouble: Option<String>) {
-        self.back = (trouble.is_none() && self.told.is_some()).then(Instant::now);
+    /// Reports trouble with the provider once, even if the provider recovers for short times.
+    fn report_trouble(&mut self, trouble: Option<String>) {
+        self.back = (trouble.is_none() && self.trouble.is_some()).then(Instant::now);
         if let Some(sentence) = trouble
-            && self.told.as_ref() != Some(&sentence)
+            && self.trouble.as_ref() != Some(&sentence)
         {
             self.report.say(&sentence);
-            self.told = Some(sentence);
+            self.trouble = Some(sentence);
         }
     }
 
-    fn tell_back(&mut self, since: Duration) {
+    /// Reports that the provider has been answering again for `since`.
+    fn report_recovery(&mut self, since: Duration) {
         if self.back.is_some_and(|it| it.elapsed() >= since) {
-            (self.told, self.back) = (None, None);
+            (self.trouble, self.back) = (None, None);
             self.report.say("the provider answers");
         }
     }
 
-    /// Begins to submit the next files, if there are any.
+    /// Submits the next files, if there are any.
     fn next_batch(&mut self) -> Option<Request<BatchSupervisor, SubmitBatch>> {
         if self.left.is_some() || self.full.is_some() || self.queue.is_empty() {
             return None;
@@ -340,6 +346,7 @@ impl Run {
         Some(self.pipeline.supervisor.send(submit))
     }
 
+    /// Handles the answer to a submission.
     fn submitted(&mut self, submitted: Submitted) {
         let files = &self.pipeline.files;
         for (found, admission) in std::mem::take(&mut self.submitting).into_iter().zip(submitted.files) {
@@ -350,24 +357,24 @@ impl Run {
                         self.outstanding.insert(id, Some(found.path));
                     }
                 },
-                // It was taken up when the run began, or stands for another path of this run.
+                // It was resumed when the run began, or another path of this run has the same bytes.
                 Admission::Unfinished(id) => match self.early.remove(&id) {
                     Some(outcome) => self.report.ended(Some(id), &outcome),
-                    // It ended between the look and this answer.
+                    // It ended between its classification and this answer.
                     None if self.reported.contains_key(&id) => {}
                     None => {
                         self.outstanding.insert(id, Some(found.path));
                     }
                 },
-                // It was taken up, and ended before it was looked at.
+                // It was resumed, and ended before its file was classified.
                 Admission::Done(upload) | Admission::Failed(upload)
                     if self.reported.get(&upload.id).is_some_and(|(path, _)| *path == found.path) => {}
                 Admission::Done(upload) | Admission::Failed(upload) => {
-                    // Or what is told of its end is still on the way.
+                    // Or the message of its end is still on the way.
                     let taken_up = upload.place() == Some(found.path.as_path())
                         && self.outstanding.remove(&upload.id).is_some();
                     let earlier = upload.status == Status::Completed && !taken_up;
-                    // A copy of a file is told as that was.
+                    // A copy of a file is reported like the file.
                     let reported = self.reported.entry(upload.id);
                     let (_, earlier) = *reported.or_insert_with(|| (found.path.clone(), earlier));
                     let outcome = Outcome::of(&upload, files, Some(&found.path), earlier);
@@ -384,8 +391,8 @@ impl Run {
         }
     }
 
-    /// A batch was not taken: it is kept for later in this run, or for the next one.
-    fn turned_back(&mut self, error: Error) {
+    /// Handles a refused submission: its files wait for later in this run, or for the next run.
+    fn refused(&mut self, error: Error) {
         for found in std::mem::take(&mut self.submitting).into_iter().rev() {
             self.queue.push_front(found);
         }
@@ -397,13 +404,13 @@ impl Run {
         }
     }
 
-    async fn happened(&mut self, message: &Message) {
+    async fn handle(&mut self, message: &Message) {
         match message {
             Message::UploadProgress { payload, .. } if !payload.status.is_terminal() => {
                 let id = payload.upload_id;
                 match self.outstanding.get(&id) {
                     Some(Some(path)) if payload.status != Status::Pending => {
-                        self.report.moves(id, path, payload.stage.as_str(), payload.progress_percent);
+                        self.report.moves(id, path, payload.stage, payload.progress_percent);
                     }
                     _ => self.report.rests(id),
                 }
@@ -411,14 +418,20 @@ impl Run {
             Message::UploadCompleted { upload_id, .. } | Message::UploadFailed { upload_id, .. } => {
                 self.ended(*upload_id).await;
             }
-            // This run fell behind what the log keeps.
-            Message::Resumed { snapshot: true, .. } => self.untold().await,
-            _ => {}
+            // This run fell behind the retention of the log.
+            Message::Resumed { snapshot: true, .. } => self.report_missed().await,
+            Message::UploadProgress { .. }
+            | Message::BatchProgress { .. }
+            | Message::FileProgress { .. }
+            | Message::Resumed { .. }
+            | Message::AuthSuccess { .. }
+            | Message::AuthError { .. }
+            | Message::Ping => {}
         }
     }
 
-    /// Looks for uploads that ended without that being told.
-    async fn untold(&mut self) {
+    /// Reports uploads that ended without a message.
+    async fn report_missed(&mut self) {
         let Ok(unfinished) = self.pipeline.queries().unfinished(self.owner.clone()).await else {
             // The store broke, which is reported next.
             return;
@@ -431,9 +444,10 @@ impl Run {
         }
     }
 
+    /// Reports the outcome of an upload that ended.
     async fn ended(&mut self, id: UploadId) {
         let Ok(upload) = self.pipeline.queries().upload(self.owner.clone(), id).await else {
-            // A newer upload of the same file took its place, or the store broke, which is told next.
+            // A newer upload of the same file replaced it, or the store failed, which ends the run.
             self.report.rests(id);
             self.outstanding.remove(&id);
             return;
@@ -442,7 +456,7 @@ impl Run {
         let at = known.as_ref().and_then(Option::as_deref);
         let outcome = Outcome::of(&upload, &self.pipeline.files, at, false);
         if known.is_some() {
-            self.tell_back(Duration::ZERO);
+            self.report_recovery(Duration::ZERO);
             self.reported.insert(id, (outcome.path.clone(), false));
             self.report.ended(Some(id), &outcome);
         } else if !self.reported.contains_key(&id) {
@@ -450,28 +464,28 @@ impl Run {
         }
     }
 
-    /// Files that are still to be worked on or looked at.
+    /// Number of files without an outcome.
     fn left_to_do(&self) -> usize {
         self.outstanding.len() + self.queue.len() + self.submitting.len()
     }
 
-    /// A batch that was paused goes on: whoever runs this command wants it done.
+    /// Resumes a paused batch, since its files are to be processed now.
     fn resume(&mut self, batch: BatchId) {
         if self.resumed.insert(batch) {
             self.pipeline.supervisor.do_send(ResumeBatch { owner: self.owner.clone(), batch });
         }
     }
 
-    /// Stops the engine, tells the rest, and answers with the exit code.
+    /// Stops the engine, reports the remaining files, and returns the exit code.
     async fn close(mut self, end: End, resting: usize) -> u8 {
         if !matches!(end, End::Stopped(_)) {
-            // Nothing ends any more after this, so that what is told of each file is how it stays.
+            // No upload ends after the drain, so the outcomes below are final.
             let _ = self.pipeline.supervisor.send(Drain(Duration::ZERO)).await;
-            self.untold().await;
+            self.report_missed().await;
         }
         let Self { pipeline, mut report, queue, submitting, outstanding, .. } = self;
         pipeline.stop(Duration::ZERO).await;
-        // What was taken up and not looked at yet is among the files that were not submitted.
+        // Resumed uploads without a path are among the files that were not submitted.
         let mut left: Vec<PathBuf> = outstanding.into_values().flatten().collect();
         left.sort();
         left.extend(submitting.into_iter().chain(queue).map(|found| found.path));
@@ -493,7 +507,7 @@ impl Run {
                     let _ = writeln!(io::stderr(), "mediamill: {why}");
                     1
                 }
-                _ => 130,
+                End::Done | End::Interrupted | End::Stopped(_) => 130,
             },
         }
     }

@@ -1,4 +1,4 @@
-//! `mediamill restore`: an empty store filled from a dump.
+//! `mediamill restore`: fills an empty store from a dump.
 
 use std::{
     fmt::Display,
@@ -21,12 +21,15 @@ pub(crate) async fn run(config: &Config, file: &Path) -> Result<(), String> {
     let found = store.queries().verify().await.map_err(|error| refused(&error))?;
     if found.fault_count > 0 {
         return Err(format!(
-            "restored {lines} entries into {data_dir}, but {} things in them do not fit together: the dump may have been cut short. \
-             `mediamill check` says which; to restore another dump, delete {data_dir}/store and {data_dir}/HIGHWATER first",
+            "restored {lines} entries into {data_dir}, but they have {} inconsistencies: the dump may have \
+             been cut short. \
+             `mediamill check` lists them; to restore another dump, delete {data_dir}/store and \
+             {data_dir}/HIGHWATER \
+             first",
             found.fault_count
         ));
     }
-    // Whoever is gone does not miss it.
+    // The output may have no reader any more.
     let _ = writeln!(io::stdout(), "restored {lines} entries into {data_dir}");
     Ok(())
 }

@@ -1,20 +1,20 @@
-//! `mediamill search`: what was described, found again by words.
+//! `mediamill search`: searches the descriptions by meaning.
 
 use std::io::{self, Write as _};
 
 use mediamill_actors::{analysis::ProviderError, config::Config, id::Owner, pipeline};
 use serde::Serialize;
 
-/// What `search` is told.
+/// The arguments of `search`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Search {
-    /// What to look for
+    /// The words to search for
     #[arg(required = true, value_name = "WORDS")]
     words: Vec<String>,
-    /// Print at most this many
+    /// Most results
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
-    /// Print one JSON object for each hit
+    /// Print one JSON object per result
     #[arg(long)]
     json: bool,
 }
@@ -42,7 +42,7 @@ impl Search {
         let nearest = found.first().map(|(_, score)| *score);
         let mut out = io::stdout().lock();
         if !self.json && found.is_empty() {
-            eprintln!("mediamill: nothing is found that this provider embedded; process some pictures first");
+            eprintln!("mediamill: there is nothing that this provider embedded; process some pictures first");
         }
         for (upload, score) in found {
             let path =
@@ -55,15 +55,15 @@ impl Search {
             };
             match writeln!(out, "{line}") {
                 Ok(()) => {}
-                // Whoever read is gone.
+                // The reader has seen enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-                Err(error) => return Err(format!("cannot write what was found: {error}")),
+                Err(error) => return Err(format!("cannot write the results: {error}")),
             }
         }
         let unrelated = nearest.zip(profile.unrelated_below).is_some_and(|(score, below)| score < below);
         if !self.json && unrelated {
             eprintln!(
-                "mediamill: nothing comes near these words; what is listed has hardly anything to do with them"
+                "mediamill: no description is close to these words; the results are hardly related to them"
             );
         }
         if let Some(notice) = profile.notice.filter(|_| !self.json) {

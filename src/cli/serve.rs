@@ -6,23 +6,23 @@ use mediamill::{Config, engine::media, engine::pipeline::Stopped};
 
 use super::Interrupt;
 
-/// Files that may be open at once: connections, and pictures that are sent.
+/// Limit of open files: two for each connection, and pictures that are being sent.
 const OPEN_FILES: u64 = 1 << 16;
 
-/// What `serve` is told.
+/// The arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// Where to listen; beyond loopback only with authentication
+    /// Address and port to listen at; beyond loopback only with authentication
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
 }
 
 impl Serve {
-    /// Answers with the exit code.
+    /// Runs the server until a signal, and returns the exit code.
     pub(crate) async fn run(self, config: Config) -> Result<u8, String> {
         let mut interrupt = Interrupt::listen();
         if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
-            log::warn!("cannot raise the number of files that may be open: {error}");
+            log::warn!("cannot raise the limit of open files: {error}");
         }
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).map_err(|error| {
@@ -35,7 +35,9 @@ impl Serve {
         let server = mediamill::run(config, listener).await?;
         eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), data_dir.display());
         if !auth {
-            eprintln!("mediamill: whoever uses this machine may use it; set auth.keys to ask who they are");
+            eprintln!(
+                "mediamill: every user of this machine has access; set auth.keys to require authentication"
+            );
         }
         if let Some(notice) = &server.pipeline().provider_profile().notice {
             eprintln!("mediamill: {notice}");
@@ -46,7 +48,7 @@ impl Serve {
             }
         }
         let mut provider = server.pipeline().provider();
-        let tell = async {
+        let log_waiting = async {
             loop {
                 let waiting = provider.borrow_and_update().waiting();
                 if let Some(waiting) = waiting {
@@ -63,10 +65,10 @@ impl Serve {
                 server.stop(Duration::ZERO).await;
                 return Err(why.to_string());
             }
-            () = tell => {}
+            () = log_waiting => {}
             () = interrupt.wait() => {}
         }
-        log::info!("stops; running attempts have {} s", limit.as_secs());
+        log::info!("stopping; running attempts have {} s", limit.as_secs());
         match server.stop(limit).await {
             Stopped::Drained => Ok(0),
             why => Err(why.to_string()),

@@ -6,46 +6,47 @@ use serde::{Deserialize, Serialize};
 
 use mediamill_actors::id::Owner;
 
-/// Section `server`: where and for whom it listens, and what it bears.
+/// Section `server`: the address, and the limits of connections and requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Address and port; beyond loopback only with authentication.
+    /// Address and port; beyond loopback only with authentication. Default: 127.0.0.1:8484.
     pub listen: SocketAddr,
-    /// Threads that answer, 1 to 256. `None`: one for each processor.
+    /// Threads that serve requests, 1 to 256. `None`: one per processor.
     pub workers: Option<NonZeroU32>,
-    /// Names beside `localhost` by which a server without authentication may be reached.
+    /// Host names besides `localhost` to which a server without authentication answers.
     pub allowed_hosts: Vec<String>,
-    /// Origins of other web pages that may use the API, as `https://example.org`.
+    /// Origins of other web pages that may use the API, such as `https://example.org`.
     pub allowed_origins: Vec<String>,
-    /// Most connections at once; further ones wait. 16 to 1000000.
+    /// Most open connections, 16 to 1000000; further ones wait. Each takes two file descriptors.
     pub max_connections: u32,
-    /// Most sockets and event streams of one owner at once, 1 to 1000000.
+    /// Most open WebSockets and event streams per owner, 1 to 1000000.
     pub max_streams_per_owner: u32,
-    /// Most requests that bring files in at once, of all owners, 1 to 100000.
+    /// Most concurrent requests that upload files, over all owners, 1 to 100000.
     pub max_receiving: u32,
-    /// Most of them of one owner, 1 to 100000.
+    /// Most concurrent requests that upload files per owner, 1 to 100000.
     pub max_receiving_per_owner: u32,
-    /// Requests of one owner a second, over time.
+    /// Sustained requests per second per owner.
     pub requests_per_second: NonZeroU32,
-    /// Requests of one owner at once, before that counts.
+    /// Requests that an owner may send at once before `requests_per_second` applies.
     pub burst_requests: NonZeroU32,
-    /// How long a connection is kept on which nothing is asked, 100 ms to 1 h.
+    /// How long an idle connection is kept open, 100 ms to 1 h.
     #[serde(rename = "keep_alive_ms", with = "super::millis")]
     pub keep_alive: Duration,
-    /// Longest time for the head of a request to come in, 100 ms to 10 min. A later one of the same connection may begin only at the end of
-    /// `keep_alive`, so that has both times together.
+    /// Longest time for the head of a request to arrive, 100 ms to 10 min. From the second request of a
+    /// connection on, the limit is this and `keep_alive` together.
     #[serde(rename = "head_timeout_ms", with = "super::millis")]
     pub head_timeout: Duration,
-    /// Longest silence within a body that comes in, and how long one may be slower than `min_bytes_per_second`; 100 ms to 1 h.
+    /// Longest pause within a request body, and the window in which `min_bytes_per_second` is measured; 100
+    /// ms to 1 h.
     #[serde(rename = "body_timeout_ms", with = "super::millis")]
     pub body_timeout: Duration,
-    /// Slowest body that is taken, in bytes a second; 0: no limit.
+    /// Lowest rate of a request body, in bytes per second; 0: no limit.
     pub min_bytes_per_second: u64,
-    /// Longest time in which a peer takes nothing that was sent to it, 1 s to 1 h.
+    /// How long a peer may leave data unread, 1 s to 1 h; its connection is closed then.
     #[serde(rename = "send_timeout_ms", with = "super::millis")]
     pub send_timeout: Duration,
-    /// How long running attempts may go on after the server was told to stop, up to 1 h.
+    /// How long running attempts may continue after a stop was requested, up to 1 h.
     #[serde(rename = "drain_timeout_ms", with = "super::millis")]
     pub drain_timeout: Duration,
 }
@@ -73,13 +74,15 @@ impl Default for Server {
     }
 }
 
-/// Section `auth`: who may. Without a key and a secret, whoever reaches the server is the owner `local`.
+/// Section `auth`: keys and tokens of owners. Without any of them, anyone who can connect is the owner
+/// `local`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// Keys of owners.
     pub keys: Vec<Key>,
-    /// Environment variable with the secret of signed tokens (JWT, HS256), at least 32 bytes. Empty: none are taken.
+    /// Environment variable with the secret of signed tokens (JWT, HS256), at least 32 bytes. Empty: signed
+    /// tokens are refused.
     pub jwt_secret_env: String,
     /// How long a browser stays signed in, 1 min to 1 year.
     #[serde(rename = "session_ms", with = "super::millis")]
@@ -92,21 +95,21 @@ impl Default for Auth {
     }
 }
 
-/// A key: it is only known by its hash.
+/// A key, of which only the hash is known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
-    /// Whose key it is.
+    /// The owner of the key.
     pub owner: Owner,
-    /// SHA-256 of the key, in 64 hexadecimal digits.
+    /// SHA-256 of the key as 64 hexadecimal digits.
     pub sha256: String,
-    /// Whether it is an administrator's, who may also dump the store and read metrics.
+    /// Whether the owner is an administrator, who may also dump the store and read metrics.
     #[serde(default)]
     pub admin: bool,
 }
 
 impl Auth {
-    /// Whether whoever asks must say who it is.
+    /// Returns `true` if a caller has to authenticate.
     pub fn is_configured(&self) -> bool {
         !self.keys.is_empty() || !self.jwt_secret_env.is_empty()
     }
@@ -137,7 +140,8 @@ pub(super) fn validate(server: &Server, auth: &Auth) -> Result<(), String> {
         let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
         if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['/', '*', ' '])) {
             return Err(format!(
-                "server.allowed_origins holds \"{origin}\", but an origin is scheme, host and port without a path, as in \
+                "server.allowed_origins contains \"{origin}\", but an origin is scheme, host and port \
+                 without a path, such as \
                  \"https://example.org\""
             ));
         }
@@ -145,14 +149,15 @@ pub(super) fn validate(server: &Server, auth: &Auth) -> Result<(), String> {
     for (index, key) in auth.keys.iter().enumerate() {
         if key.sha256.len() != 64 || !key.sha256.bytes().all(|it| it.is_ascii_hexdigit()) {
             return Err(format!(
-                "auth.keys[{index}].sha256 must be the SHA-256 of a key in 64 hexadecimal digits"
+                "auth.keys[{index}].sha256 must be the SHA-256 of a key as 64 hexadecimal digits"
             ));
         }
     }
     if !server.listen.ip().is_loopback() && !auth.is_configured() {
         return Err(format!(
-            "server.listen is {}, which others can reach, but nobody has to say who they are; set auth.keys or auth.jwt_secret_env, or \
-             listen on 127.0.0.1",
+            "server.listen is {}, which others can reach, but there is no authentication; set auth.keys or \
+             auth.jwt_secret_env, \
+             or listen on 127.0.0.1",
             server.listen
         ));
     }

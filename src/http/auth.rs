@@ -1,4 +1,4 @@
-//! Who asks.
+//! Authentication: identifies the caller of a request.
 
 mod session;
 mod tokens;
@@ -15,21 +15,22 @@ use mediamill_actors::id::Owner;
 
 use super::error::Problem;
 
+pub(crate) use self::tokens::COOKIE;
 pub use self::tokens::Tokens;
 
-/// Who sends a request.
+/// The caller of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Whose batches and uploads there are for it; another owner's do not exist.
+    /// The owner of the batches and uploads that the caller sees; those of other owners are hidden.
     pub owner: Owner,
-    /// Whether it may dump the store and read metrics.
+    /// Whether the caller may dump the store and read metrics.
     pub administrator: bool,
-    /// Until when that is so: sockets and event streams end then. `None`: as long as they are open.
+    /// When the caller's credentials expire, which closes WebSockets and event streams. `None`: never.
     pub until: Option<SystemTime>,
 }
 
 impl Caller {
-    /// Comes when what says who it is has expired.
+    /// Completes when the credentials expire.
     pub(crate) fn expired(&self) -> impl Future<Output = ()> + 'static {
         let until = self.until;
         async move {
@@ -44,14 +45,15 @@ impl Caller {
     }
 }
 
-/// Why it is not known who sends a request.
+/// Why the caller of a request is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Denied {
-    /// Nothing says who it is.
+    /// The request has no credentials.
     Missing,
-    /// What says who it is is not believed, and the sentence says why; it is shown.
+    /// The credentials are refused. The sentence says why and how to sign in; API and page show it.
     Refused(String),
-    /// It cannot be told at the moment, and the sentence says why; it is shown. It may be tried again.
+    /// Authentication is unavailable for now. The sentence says why; API and page show it. The client may
+    /// retry.
     Unavailable(String),
 }
 
@@ -59,38 +61,46 @@ impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => {
-                f.write_str("say who you are: send a token as `Authorization: Bearer …`, or sign in")
+                f.write_str("sign in with your key or token; programs send it as `Authorization: Bearer …`")
             }
             Self::Refused(why) | Self::Unavailable(why) => f.write_str(why),
         }
     }
 }
 
-/// An answer to the question who asks, which may take its time.
+/// The future of an authentication.
 pub type Answer<'a> = LocalBoxFuture<'a, Result<Caller, Denied>>;
 
-/// A host's own way to tell who asks.
+/// A host's own authentication.
 ///
-/// It is asked for every request but those to the page's own files. Requests that change something, and sockets, are refused before that if
-/// they come from the page of another origin.
+/// It is called for every request except those for the page's own files. Before that, the server refuses
+/// changes and WebSockets that come from pages of another origin.
 pub trait Authenticate: Send + Sync + 'static {
-    /// Tells who sends a request, from its headers or from what the host's middleware left in its extensions.
+    /// Identifies the caller of a request, by its headers or by the extensions that the host's middleware
+    /// added.
     fn caller<'a>(&'a self, request: &'a HttpRequest) -> Answer<'a>;
 
-    /// Tells who opened a socket: `token` is what its first message holds, and is not empty. By default the token is not looked at, and the
-    /// socket is the caller's who sent the request that opened it.
+    /// Identifies the caller of a WebSocket by the token of its first message, which is not empty. The
+    /// default ignores the token and identifies the caller of the request that opened the WebSocket.
     fn bearer<'a>(&'a self, request: &'a HttpRequest, token: &'a str) -> Answer<'a> {
         let _ = token;
         self.caller(request)
     }
 
-    /// Whether the names by which it is reached are all that keeps strangers out, so that only those of this machine are answered.
+    /// Address of the page on which a person signs in, absolute or relative to mediamill's page, which links
+    /// to it and shows the sentence of [`Denied`]. With `None`, the default, the page asks for a token.
+    fn sign_in_address(&self) -> Option<&str> {
+        None
+    }
+
+    /// Returns `true` if anyone who can connect is let in; the server then answers only requests whose `Host`
+    /// names this machine.
     fn is_open(&self) -> bool {
         false
     }
 }
 
-/// Whoever reaches the server is the owner `local`, and an administrator.
+/// No authentication: every caller is the owner `local`, and an administrator.
 #[derive(Debug, Clone, Copy)]
 pub struct Open;
 
@@ -104,18 +114,18 @@ impl Authenticate for Open {
     }
 }
 
-/// A request is let in with its caller among its extensions.
+/// The caller that the request was admitted with.
 impl FromRequest for Caller {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let caller = request.extensions().get::<Self>().cloned();
-        ready(caller.ok_or_else(|| Problem::unauthorized(Denied::Missing.to_string())))
+        ready(caller.ok_or_else(|| Problem::unauthorized(Denied::Missing.to_string(), None)))
     }
 }
 
-/// A caller who is an administrator.
+/// Admits administrators only.
 pub(crate) struct Administrator;
 
 impl FromRequest for Administrator {

@@ -1,8 +1,8 @@
-//! Batches: list, look at, cancel, pause, resume, retry.
+//! Batches: list, read, cancel, pause, resume, retry.
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    web::{self, Data, Json, ServiceConfig},
+    web::{Data, Json},
 };
 use mediamill_actors::{
     batch_supervisor::{CancelBatch, PauseBatch, ResumeBatch, RetryFailed},
@@ -10,54 +10,72 @@ use mediamill_actors::{
     query_service::{GetBatch, ListBatches, ListUploads},
 };
 
+use serde::Deserialize;
+use utoipa::IntoParams;
+
 use super::{
     Inner,
     auth::Caller,
     error::Problem,
     no_content,
-    openapi::{Checked, Missing, Refusals, Standing},
-    query::{Id, Query},
-    readable,
+    operations::{Operations, operation},
+    query::{Id, Offset, Query, Whole},
+    responses::{Checked, Conflicts, Missing, Refusals},
     views::{BatchView, UploadView},
 };
 
-/// Most batches of one answer.
-const MOST_BATCHES: usize = 100;
-/// Most uploads of one answer.
-const MOST_UPLOADS: usize = 1000;
-/// Most that may be passed over.
-const MOST_PASSED: usize = i32::MAX as usize;
+pub(super) fn operations() -> Operations {
+    Operations::default()
+        .with(operation!(list))
+        .with(operation!(show))
+        .with(operation!(uploads))
+        .with(operation!(cancel))
+        .with(operation!(pause))
+        .with(operation!(resume))
+        .with(operation!(retry))
+}
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(readable("/uploads/batches", list))
-        .service(readable("/uploads/batches/{id}", show))
-        .service(readable("/uploads/batches/{id}/uploads", uploads))
-        .service(web::resource("/uploads/batches/{id}/cancel").route(web::post().to(cancel)))
-        .service(web::resource("/uploads/batches/{id}/pause").route(web::post().to(pause)))
-        .service(web::resource("/uploads/batches/{id}/resume").route(web::post().to(resume)))
-        .service(web::resource("/uploads/batches/{id}/retry").route(web::post().to(retry)));
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct BatchPage {
+    /// Most batches
+    #[serde(default)]
+    #[param(inline)]
+    limit: Whole<1, { ListBatches::MAX as u64 }, 20>,
+    /// Number of batches to skip
+    #[serde(default)]
+    #[param(inline)]
+    offset: Offset,
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct UploadPage {
+    /// Most uploads
+    #[serde(default)]
+    #[param(inline)]
+    limit: Whole<1, { ListUploads::MAX as u64 }, { ListUploads::MAX as u64 }>,
+    /// Number of uploads to skip
+    #[serde(default)]
+    #[param(inline)]
+    offset: Offset,
 }
 
 /// Batches, newest first.
 #[utoipa::path(
     get,
-    path = "/api/v1/uploads/batches",
+    path = "/uploads/batches",
     tag = "batches",
     operation_id = "list_batches",
-    params(
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Most that come; 20 unless said"),
-        ("offset" = Option<u32>, Query, maximum = 2147483647, description = "How many are passed over")
-    ),
+    params(BatchPage),
     responses((status = 200, body = Vec<BatchView>), Refusals, Checked)
 )]
-pub(super) async fn list(
+async fn list(
     caller: Caller,
     inner: Data<Inner>,
-    query: Query,
+    Query(page): Query<BatchPage>,
 ) -> Result<Json<Vec<BatchView>>, Problem> {
-    let limit = query.number("limit", 1..=MOST_BATCHES, 20)?;
-    let offset = query.number("offset", 0..=MOST_PASSED, 0)?;
+    let (limit, offset) = (page.limit.get() as usize, page.offset.get() as usize);
     let batches = inner.query_service.send(ListBatches { owner: caller.owner, offset, limit }).await??;
     Ok(Json(batches.into_iter().map(BatchView::from).collect()))
 }
@@ -65,17 +83,13 @@ pub(super) async fn list(
 /// One batch.
 #[utoipa::path(
     get,
-    path = "/api/v1/uploads/batches/{id}",
+    path = "/uploads/batches/{id}",
     tag = "batches",
     operation_id = "get_batch",
-    params(("id" = String, Path, format = Uuid, description = "The batch")),
+    params(Id<BatchId>),
     responses((status = 200, body = BatchView), Refusals, Missing)
 )]
-pub(super) async fn show(
-    caller: Caller,
-    inner: Data<Inner>,
-    id: Id<BatchId>,
-) -> Result<Json<BatchView>, Problem> {
+async fn show(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<Json<BatchView>, Problem> {
     let batch = inner.query_service.send(GetBatch { owner: caller.owner, batch: id.0 }).await??;
     Ok(Json(batch.into()))
 }
@@ -83,98 +97,79 @@ pub(super) async fn show(
 /// The uploads of a batch, in their order.
 #[utoipa::path(
     get,
-    path = "/api/v1/uploads/batches/{id}/uploads",
+    path = "/uploads/batches/{id}/uploads",
     tag = "batches",
     operation_id = "list_uploads",
-    params(
-        ("id" = String, Path, format = Uuid, description = "The batch"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "Most that come; 1000 unless said"),
-        ("offset" = Option<u32>, Query, maximum = 2147483647, description = "How many are passed over")
-    ),
+    params(Id<BatchId>, UploadPage),
     responses((status = 200, body = Vec<UploadView>), Refusals, Missing, Checked)
 )]
-pub(super) async fn uploads(
+async fn uploads(
     caller: Caller,
     inner: Data<Inner>,
     id: Id<BatchId>,
-    query: Query,
+    Query(page): Query<UploadPage>,
     request: HttpRequest,
 ) -> Result<Json<Vec<UploadView>>, Problem> {
-    let limit = query.number("limit", 1..=MOST_UPLOADS, MOST_UPLOADS)?;
-    let offset = query.number("offset", 0..=MOST_PASSED, 0)?;
+    let (limit, offset) = (page.limit.get() as usize, page.offset.get() as usize);
     let list = ListUploads { owner: caller.owner, batch: id.0, offset, limit };
     let uploads = inner.query_service.send(list).await??;
     Ok(Json(uploads.into_iter().map(|upload| UploadView::of(upload, &request)).collect()))
 }
 
-/// Ends what is unfinished of a batch. Of one that has ended nothing changes.
+/// Cancels the unfinished uploads of a batch.
+///
+/// A batch that has ended stays as it is.
 #[utoipa::path(
     post,
-    path = "/api/v1/uploads/batches/{id}/cancel",
+    path = "/uploads/batches/{id}/cancel",
     tag = "batches",
     operation_id = "cancel_batch",
-    params(("id" = String, Path, format = Uuid, description = "The batch")),
-    responses((status = 204, description = "Done"), Refusals, Missing, Standing)
+    params(Id<BatchId>),
+    responses((status = 204, description = "Done"), Refusals, Missing, Conflicts)
 )]
-pub(super) async fn cancel(
-    caller: Caller,
-    inner: Data<Inner>,
-    id: Id<BatchId>,
-) -> Result<HttpResponse, Problem> {
+async fn cancel(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<HttpResponse, Problem> {
     inner.supervisor.send(CancelBatch { owner: caller.owner, batch: id.0 }).await??;
     Ok(no_content())
 }
 
-/// Begins no more uploads of a batch; running attempts finish.
+/// Pauses a batch: no more of its uploads begin; running attempts finish.
 #[utoipa::path(
     post,
-    path = "/api/v1/uploads/batches/{id}/pause",
+    path = "/uploads/batches/{id}/pause",
     tag = "batches",
     operation_id = "pause_batch",
-    params(("id" = String, Path, format = Uuid, description = "The batch")),
-    responses((status = 204, description = "Done"), Refusals, Missing, Standing)
+    params(Id<BatchId>),
+    responses((status = 204, description = "Done"), Refusals, Missing, Conflicts)
 )]
-pub(super) async fn pause(
-    caller: Caller,
-    inner: Data<Inner>,
-    id: Id<BatchId>,
-) -> Result<HttpResponse, Problem> {
+async fn pause(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<HttpResponse, Problem> {
     inner.supervisor.send(PauseBatch { owner: caller.owner, batch: id.0 }).await??;
     Ok(no_content())
 }
 
-/// Begins the uploads of a paused batch again.
+/// Resumes a paused batch.
 #[utoipa::path(
     post,
-    path = "/api/v1/uploads/batches/{id}/resume",
+    path = "/uploads/batches/{id}/resume",
     tag = "batches",
     operation_id = "resume_batch",
-    params(("id" = String, Path, format = Uuid, description = "The batch")),
-    responses((status = 204, description = "Done"), Refusals, Missing, Standing)
+    params(Id<BatchId>),
+    responses((status = 204, description = "Done"), Refusals, Missing, Conflicts)
 )]
-pub(super) async fn resume(
-    caller: Caller,
-    inner: Data<Inner>,
-    id: Id<BatchId>,
-) -> Result<HttpResponse, Problem> {
+async fn resume(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<HttpResponse, Problem> {
     inner.supervisor.send(ResumeBatch { owner: caller.owner, batch: id.0 }).await??;
     Ok(no_content())
 }
 
-/// Gives the failed uploads of a batch two fresh attempts.
+/// Retries the failed uploads of a batch, with two new attempts each.
 #[utoipa::path(
     post,
-    path = "/api/v1/uploads/batches/{id}/retry",
+    path = "/uploads/batches/{id}/retry",
     tag = "batches",
     operation_id = "retry_batch",
-    params(("id" = String, Path, format = Uuid, description = "The batch")),
-    responses((status = 204, description = "Done"), Refusals, Missing, Standing)
+    params(Id<BatchId>),
+    responses((status = 204, description = "Done"), Refusals, Missing, Conflicts)
 )]
-pub(super) async fn retry(
-    caller: Caller,
-    inner: Data<Inner>,
-    id: Id<BatchId>,
-) -> Result<HttpResponse, Problem> {
+async fn retry(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<HttpResponse, Problem> {
     inner.supervisor.send(RetryFailed { owner: caller.owner, batch: id.0 }).await??;
     Ok(no_content())
 }

@@ -1,4 +1,4 @@
-//! A body that comes in: not more than may be, and not so slowly that it never ends.
+//! Limits the length of a request body, and its rate from below.
 
 use std::{
     io,
@@ -11,28 +11,32 @@ use actix_web::{error::PayloadError, web::Bytes};
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Passes a body on. It ends with [`PayloadError::Overflow`] if it is too long, and with [`io::ErrorKind::TimedOut`] if its sender is too slow.
+/// A body that fails with [`PayloadError::Overflow`] if it is too long, and with [`io::ErrorKind::TimedOut`]
+/// if its sender is too slow.
 ///
-/// Only the time counts in which it is waited for: what is done with the bytes may take as long as it likes.
+/// Only the time spent waiting for the sender counts, not the time in which the reader handles the bytes.
 pub(super) struct Paced<S> {
     body: S,
-    /// Bytes that may still come.
+    /// Number of bytes that may still arrive.
     left: u64,
-    /// As long as this is waited for bytes together, as many as `floor` must come.
+    /// Length of a window of waiting time.
     window: Duration,
+    /// Number of bytes that must arrive in each window.
     floor: u64,
-    /// What was waited for, and what came, in the present window.
+    /// Waiting time so far in the present window.
     waited: Duration,
-    came: u64,
-    /// Since when it is waited for bytes, and until when at the longest.
+    /// Number of bytes that arrived in the present window.
+    arrived: u64,
+    /// The start of the present wait, and the timer at the end of the window.
     waiting: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl<S> Paced<S> {
-    /// A body of at most `most` bytes. Within each `window` of waiting there must come `per_second` bytes for each second, and one in any case.
-    pub(super) fn new(body: S, most: u64, window: Duration, per_second: u64) -> Self {
+    /// A body of at most `max` bytes. In each `window` of waiting time, `per_second` bytes per second must
+    /// arrive, and at least one byte.
+    pub(super) fn new(body: S, max: u64, window: Duration, per_second: u64) -> Self {
         let floor = (u128::from(per_second) * window.as_millis() / 1000).max(1) as u64;
-        Self { body, left: most, window, floor, waited: Duration::ZERO, came: 0, waiting: None }
+        Self { body, left: max, window, floor, waited: Duration::ZERO, arrived: 0, waiting: None }
     }
 }
 
@@ -49,7 +53,7 @@ where
                 this.waited += since.elapsed();
             }
             let Some(Ok(bytes)) = &next else { return Poll::Ready(next) };
-            this.came += bytes.len() as u64;
+            this.arrived += bytes.len() as u64;
             return match this.left.checked_sub(bytes.len() as u64) {
                 Some(left) => {
                     this.left = left;
@@ -67,10 +71,10 @@ where
             if end.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            if this.came < this.floor {
+            if this.arrived < this.floor {
                 return Poll::Ready(Some(Err(PayloadError::Io(io::ErrorKind::TimedOut.into()))));
             }
-            (this.waited, this.came, this.waiting) = (Duration::ZERO, 0, None);
+            (this.waited, this.arrived, this.waiting) = (Duration::ZERO, 0, None);
         }
     }
 }
@@ -82,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    /// A body that sends a piece of `bytes` after each pause.
+    /// A body that sends a chunk of `bytes` bytes after each pause.
     fn body(pauses: Vec<u64>, bytes: usize) -> Pin<Box<impl Stream<Item = Result<Bytes, PayloadError>>>> {
         Box::pin(stream::iter(pauses).then(move |ms| async move {
             sleep(Duration::from_millis(ms)).await;
@@ -92,10 +96,10 @@ mod tests {
 
     async fn read(
         body: Pin<Box<impl Stream<Item = Result<Bytes, PayloadError>>>>,
-        most: u64,
+        max: u64,
         slow_reader: Duration,
     ) -> Result<usize, PayloadError> {
-        let mut paced = Paced::new(body, most, Duration::from_secs(10), 100);
+        let mut paced = Paced::new(body, max, Duration::from_secs(10), 100);
         let mut length = 0;
         while let Some(bytes) = paced.next().await {
             length += bytes?.len();
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_slow_reader_is_not_the_fault_of_the_sender() {
+    async fn the_time_of_a_slow_reader_does_not_count() {
         let length = read(body(vec![10; 50], 10), 5000, Duration::from_secs(60)).await;
         assert_eq!(length.expect("the sender is quick"), 500);
     }

@@ -1,4 +1,4 @@
-//! The door: is a request from here, who sends it, and not too often.
+//! The door of the API: checks the origin of a request, its caller, and the rate of the caller.
 
 use std::{net::IpAddr, time::Instant};
 
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::config::Server;
 
-/// Owners that sent no request of late are forgotten once that many are known.
-const MOST_KNOWN: usize = 10_000;
+/// Idle owners are dropped from the rate limiter once it holds this many.
+const MAX_TRACKED: usize = 10_000;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -34,7 +34,7 @@ pub(super) fn rates(server: &Server) -> DefaultKeyedRateLimiter<Owner> {
     RateLimiter::keyed(quota)
 }
 
-/// Refuses what the page of a stranger sends, and says in every answer that browsers must not guess or share it.
+/// Refuses requests from pages of other origins, and adds the security headers to every answer.
 pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -63,7 +63,7 @@ pub(super) async fn guard(
     Ok(response)
 }
 
-/// Lets in whoever may, with the [`Caller`] among the request's extensions.
+/// Admits known callers, and adds the [`Caller`] to the extensions of the request.
 pub(super) async fn admit(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -71,7 +71,10 @@ pub(super) async fn admit(
     let inner = inner(&request)?;
     let caller = match inner.auth.caller(request.request()).await {
         Ok(caller) => caller,
-        Err(denied) => return Ok(request.into_response(Problem::from(denied).error_response())),
+        Err(denied) => {
+            let problem = denied.into_problem(inner.auth.sign_in_address());
+            return Ok(request.into_response(problem.error_response()));
+        }
     };
     if let Err(problem) = inner.count(&caller.owner) {
         return Ok(request.into_response(problem.error_response()));
@@ -80,18 +83,15 @@ pub(super) async fn admit(
     Ok(next.call(request).await?.map_into_boxed_body())
 }
 
-/// Writes a line for each request, with an id that the answer has too.
+/// Logs a line for each request, with an id that the answer carries too.
 pub(crate) async fn log(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
-    let id = given_id(request.headers()).unwrap_or_else(|| {
-        let id = mediamill_actors::id::UploadId::generate().to_string();
-        HeaderValue::try_from(id).unwrap_or(HeaderValue::from_static("-"))
-    });
+    let RequestId(id) = RequestId::given(request.headers()).unwrap_or_else(RequestId::generate);
     request.headers_mut().insert(REQUEST_ID, id.clone());
-    // Without the query, which is nobody's business.
+    // The query is left out of the log, since it may be private.
     let (method, path) = (request.method().clone(), request.path().to_owned());
     let mut response = next.call(request).await?.map_into_boxed_body();
     response.headers_mut().insert(REQUEST_ID, id.clone());
@@ -100,30 +100,40 @@ pub(crate) async fn log(
     let level = if response.status().is_server_error() { log::Level::Warn } else { log::Level::Info };
     let (id, status) = (id.to_str().unwrap_or("-"), response.status().as_u16());
     let took = started.elapsed().as_micros() as f64 / 1000.0;
-    log::log!(target: "mediamill::http", level, "{id} {method} {path:?} {status} {took:.1} ms, owner {owner:?}");
+    log::log!(
+        target: "mediamill::http", level,
+        "{id} {method} {path:?} {status} {took:.1} ms, owner {owner:?}"
+    );
     Ok(response)
 }
 
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::Unavailable(why) => Self::unavailable("cannot_tell_who", why, 5),
-            denied => Self::unauthorized(denied.to_string()),
+impl Denied {
+    /// The answer to a caller who is unknown, with the address of the page on which a person signs in.
+    fn into_problem(self, sign_in: Option<&str>) -> Problem {
+        match self {
+            Self::Unavailable(why) => Problem::unavailable("cannot_tell_who", why, 5),
+            Self::Missing | Self::Refused(_) => Problem::unauthorized(self.to_string(), sign_in),
         }
     }
 }
 
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        denied.into_problem(None)
+    }
+}
+
 impl Inner {
-    /// Counts a request of an owner, unless there were too many of late.
+    /// Counts a request against the rate limit of its owner.
     pub(super) fn count(&self, owner: &Owner) -> Result<(), Problem> {
-        if self.rates.len() > MOST_KNOWN {
+        if self.rates.len() > MAX_TRACKED {
             self.rates.retain_recent();
         }
         self.rates.check_key(owner).map_err(|until| {
             let wait = until.wait_time_from(governor::clock::DefaultClock::default().now());
             Problem::too_many(
                 format!(
-                    "there were more than {} requests a second of this owner (server.requests_per_second); slow down",
+                    "this owner sent more than {} requests a second (server.requests_per_second); slow down",
                     self.server.requests_per_second
                 ),
                 wait.as_secs() + 1,
@@ -136,22 +146,34 @@ fn inner(request: &ServiceRequest) -> Result<Data<Inner>, Problem> {
     request.app_data::<Data<Inner>>().cloned().ok_or_else(|| Problem::internal("the routes have no handle"))
 }
 
-/// An id that a proxy gave, if it can stand in a log.
-fn given_id(headers: &HeaderMap) -> Option<HeaderValue> {
-    let id = headers.get(REQUEST_ID)?;
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
-    (!id.is_empty() && id.len() <= 64 && id.as_bytes().iter().all(plain)).then(|| id.clone())
+/// Id of a request, in the log and in the header `x-request-id`.
+struct RequestId(HeaderValue);
+
+impl RequestId {
+    /// The id that a proxy assigned, if it is safe to log.
+    fn given(headers: &HeaderMap) -> Option<Self> {
+        let id = headers.get(REQUEST_ID)?;
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(byte);
+        (!id.is_empty() && id.len() <= 64 && id.as_bytes().iter().all(plain)).then(|| Self(id.clone()))
+    }
+
+    /// A random id of 16 hexadecimal digits.
+    fn generate() -> Self {
+        let id = getrandom::u64().ok().and_then(|id| HeaderValue::try_from(format!("{id:016x}")).ok());
+        Self(id.unwrap_or(HeaderValue::from_static("-")))
+    }
 }
 
-/// Whether a request may be from whom it says: no page of another origin may send any, and where everybody is let in, none may come by a
-/// name that is not this machine's.
+/// Refuses requests from pages of other origins and, if the server is open to anyone who can connect,
+/// requests whose `Host` is not this machine.
 fn from_here(inner: &Inner, headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("\u{fffd}"));
     let host = text(header::HOST).unwrap_or_default();
     let origin = text(header::ORIGIN);
     if inner.auth.is_open() && !is_this_machine(inner, host) {
         return Err(Problem::forbidden(format!(
-            "this server does not answer to the name {host:?}; use localhost, or list it in server.allowed_hosts"
+            "this server does not answer to the name {host:?}; use localhost, or add the name to \
+             server.allowed_hosts"
         )));
     }
     let allowed =
@@ -160,7 +182,8 @@ fn from_here(inner: &Inner, headers: &HeaderMap) -> Result<(), Problem> {
         Some(origin) if allowed(origin) => return Ok(()),
         Some(origin) if !is_same_origin(origin, host) => {
             return Err(Problem::forbidden(format!(
-                "pages of {origin:?} may not use this server; list that in server.allowed_origins to let them"
+                "pages of {origin:?} may not use this server; add that origin to server.allowed_origins to \
+                 let them"
             )));
         }
         Some(_) | None => {}
@@ -168,7 +191,8 @@ fn from_here(inner: &Inner, headers: &HeaderMap) -> Result<(), Problem> {
     let site = text(FETCH_SITE).unwrap_or("none");
     if inner.auth.is_open() && !["same-origin", "none"].contains(&site) {
         return Err(Problem::forbidden(
-            "another web page sent you here; type the address into the address bar instead of following a link",
+            "another web page sent this request; type the address into the address bar instead of following \
+             a link",
         ));
     }
     Ok(())
@@ -178,7 +202,8 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
     origin.split_once("://").is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
 }
 
-/// Whether `host` (of a header, with or without a port) names this machine as nobody else's name server could.
+/// Returns `true` if `host` (from a header, with or without a port) names this machine. Loopback addresses
+/// and `localhost` cannot be redirected by a foreign name server.
 fn is_this_machine(inner: &Inner, host: &str) -> bool {
     let name = match host.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),
@@ -194,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_cannot_be_told_at_the_moment_may_come_again() {
+    fn only_an_unavailable_authentication_asks_for_a_retry() {
         let answer = Problem::from(Denied::Unavailable("the directory is away".into())).error_response();
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(answer.headers().contains_key(header::RETRY_AFTER));

@@ -1,4 +1,4 @@
-//! The whole store as text.
+//! The dump: the whole store as text.
 
 use std::{
     fs::File,
@@ -8,7 +8,7 @@ use std::{
 
 use actix_web::{
     HttpResponse,
-    web::{Bytes, Data, ServiceConfig},
+    web::{Bytes, Data},
 };
 use futures_util::stream;
 use mediamill_actors::{error::Error, intake::Intake, query_service::DumpStore};
@@ -17,13 +17,14 @@ use super::{
     Inner,
     auth::Administrator,
     error::Problem,
-    openapi::{Full, Refusals},
-    readable,
+    operations::{Operations, operation},
+    responses::{Administrators, Full, Refusals},
 };
 
-const PIECE: usize = 1 << 16;
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 16;
 
-/// The file that a dump is taken to, as long as the disk has room for it.
+/// The file of a dump. Writing fails before the disk is too full for the store.
 struct Sink {
     file: File,
     intake: Arc<Intake>,
@@ -45,46 +46,52 @@ impl io::Write for Sink {
     }
 }
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(readable("/dump", dump));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(dump))
 }
 
-/// The whole store, taken between two commits: one JSON object a line. For administrators.
+/// A consistent dump of the whole store, one JSON object per line. For administrators.
 #[utoipa::path(
     get,
-    path = "/api/v1/dump",
+    path = "/dump",
     tag = "operation",
     operation_id = "dump",
     responses(
-        (status = 200, description = "One JSON object with `tree`, `key` and `value` a line", content_type = "application/x-ndjson", body = String),
-        Refusals, Full, super::openapi::Denied
+        (
+            status = 200,
+            description = "One JSON object with `tree`, `key` and `value` per line",
+            content_type = "application/x-ndjson",
+            body = String
+        ),
+        Refusals, Full, Administrators
     )
 )]
-pub(super) async fn dump(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
+async fn dump(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
     inner.intake.check_disk().await?;
-    // Writers of the store wait for the dump, so it is taken to a file, and the client reads that as slowly as it likes.
+    // The store does not commit during a dump. It goes to a file first, so that a slow client does not hold
+    // up the store.
     let unwritten = |error: &io::Error| {
-        Problem::unavailable("storage_failed", format!("cannot write a dump in store.data_dir: {error}"), 30)
+        Problem::unavailable("storage_failed", format!("cannot write a dump to store.data_dir: {error}"), 30)
     };
     let file = tempfile::tempfile_in(&inner.data_dir).map_err(|error| unwritten(&error))?;
     let full = Arc::new(OnceLock::new());
     let sink = Sink { file, intake: Arc::clone(&inner.intake), full: Arc::clone(&full) };
-    let taken = inner.query_service.send(DumpStore(io::BufWriter::with_capacity(PIECE, sink))).await?;
-    // What the store says about its output is that it could not be written.
-    let told = |otherwise: Problem| full.get().cloned().map_or(otherwise, Problem::from);
-    let sink = taken.map_err(|error| told(error.into()))?;
-    let mut file = sink.into_inner().map_err(|error| told(unwritten(error.error())))?.file;
+    let taken = inner.query_service.send(DumpStore(io::BufWriter::with_capacity(CHUNK, sink))).await?;
+    // The store reports a failed write; the cause is in `full` if the disk was too full.
+    let cause = |otherwise: Problem| full.get().cloned().map_or(otherwise, Problem::from);
+    let sink = taken.map_err(|error| cause(error.into()))?;
+    let mut file = sink.into_inner().map_err(|error| cause(unwritten(error.error())))?.file;
     let length = file.metadata().map(|it| it.len());
     let length = length
         .and_then(|length| file.rewind().map(|()| length))
         .map_err(|error| Problem::internal(format!("cannot read the dump: {error}")))?;
-    let pieces = stream::try_unfold(file, |file| async move {
+    let chunks = stream::try_unfold(file, |file| async move {
         let read = actix_rt::task::spawn_blocking(move || {
-            let mut piece = Vec::with_capacity(PIECE);
-            (&file).take(PIECE as u64).read_to_end(&mut piece).map(|_| (file, piece))
+            let mut chunk = Vec::with_capacity(CHUNK);
+            (&file).take(CHUNK as u64).read_to_end(&mut chunk).map(|_| (file, chunk))
         });
-        let (file, piece) = read.await.map_err(io::Error::other)??;
-        Ok::<_, io::Error>((!piece.is_empty()).then(|| (Bytes::from(piece), file)))
+        let (file, chunk) = read.await.map_err(io::Error::other)??;
+        Ok::<_, io::Error>((!chunk.is_empty()).then(|| (Bytes::from(chunk), file)))
     });
-    Ok(HttpResponse::Ok().content_type("application/x-ndjson").no_chunking(length).streaming(pieces))
+    Ok(HttpResponse::Ok().content_type("application/x-ndjson").no_chunking(length).streaming(chunks))
 }

@@ -1,101 +1,124 @@
-//! What happens, as server-sent events.
+//! The event stream: messages as server-sent events.
 
 use std::{convert::Infallible, fmt::Write as _, pin::Pin, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{self, HeaderName},
-    web::{self, Bytes, Data, ServiceConfig},
+    web::{Bytes, Data},
 };
 use futures_util::stream;
 use mediamill_actors::{publisher::Uploads, wire};
+use serde::Deserialize;
 use tokio::sync::watch;
+use utoipa::IntoParams;
 
 use super::{
     Inner,
     auth::Caller,
     error::Problem,
     feed::{Delivery, Feed},
-    openapi::{Checked, Full, Refusals},
-    query::Query,
+    operations::{Operations, operation},
+    query::{Query, Whole, present},
+    responses::{Checked, Full, Refusals},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// How often a sign of life is sent while nothing happens.
+/// Interval of heartbeats while there are no messages.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How soon a client should come back, in ms.
-const COME_BACK_MS: u32 = 1000;
+/// Delay after which a client should reconnect, in ms.
+const RECONNECT_MS: u32 = 1000;
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/events").route(web::get().to(events)));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(events).endless())
 }
 
-/// What happens to the caller's batches and uploads, from now on or after an event that it knows. Each event's `data` is one message as JSON,
-/// with an `action`; the last message of a change of state has its number as `id`.
+/// The position in the events of the caller.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Position {
+    /// The last event that the client has; 0: none. `Last-Event-ID` takes precedence
+    #[serde(default, deserialize_with = "present")]
+    #[param(inline)]
+    after_seq: Option<Seq>,
+}
+
+/// Sequence number of an event.
+type Seq = Whole<0, { u64::MAX }, 0>;
+
+/// Streams messages about the caller's batches and uploads.
+///
+/// The stream begins now, or after a given event. The `data` of each server-sent event is one message as JSON
+/// with an `action`; the last message of an event has its sequence number as `id`.
 #[utoipa::path(
     get,
-    path = "/api/v1/events",
+    path = "/events",
     tag = "events",
     operation_id = "events",
     params(
-        ("after_seq" = Option<u64>, Query, description = "The last event that is known; 0: none. `Last-Event-ID` counts more"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it when they come back")
+        Position,
+        ("Last-Event-ID" = Option<String>, Header, description = "The same, as browsers send it when they \
+         reconnect")
     ),
     responses(
-        (status = 200, description = "Messages, until one side ends it", content_type = "text/event-stream", body = super::messages::Message),
+        (
+            status = 200,
+            description = "Messages, until one side closes the stream",
+            content_type = "text/event-stream",
+            body = wire::Message
+        ),
         Refusals, Checked, Full
     )
 )]
-pub(super) async fn events(
+async fn events(
     caller: Caller,
     inner: Data<Inner>,
-    query: Query,
+    Query(position): Query<Position>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let asked = query.text("after_seq").map(|_| query.number("after_seq", 0..=u64::MAX, 0)).transpose()?;
     let known = request.headers().get(LAST_EVENT_ID).map(|id| {
         let number = id.to_str().ok().and_then(|id| id.parse().ok());
-        number.ok_or_else(|| Problem::invalid("Last-Event-ID must be the number of an event"))
+        number.ok_or_else(|| Problem::invalid("Last-Event-ID must be the sequence number of an event"))
     });
-    let after_seq = known.transpose()?.or(asked);
+    let after_seq = known.transpose()?.or(position.after_seq.map(Whole::get));
     let expired = Box::pin(caller.expired());
     let feed = Feed::subscribe(&inner, caller.owner, Uploads::All, after_seq).await?;
-    let teller =
-        EventRenderer { feed, expired, closing: inner.closing.subscribe(), sent: None, snapshot: None };
-    let greeting = Bytes::from(format!("retry: {COME_BACK_MS}\n: here is what happens\n\n"));
-    let pieces = stream::unfold(Some(teller), move |teller| async move {
-        let mut teller = teller?;
-        let piece = teller.next().await?;
-        Some((Ok::<_, Infallible>(piece), Some(teller)))
+    let events =
+        EventStream { feed, expired, closing: inner.closing.subscribe(), sent: None, snapshot: None };
+    let greeting = Bytes::from(format!("retry: {RECONNECT_MS}\n: the messages follow\n\n"));
+    let chunks = stream::unfold(events, move |mut events| async move {
+        let chunk = events.next().await?;
+        Some((Ok::<_, Infallible>(chunk), events))
     });
-    let pieces = futures_util::StreamExt::chain(stream::iter([Ok(greeting)]), pieces);
+    let chunks = futures_util::StreamExt::chain(stream::iter([Ok(greeting)]), chunks);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        // Proxies would collect it otherwise.
+        // Keeps proxies from buffering the stream.
         .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(pieces))
+        .streaming(chunks))
 }
 
-struct EventRenderer {
+struct EventStream {
     feed: Feed,
-    /// Comes when it is no longer known whose stream this is.
+    /// Completes when the credentials of the caller expire.
     expired: Pin<Box<dyn Future<Output = ()>>>,
     closing: watch::Receiver<bool>,
-    /// What the connection was given last; it has passed that on when it asks for more.
+    /// The last delivery to the connection, which has sent it when it polls again.
     sent: Option<Delivery>,
-    /// A snapshot of this number is being told. Until something newer is, there are no ids: who comes back in between gets it once more.
+    /// Sequence number of the snapshot that is being sent. Its messages have no ids, so that a client which
+    /// reconnects in between gets the whole snapshot again.
     snapshot: Option<u64>,
 }
 
-impl EventRenderer {
+impl EventStream {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(sent) = self.sent.take() {
             sent.passed_on();
         }
         let delivery = tokio::select! {
             delivery = self.feed.next() => delivery?,
-            () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b": still here\n\n")),
+            () = tokio::time::sleep(HEARTBEAT) => return Some(Bytes::from_static(b": heartbeat\n\n")),
             _ = self.closing.wait_for(|closing| *closing) => return None,
             () = &mut self.expired => return None,
         };
@@ -121,7 +144,7 @@ impl EventRenderer {
                 Ok(json) => {
                     let _ = write!(text, "data: {json}\n\n");
                 }
-                Err(error) => log::error!("a message is no JSON: {error}"),
+                Err(error) => log::error!("a message cannot be written as JSON: {error}"),
             }
         }
         text

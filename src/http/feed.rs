@@ -1,5 +1,5 @@
-//! What an owner's connection is told: one publication at a time, and the next when that was passed on. A connection that does not read
-//! holds one publication and delays nobody.
+//! The feed of a connection: one publication at a time. A connection that does not read holds one
+//! publication, and delays no other connection.
 
 use std::sync::Arc;
 
@@ -15,24 +15,24 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Inner, error::Problem, quota::Share};
 
-/// A connection's subscription and what comes of it.
+/// The subscription of a connection, with its publications.
 pub(super) struct Feed {
     subscription: Subscription,
     publications: mpsc::Receiver<Delivery>,
     /// Keeps the actor alive.
-    _ear: Addr<Ear>,
+    _relay: Addr<Relay>,
     _counted: Share,
 }
 
-/// One publication on its way.
+/// One publication on its way to a connection.
 pub(super) struct Delivery {
     pub(super) messages: Vec<Arc<wire::Message>>,
-    /// Dropped or told when it was passed on.
+    /// Completes when the publication was sent or dropped.
     done: Option<oneshot::Sender<()>>,
 }
 
 impl Delivery {
-    /// The connection took it: the next one may come.
+    /// Reports that the connection has sent it, which requests the next publication.
     pub(super) fn passed_on(mut self) {
         if let Some(done) = self.done.take() {
             let _ = done.send(());
@@ -41,7 +41,7 @@ impl Delivery {
 }
 
 impl Feed {
-    /// Subscribes a connection to what happens to an owner's batches, from now on or from an event on that it knew.
+    /// Subscribes a connection to the events of an owner, from now on or after a given event.
     pub(super) async fn subscribe(
         inner: &Data<Inner>,
         owner: Owner,
@@ -52,13 +52,13 @@ impl Feed {
             return Err(Error::Stopping.into());
         }
         let counted = inner.begin_stream(&owner)?;
-        // The publisher has one publication outstanding, so there is always room.
+        // The publisher has one publication outstanding, so one place is enough.
         let (to, publications) = mpsc::channel(1);
-        let ear = Ear { to }.start();
+        let relay = Relay { to }.start();
         let publisher = inner.publisher.clone();
-        let subscribe = Subscribe { owner, to: ear.clone().recipient(), uploads, after_seq };
+        let subscribe = Subscribe { owner, to: relay.clone().recipient(), uploads, after_seq };
         let subscription = subscribed(publisher, subscribe).await?;
-        Ok(Self { subscription, publications, _ear: ear, _counted: counted })
+        Ok(Self { subscription, publications, _relay: relay, _counted: counted })
     }
 
     /// The next publication; `None` once the publisher has stopped.
@@ -87,27 +87,27 @@ impl Drop for Subscription {
     }
 }
 
-/// Subscribes. A connection that ends meanwhile, and so drops this, leaves no subscriber behind: also not if the answer was given and not
-/// taken yet.
+/// Subscribes in a task of its own. If the connection ends before the answer, the task drops the
+/// [`Subscription`], so that no subscriber is left behind.
 async fn subscribed(publisher: Addr<Publisher>, subscribe: Subscribe) -> Result<Subscription, Problem> {
-    let (tell, told) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
     actix_rt::spawn(async move {
-        let answer = publisher.send(subscribe).await;
-        let _ = tell.send(answer.map(|subscribed| subscribed.map(|id| Subscription { id, publisher })));
+        let subscribed = publisher.send(subscribe).await;
+        let _ = answer.send(subscribed.map(|subscribed| subscribed.map(|id| Subscription { id, publisher })));
     });
-    Ok(told.await.map_err(|_| Error::Stopping)???)
+    Ok(answered.await.map_err(|_| Error::Stopping)???)
 }
 
-/// Stands for a connection before the publisher.
-struct Ear {
+/// Passes publications on to a connection.
+struct Relay {
     to: mpsc::Sender<Delivery>,
 }
 
-impl Actor for Ear {
+impl Actor for Relay {
     type Context = Context<Self>;
 }
 
-impl Handler<Publication> for Ear {
+impl Handler<Publication> for Relay {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Publication(messages): Publication, _: &mut Self::Context) -> Self::Result {

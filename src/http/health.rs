@@ -1,45 +1,49 @@
-//! Is it alive, and would work that is given to it now be done.
+//! Liveness and readiness.
 
 use actix_web::{
     HttpResponse,
     http::StatusCode,
-    web::{Data, Json, ServiceConfig},
+    web::{Data, Json},
 };
 use mediamill_actors::query_service::GetHealth;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Inner, readable, status::provider_word};
+use super::{
+    Inner,
+    operations::{Operations, operation},
+};
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(readable("/health", alive)).service(readable("/ready", ready));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(alive)).with(operation!(ready))
 }
 
-/// The process answers.
+/// Liveness.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Alive {
+struct Alive {
     /// Always `ok`.
     status: &'static str,
     /// The version of the program.
     version: &'static str,
 }
 
-/// Whether work that is given to it now would be done.
+/// Readiness.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Ready {
-    /// Whether files are taken in.
+struct Ready {
+    /// Whether the server accepts uploads.
     ready: bool,
     /// Whether the store can be written.
     store: bool,
-    /// Whether the disk has room.
+    /// Whether the disk has enough free space.
     disk: bool,
-    /// `starting`, `ready`, `away`, `gave_up` or `misconfigured`. Batches wait for a provider that is away, so that alone refuses nothing.
+    /// `starting`, `ready`, `away`, `gave_up` or `misconfigured`. It does not affect `ready`, since batches
+    /// wait for their provider.
     provider: &'static str,
-    /// Whether the server is about to stop.
+    /// Whether the server is stopping.
     stopping: bool,
 }
 
-/// Says that the process is alive.
+/// Liveness: the process answers.
 #[utoipa::path(
     get,
     path = "/health",
@@ -47,25 +51,25 @@ pub(super) struct Ready {
     operation_id = "health",
     responses((status = 200, body = Alive))
 )]
-pub(super) async fn alive() -> Json<Alive> {
+async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Says whether work that is given to the server now would be done.
+/// Readiness: whether the server accepts uploads.
 #[utoipa::path(
     get,
     path = "/ready",
     tag = "operation",
     operation_id = "ready",
-    responses((status = 200, body = Ready), (status = 503, description = "Not now", body = Ready))
+    responses((status = 200, body = Ready), (status = 503, description = "Not ready", body = Ready))
 )]
-pub(super) async fn ready(inner: Data<Inner>) -> HttpResponse {
+async fn ready(inner: Data<Inner>) -> HttpResponse {
     let health = inner.query_service.send(GetHealth).await.ok();
     let store = health.as_ref().is_some_and(|it| it.store_broken.is_none());
     let disk = inner.intake.check_disk().await.is_ok();
     let stopping = *inner.stopping.borrow();
     let ready = store && disk && !stopping;
-    let provider = health.map_or("starting", |it| provider_word(&it.provider));
+    let provider = health.map_or("starting", |it| it.provider.into());
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     HttpResponse::build(status).json(Ready { ready, store, disk, provider, stopping })
 }

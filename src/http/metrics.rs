@@ -1,4 +1,4 @@
-//! What a monitoring system reads: numbers of the engine and of the server, in Prometheus' text form.
+//! Metrics of the engine and of the server, in the text format of Prometheus.
 
 use std::{
     sync::{Arc, Weak, atomic::AtomicU64},
@@ -9,10 +9,11 @@ use actix_web::{
     Error as WebError, HttpResponse,
     body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    middleware::{Next, from_fn},
-    web::{self, Data, ServiceConfig},
+    middleware::Next,
+    web::Data,
 };
 use mediamill_actors::{
+    analysis::ProviderState,
     error::Error,
     event::EventKind,
     query_service::GetHealth,
@@ -29,33 +30,31 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use strum::VariantNames as _;
+
 use super::{
     Inner,
     auth::Administrator,
-    door,
     error::Problem,
-    openapi::{Denied, Refusals},
-    readable,
-    status::provider_word,
+    operations::{Operations, operation},
+    responses::{Administrators, Refusals},
 };
 
-/// How often events are read for their durations.
+/// Interval at which events are read for their durations.
 const READ_EVERY: Duration = Duration::from_secs(1);
 /// Events that are read at once.
 const PAGE: usize = 256;
-/// How the provider may stand, in words.
-const PROVIDER: [&str; 5] = ["starting", "ready", "away", "gave_up", "misconfigured"];
 
 type Label = [(&'static str, &'static str); 1];
 
-/// What is counted as it happens; the rest is read when somebody asks.
+/// The metrics that are counted continuously; the others are read for each answer.
 pub(super) struct Metrics {
     stages: Family<Label, Histogram, fn() -> Histogram>,
     requests: Family<Label, Histogram, fn() -> Histogram>,
 }
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(web::scope("/metrics").wrap(from_fn(door::admit)).service(readable("", metrics)));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(metrics))
 }
 
 impl Metrics {
@@ -67,15 +66,18 @@ impl Metrics {
     }
 }
 
-/// Numbers of the engine and of the server, in Prometheus' text form. For administrators.
+/// Metrics of the engine and of the server, in the text format of Prometheus. For administrators.
 #[utoipa::path(
     get,
-    path = "/metrics",
+    path = "",
     tag = "operation",
     operation_id = "metrics",
-    responses((status = 200, description = "Metrics", content_type = "text/plain", body = String), Refusals, Denied)
+    responses(
+        (status = 200, description = "Metrics", content_type = "text/plain", body = String),
+        Refusals, Administrators
+    )
 )]
-pub(super) async fn metrics(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
+async fn metrics(_: Administrator, inner: Data<Inner>) -> Result<HttpResponse, Problem> {
     let health = inner.query_service.send(GetHealth).await?;
     let totals = inner.queries.totals().await?;
     let (flushes, flushed) = inner.queries.flushes();
@@ -99,32 +101,32 @@ pub(super) async fn metrics(_: Administrator, inner: Data<Inner>) -> Result<Http
         "Completed uploads whose description failed the audit",
         totals.needs_review,
     );
-    gauge(&mut registry, "queue_waiting", "Uploads that wait for a worker", health.waiting as u32);
-    gauge(&mut registry, "queue_active", "Uploads in the hands of workers", health.active as u32);
+    gauge(&mut registry, "queue_waiting", "Uploads that are waiting for a worker", health.waiting as u32);
+    gauge(&mut registry, "queue_active", "Uploads in flight", health.active as u32);
 
     let provider = Family::<Label, Gauge>::default();
-    let present = provider_word(&health.provider);
-    for word in PROVIDER {
-        provider.get_or_create(&[("state", word)]).set((word == present).into());
+    let present: &str = (&health.provider).into();
+    for state in ProviderState::VARIANTS {
+        provider.get_or_create(&[("state", *state)]).set((*state == present).into());
     }
-    registry.register("provider", "1 for how the provider stands", provider);
-    let waited_for = health.provider.waiting().is_some();
-    gauge(&mut registry, "provider_waiting", "1 while uploads wait for the provider", u32::from(waited_for));
+    registry.register("provider", "1 for the present state of the provider", provider);
+    let waiting = health.provider.waiting().is_some();
+    gauge(&mut registry, "provider_waiting", "1 while uploads wait for the provider", u32::from(waiting));
 
-    counter(&mut registry, "store_flushes", "How often the disk was waited for", flushes);
+    counter(&mut registry, "store_flushes", "Flushes of the store to disk", flushes);
     let seconds = Counter::<f64, AtomicU64>::default();
     seconds.inc_by(flushed.as_secs_f64());
-    registry.register("store_flush_seconds", "How long the disk was waited for", seconds);
+    registry.register("store_flush_seconds", "Time that flushes of the store took", seconds);
     let healthy = health.store_broken.is_none();
     gauge(&mut registry, "store_writable", "1 while the store can be written", u32::from(healthy));
 
-    gauge(&mut registry, "subscribers", "Subscribers of all sorts", health.subscribers as u32);
-    let receiving = inner.receiving.all();
-    gauge(&mut registry, "receiving", "Requests that bring files in at the moment", receiving);
-    registry.register("stage_seconds", "How long stages of uploads took", inner.metrics.stages.clone());
+    gauge(&mut registry, "subscribers", "Subscribers of the publisher", health.subscribers as u32);
+    let receiving = inner.receiving.total();
+    gauge(&mut registry, "receiving", "Requests that are uploading files", receiving);
+    registry.register("stage_seconds", "Duration of the stages of uploads", inner.metrics.stages.clone());
     registry.register(
         "http_request_seconds",
-        "How long requests took until their answer began, by class of status",
+        "Time until the answer to a request began, by class of status",
         inner.metrics.requests.clone(),
     );
 
@@ -146,7 +148,7 @@ fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     registry.register(name, help, counter);
 }
 
-/// Takes the time of a request.
+/// Measures the time of a request.
 pub(super) async fn time(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -167,7 +169,7 @@ pub(super) async fn time(
     Ok(response)
 }
 
-/// Reads the durations of stages from events, until the server is gone.
+/// Reads the durations of stages from events, until the server is dropped.
 pub(super) async fn follow(inner: Weak<Inner>) {
     let Some(queries) = inner.upgrade().map(|inner| inner.queries.clone()) else { return };
     let mut cursor = queries.newest();
@@ -184,7 +186,7 @@ pub(super) async fn follow(inner: Weak<Inner>) {
                     }
                 }
                 Err(error) => {
-                    log::warn!("metrics miss what cannot be read: {error}");
+                    log::warn!("metrics lack events that cannot be read: {error}");
                     break;
                 }
             }
@@ -192,13 +194,25 @@ pub(super) async fn follow(inner: Weak<Inner>) {
     }
 }
 
+/// Reads a page of events. Returns the new cursor, and whether there are more events.
 async fn read(inner: &Arc<Inner>, cursor: &Cursor) -> Result<(Cursor, bool), Error> {
     let batch = inner.queries.changes_after(cursor, Interest::Everyone, PAGE, None).await?;
     for change in &batch.changes {
         let (stage, ms) = match change.event.kind {
             EventKind::UploadDescribed { took_ms, .. } => ("description", took_ms),
             EventKind::UploadCompleted { took_ms, .. } => ("embedding", took_ms),
-            _ => continue,
+            EventKind::BatchSubmitted
+            | EventKind::BatchPaused
+            | EventKind::BatchResumed
+            | EventKind::BatchCancelled
+            | EventKind::BatchRetried { .. }
+            | EventKind::UploadBegun { .. }
+            | EventKind::UploadFailed { .. }
+            | EventKind::UploadHandedBack { .. }
+            | EventKind::UploadInterrupted { .. }
+            | EventKind::UploadCancelled
+            | EventKind::UploadDeleted { .. }
+            | EventKind::ProviderChanged => continue,
         };
         inner.metrics.stages.get_or_create(&[("stage", stage)]).observe(ms as f64 / 1000.0);
     }

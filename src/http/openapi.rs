@@ -1,11 +1,11 @@
-//! The description of the API, made from the code.
+//! The description of the API, collected from its operations.
 
 use actix_web::{
     HttpRequest,
-    web::{Json, ServiceConfig},
+    web::{self, Json, ServiceConfig},
 };
 use utoipa::{
-    IntoResponses, Modify, OpenApi,
+    Modify, OpenApi,
     openapi::{
         self, RefOr, Schema,
         schema::{ObjectBuilder, Type},
@@ -14,142 +14,37 @@ use utoipa::{
 };
 
 use super::{
-    batches, dump, error::Refusal, events, health, messages, metrics, originals, readable, search, socket,
-    status, uploads,
+    auth::COOKIE,
+    operations::{Operations, operation},
+    socket,
 };
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(readable("/openapi.json", describe));
+/// Path of the description.
+const PATH: &str = "/openapi.json";
+
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(describe))
 }
 
-/// For a host that put the API elsewhere.
+/// The description for a host that has the API, and nothing else, in a scope of its own.
 pub(super) fn mounted(config: &mut ServiceConfig) {
-    config.service(readable("/openapi.json", describe_mounted));
+    let description =
+        web::resource(PATH).route(web::get().to(describe_mounted)).route(web::head().to(describe_mounted));
+    config.service(description);
 }
 
-/// What everything may be refused with.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Refusals {
-    /// It is not known who asks
-    #[response(status = 401)]
-    Unauthorized(Refusal),
-    /// The request comes from the page of another origin
-    #[response(status = 403)]
-    Foreign(Refusal),
-    /// Too many requests of this owner
-    #[response(status = 429)]
-    TooMany(Refusal),
-    /// Not now: the server is stopping, or the store failed
-    #[response(status = 503)]
-    Unavailable(Refusal),
-}
-
-/// For what an id names.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Missing {
-    /// There is no such thing of this owner
-    #[response(status = 404)]
-    Missing(Refusal),
-}
-
-/// For what has parameters.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Checked {
-    /// A value makes no sense
-    #[response(status = 422)]
-    Invalid(Refusal),
-}
-
-/// For what needs a certain state.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Standing {
-    /// It does not stand so that this can be done
-    #[response(status = 409)]
-    Conflict(Refusal),
-}
-
-/// For what is for administrators.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Denied {
-    /// This is for administrators, or comes from the page of another origin
-    #[response(status = 403)]
-    Forbidden(Refusal),
-}
-
-/// For what needs room.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Full {
-    /// Not now: the queue is full, the provider is away, or the server is stopping
-    #[response(status = 503)]
-    Unavailable(Refusal),
-    /// The disk has too little room
-    #[response(status = 507)]
-    DiskFull(Refusal),
-}
-
-/// For what takes a body.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Receives {
-    /// The body cannot be read
-    #[response(status = 400)]
-    Malformed(Refusal),
-    /// The body came in too slowly
-    #[response(status = 408)]
-    TimedOut(Refusal),
-    /// The body has more files or bytes than a batch may have
-    #[response(status = 413)]
-    TooLarge(Refusal),
-    /// The body is no multipart/form-data
-    #[response(status = 415)]
-    Unsupported(Refusal),
-    /// There is no file in the body
-    #[response(status = 422)]
-    Invalid(Refusal),
-}
-
-/// For what can be read in parts.
-#[derive(IntoResponses)]
-#[expect(dead_code, reason = "tells what answers look like")]
-pub(super) enum Ranges {
-    /// The part that was asked for
-    #[response(status = 206)]
-    Part,
-    /// Nothing changed
-    #[response(status = 304)]
-    Unchanged,
-    /// A header cannot be read
-    #[response(status = 400)]
-    Malformed(Refusal),
-    /// A precondition does not hold
-    #[response(status = 412)]
-    Precondition(Refusal),
-    /// There is no such part
-    #[response(status = 416)]
-    NoSuchPart(Refusal),
-}
-
+/// The description without its operations.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "mediamill", description = "Works through batches of pictures and videos: thumbnail, description, audit, embedding"),
-    paths(
-        uploads::create, uploads::show, uploads::delete, originals::thumbnail, originals::original,
-        batches::list, batches::show, batches::uploads, batches::cancel, batches::pause, batches::resume, batches::retry,
-        search::search, events::events, socket::open,
-        status::status, status::sign_in, status::sign_out, dump::dump,
-        health::alive, health::ready, metrics::metrics, describe
+    info(
+        title = "mediamill",
+        description = "Processes batches of pictures and videos: thumbnail, description, audit, embedding"
     ),
-    components(schemas(messages::First, messages::Request, messages::Message)),
+    components(schemas(socket::SocketAuth, socket::SocketRequest, mediamill_actors::wire::Message)),
     security(("token" = []), ("session" = []), ()),
     modifiers(&Schemes)
 )]
-struct Api;
+struct Base;
 
 struct Schemes;
 
@@ -160,15 +55,22 @@ impl Modify for Schemes {
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("A key or signed token of an owner"));
         components.add_security_scheme("token", SecurityScheme::Http(token.build()));
-        let session = ApiKeyValue::with_description("mediamill_session", "Set by `POST /api/v1/session`");
+        let session = ApiKeyValue::with_description(COOKIE, "Set by `POST /v1/session`");
         components.add_security_scheme("session", SecurityScheme::ApiKey(ApiKey::Cookie(session)));
-        // Names of other fields stand in headers of the body, quoted.
-        if let Some(RefOr::T(Schema::Object(files))) = components.schemas.get_mut("Files") {
-            let plain =
-                ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_-]+$")).build();
-            files.property_names = Some(Box::new(plain.into()));
-        }
     }
+}
+
+fn described(collect: impl FnOnce(&mut openapi::OpenApi)) -> openapi::OpenApi {
+    let mut api = Base::openapi();
+    collect(&mut api);
+    // The names of other fields are quoted in the headers of a multipart body.
+    if let Some(RefOr::T(Schema::Object(files))) =
+        api.components.get_or_insert_default().schemas.get_mut("Files")
+    {
+        let plain = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_-]+$")).build();
+        files.property_names = Some(Box::new(plain.into()));
+    }
+    api
 }
 
 /// This description.
@@ -179,41 +81,73 @@ impl Modify for Schemes {
     operation_id = "openapi",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object))
 )]
-pub(super) async fn describe() -> Json<openapi::OpenApi> {
-    Json(Api::openapi())
+async fn describe() -> Json<openapi::OpenApi> {
+    Json(described(super::describe_site))
 }
 
-/// The description of the API alone, as it is reached at the host's place.
+/// The description of the API alone, below the host's scope.
 async fn describe_mounted(request: HttpRequest) -> Json<openapi::OpenApi> {
-    let mut api = Api::openapi();
-    let paths = std::mem::take(&mut api.paths.paths).into_iter();
-    api.paths.paths =
-        paths.filter_map(|(path, item)| Some((path.strip_prefix("/api")?.to_owned(), item))).collect();
-    let place = request.path().strip_suffix("/openapi.json").unwrap_or_default();
-    api.servers = Some(vec![openapi::Server::new(if place.is_empty() { "/" } else { place })]);
+    let mut api = described(|api| super::describe_api("", api));
+    let scope = request.path().strip_suffix(PATH).unwrap_or_default();
+    api.servers = Some(vec![openapi::Server::new(if scope.is_empty() { "/" } else { scope })]);
     Json(api)
 }
 
 #[cfg(test)]
 mod tests {
     use actix_web::{App, test, web};
+    use mediamill_actors::upload::{Stage, Status};
     use serde_json::Value;
+    use strum::VariantArray as _;
 
     use super::*;
 
+    async fn described_at(path: &str, app: impl FnOnce(&mut ServiceConfig)) -> Value {
+        let app = test::init_service(App::new().configure(app)).await;
+        test::call_and_read_body_json(&app, test::TestRequest::get().uri(path).to_request()).await
+    }
+
+    fn paths(api: &Value) -> Vec<&str> {
+        api["paths"].as_object().expect("paths").keys().map(String::as_str).collect()
+    }
+
     #[actix_rt::test]
-    async fn a_host_is_told_where_it_put_the_api() {
-        let app = App::new().service(web::scope("/photos").configure(mounted));
-        let app = test::init_service(app).await;
-        let request = test::TestRequest::get().uri("/photos/openapi.json").to_request();
-        let api: Value = test::call_and_read_body_json(&app, request).await;
+    async fn the_description_of_a_mounted_api_has_the_paths_of_its_scope() {
+        let api = described_at("/photos/openapi.json", |config| {
+            config.service(web::scope("/photos").configure(mounted));
+        })
+        .await;
         assert_eq!(api["servers"][0]["url"], "/photos");
-        let paths: Vec<_> = api["paths"].as_object().expect("paths").keys().cloned().collect();
-        assert!(paths.contains(&"/v1/uploads/bulk".to_owned()) && paths.contains(&"/ws/uploads".to_owned()));
+        let paths = paths(&api);
+        assert!(paths.contains(&"/v1/uploads/bulk") && paths.contains(&"/ws/uploads"), "{paths:?}");
         assert!(paths.iter().all(|path| path.starts_with("/v1/") || path.starts_with("/ws/")), "{paths:?}");
-        let schemas = api["components"]["schemas"].as_object().expect("schemas");
-        for name in ["Message", "SocketAuth", "SocketRequest"] {
-            assert!(schemas.contains_key(name), "{name}");
+    }
+
+    #[actix_rt::test]
+    async fn the_description_has_every_operation_and_what_the_engine_says() {
+        let api = described_at(PATH, |config| operations().register(config)).await;
+        let paths = paths(&api);
+        for path in ["/api/v1/uploads/{id}", "/api/ws/uploads", "/health", "/metrics", PATH] {
+            assert!(paths.contains(&path), "{path}: {paths:?}");
+        }
+        assert_eq!(
+            api["paths"]["/api/v1/uploads/{id}"].as_object().map(|it| it.len()),
+            Some(2),
+            "get and delete"
+        );
+        let limit = &api["paths"]["/api/v1/uploads/batches"]["get"]["parameters"][0];
+        assert_eq!(limit["name"], "limit");
+        assert_eq!((&limit["schema"]["maximum"], &limit["schema"]["default"]), (&100.into(), &20.into()));
+        let words = &api["paths"]["/api/v1/search"]["get"]["parameters"][0];
+        assert_eq!((&words["name"], &words["required"]), (&"q".into(), &true.into()));
+        assert_eq!(words["schema"]["maxLength"], 1000);
+        let schemas = &api["components"]["schemas"];
+        let stages: Vec<_> = Stage::VARIANTS.iter().map(|stage| stage.as_str()).collect();
+        assert_eq!(schemas["Stage"]["enum"], Value::from(stages));
+        assert_eq!(schemas["UploadStatus"]["enum"][5], Status::Cancelled.as_str());
+        assert_eq!(schemas["Message"]["oneOf"].as_array().map(Vec::len), Some(9));
+        for name in ["SocketAuth", "SocketRequest", "Upload", "Batch", "Failure", "Facts"] {
+            assert!(schemas[name].is_object(), "{name}");
         }
     }
 }

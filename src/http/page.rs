@@ -1,23 +1,27 @@
-//! The page: plain HTML, one style sheet, one script, all of them part of the program.
+//! The page: HTML, a style sheet and a script, compiled into the program.
 
 use actix_web::{
     HttpMessage as _, HttpRequest, HttpResponse,
     http::header::{self, EntityTag, IfNoneMatch},
-    web::ServiceConfig,
+    web::{self, ServiceConfig},
 };
 
-use super::readable;
-
-/// Nothing but what this server sends; no script within the page.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/// Everything comes from this server, and the page has no inline script.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+                      media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 
 pub(super) fn routes(config: &mut ServiceConfig) {
+    macro_rules! readable {
+        ($path:literal, $handler:ident) => {
+            web::resource($path).route(web::get().to($handler)).route(web::head().to($handler))
+        };
+    }
     config
-        .service(readable("/", page))
-        .service(readable("/app.js", script))
-        .service(readable("/style.css", style))
-        .service(readable("/icon.svg", icon));
+        .service(readable!("/", page))
+        .service(readable!("/app.js", script))
+        .service(readable!("/style.css", style))
+        .service(readable!("/icon.svg", icon));
 }
 
 async fn page(request: HttpRequest) -> HttpResponse {
@@ -36,7 +40,8 @@ async fn icon(request: HttpRequest) -> HttpResponse {
     send(&request, "image/svg+xml", include_str!("../web/icon.svg"))
 }
 
-/// Sends a file unless the browser has it: it is asked for each time, so that nobody sees the page of an older version.
+/// Sends a file, unless the browser has it. Browsers revalidate it each time, so that nobody sees the page of
+/// an older version.
 fn send(request: &HttpRequest, content_type: &str, text: &'static str) -> HttpResponse {
     let tag = EntityTag::new_strong(mediamill_actors::files::hash(text.as_bytes()));
     let known = match request.get_header::<IfNoneMatch>() {

@@ -1,5 +1,5 @@
-//! The files of a multipart body on their way to disk: hashed while they are written, never whole in memory. What is not submitted in the end
-//! leaves nothing behind.
+//! Receives the files of a multipart body. They are hashed while they are written to disk, and never whole in
+//! memory. Files that are not submitted in the end are removed.
 
 use std::collections::VecDeque;
 
@@ -22,24 +22,24 @@ use mediamill_actors::{
 
 use super::{Inner, body::Paced, error::Problem};
 
-/// Name of the fields that hold files.
+/// Name of the fields with files.
 const FIELD: &str = "files";
-/// Other fields, which are passed over.
-const MOST_OTHERS: usize = 100;
-/// What heads and boundaries may take beside the files, for each file and in all.
+/// Most other fields, which are ignored.
+const MAX_OTHERS: usize = 100;
+/// Bytes of headers and boundaries per file, and once more for the rest of the body.
 const FRAME_BYTES: u64 = 4096;
-/// Longest name of a file that is repeated in an answer, in characters.
-const MOST_NAME_CHARS: usize = 255;
-/// Files that wait for the disk at once.
+/// Longest name of a file in an answer, in characters.
+const MAX_NAME_CHARS: usize = 255;
+/// Files that are being flushed to disk at once.
 const FINISHING: usize = 8;
 
-/// A file as it was named, and what became of it.
+/// A file of the body, received or refused.
 pub(super) struct Arrived {
     pub(super) name: String,
     pub(super) source: Source,
 }
 
-/// Takes in the files of a request.
+/// Receives the files of a request.
 pub(super) async fn files(
     inner: &Inner,
     owner: &Owner,
@@ -52,9 +52,9 @@ pub(super) async fn files(
     }
     check_type(request.headers())?;
     let limits = &inner.limits;
-    let most = limits.max_batch_bytes + FRAME_BYTES * (u64::from(limits.max_batch_files) + 1);
+    let max = limits.max_batch_bytes + FRAME_BYTES * (u64::from(limits.max_batch_files) + 1);
     let length = announced(request.headers());
-    if length.is_some_and(|length| length > most) {
+    if length.is_some_and(|length| length > max) {
         return Err(too_long(inner));
     }
     let depth = inner.queries.queue_depth();
@@ -62,7 +62,7 @@ pub(super) async fn files(
         return Err(Error::QueueFull { limit: limits.max_queued_uploads }.into());
     }
     inner.intake.check_room(length.unwrap_or_default()).await?;
-    let paced = Paced::new(body, most, inner.server.body_timeout, inner.server.min_bytes_per_second);
+    let paced = Paced::new(body, max, inner.server.body_timeout, inner.server.min_bytes_per_second);
     let mut fields = Multipart::new(request.headers(), paced);
     let mut receiver = Receiver { inner, arrived: Vec::new(), finishing: VecDeque::new() };
     let mut others = 0;
@@ -73,9 +73,9 @@ pub(super) async fn files(
         } else {
             check_name(field.name().unwrap_or_default())?;
             others += 1;
-            if others > MOST_OTHERS {
+            if others > MAX_OTHERS {
                 return Err(Problem::invalid(format!(
-                    "there are more than {MOST_OTHERS} fields that are not named `{FIELD}`; send files under that name"
+                    "more than {MAX_OTHERS} fields are not named `{FIELD}`; send files under that name"
                 )));
             }
             pass_over(inner, field).await?;
@@ -83,7 +83,9 @@ pub(super) async fn files(
     }
     let arrived = receiver.all().await?;
     if arrived.is_empty() {
-        return Err(Problem::invalid(format!("there is no file; send one or more under the name `{FIELD}`")));
+        return Err(Problem::invalid(format!(
+            "the body has no file; send one or more under the name `{FIELD}`"
+        )));
     }
     Ok(arrived)
 }
@@ -91,22 +93,22 @@ pub(super) async fn files(
 struct Receiver<'a> {
     inner: &'a Inner,
     arrived: Vec<Arrived>,
-    /// Files that came in whole and wait for the disk, in order.
+    /// Complete files that are being flushed to disk, in order.
     finishing: VecDeque<(String, JoinHandle<Result<Received, ReceiveError>>)>,
 }
 
 impl Receiver<'_> {
-    /// Takes in one file. One that cannot be taken is refused, and the others go on.
+    /// Receives one file. A refused file does not end the request.
     async fn take(&mut self, mut field: Field) -> Result<(), Problem> {
         let limit = self.inner.limits.max_batch_files;
         if self.arrived.len() + self.finishing.len() >= limit as usize {
             return Err(Problem::too_large(format!(
-                "a batch has at most {limit} files (limits.max_batch_files); send the others as another one"
+                "a batch has at most {limit} files (limits.max_batch_files); send the others as another batch"
             )));
         }
         let Some(name) = name_of(&field) else {
             return Err(Problem::invalid(format!(
-                "a field `{FIELD}` is no file, since it has no file name; send one with it"
+                "a field `{FIELD}` has no file name; send files with their names"
             )));
         };
         let mut receiving = self.inner.intake.receive(&name).await?;
@@ -121,14 +123,14 @@ impl Receiver<'_> {
                     while !self.finishing.is_empty() {
                         self.finish_one().await?;
                     }
-                    return self.settle(name, Err(refused));
+                    return self.record(name, Err(refused));
                 }
             }
         }
         if self.finishing.len() >= FINISHING {
             self.finish_one().await?;
         }
-        // Dropped, it goes on and removes what it wrote.
+        // The task continues if this is dropped, and removes the file then.
         self.finishing.push_back((name, actix_rt::spawn(receiving.finish())));
         Ok(())
     }
@@ -143,17 +145,17 @@ impl Receiver<'_> {
     async fn finish_one(&mut self) -> Result<(), Problem> {
         let Some((name, finishing)) = self.finishing.pop_front() else { return Ok(()) };
         let finished = finishing.await.unwrap_or_else(|_| {
-            let message = format!("{name} could not be taken in; the log tells why");
+            let message = format!("{name} could not be received; the log says why");
             Err(ReceiveError::Refused(Failure::new(0, Stage::Queued, FailureKind::Panicked, message)))
         });
-        self.settle(name, finished)
+        self.record(name, finished)
     }
 
-    fn settle(&mut self, name: String, finished: Result<Received, ReceiveError>) -> Result<(), Problem> {
+    fn record(&mut self, name: String, finished: Result<Received, ReceiveError>) -> Result<(), Problem> {
         let source = match finished {
             Ok(received) => Source::Received(received),
             Err(ReceiveError::Refused(failure)) => Source::Refused(failure),
-            // What the disk does not take is not the fault of the file.
+            // A fault of the disk is not a fault of the file.
             Err(ReceiveError::Failed(error)) => return Err(error.into()),
         };
         self.arrived.push(Arrived { name, source });
@@ -168,26 +170,27 @@ async fn pass_over(inner: &Inner, mut field: Field) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The name that a client gave to a file, cut if it is endless; what has none is a text. Browsers write a quotation mark within it as `%22`.
+/// The name that a client gave to a file, truncated if it is long. `None` for a plain text field. Browsers
+/// write a quotation mark within it as `%22`.
 fn name_of(field: &Field) -> Option<String> {
     let disposition = field.content_disposition()?;
     let name = match disposition.get_filename() {
         Some(name) => name.replace("%22", "\""),
         None => String::from_utf8_lossy(&disposition.get_filename_ext()?.value).into_owned(),
     };
-    // What names a file is the end of its path.
-    let cut = name.char_indices().rev().nth(MOST_NAME_CHARS - 1).map_or(0, |(at, _)| at);
+    // The end of a path is its most telling part.
+    let cut = name.char_indices().rev().nth(MAX_NAME_CHARS - 1).map_or(0, |(at, _)| at);
     Some(name.get(cut..).unwrap_or_default().to_owned())
 }
 
-/// Fields that are passed over have plain names; anything else is more likely a mistake, like `files[]`.
+/// Ignored fields must have plain names; other names are likely mistakes, such as `files[]`.
 fn check_name(name: &str) -> Result<(), Problem> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if !name.is_empty() && name.bytes().all(plain) {
         return Ok(());
     }
     let shown: String = name.chars().take(40).collect();
-    Err(Problem::invalid(format!("there is a field {shown:?}; send files under the name `{FIELD}`")))
+    Err(Problem::invalid(format!("the body has a field {shown:?}; send files under the name `{FIELD}`")))
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -206,9 +209,9 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn too_long(inner: &Inner) -> Problem {
-    let most = inner.limits.max_batch_bytes;
+    let max = inner.limits.max_batch_bytes;
     Problem::too_large(format!(
-        "a batch has at most {most} bytes (limits.max_batch_bytes); send the files as several ones"
+        "a batch has at most {max} bytes (limits.max_batch_bytes); send the files as several batches"
     ))
 }
 
@@ -217,15 +220,16 @@ fn unreadable(inner: &Inner, error: MultipartError) -> Problem {
         MultipartError::Payload(PayloadError::Overflow) => too_long(inner),
         MultipartError::Payload(PayloadError::Io(error)) if error.kind() == std::io::ErrorKind::TimedOut => {
             Problem::timed_out(format!(
-                "the body came in at less than {} bytes a second (server.min_bytes_per_second) for {} ms; nothing of it was kept, send it \
-                 again",
+                "the body arrived at less than {} bytes a second (server.min_bytes_per_second) for {} ms; \
+                 none of it was kept, \
+                 send it again",
                 inner.server.min_bytes_per_second,
                 inner.server.body_timeout.as_millis()
             ))
         }
         MultipartError::Payload(_) | MultipartError::Incomplete => {
-            Problem::malformed("the body ended before it was whole; nothing of it was kept, send it again")
+            Problem::malformed("the body ended before it was complete; none of it was kept, send it again")
         }
-        error => Problem::malformed(format!("the body is no sound multipart/form-data: {error}")),
+        error => Problem::malformed(format!("the body is not valid multipart/form-data: {error}")),
     }
 }

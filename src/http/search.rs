@@ -1,51 +1,74 @@
-//! What was described, found again by words.
+//! Search by meaning.
 
 use actix_web::{
     HttpRequest,
-    web::{Data, Json, ServiceConfig},
+    web::{Data, Json},
 };
-use mediamill_actors::query_service::SearchUploads;
+use mediamill_actors::query_service::{self, SearchUploads};
+use serde::Deserialize;
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{ObjectBuilder, RefOr, Schema, schema::Type},
+};
 
 use super::{
     Inner,
     auth::Caller,
     error::Problem,
-    openapi::{Checked, Full, Refusals},
-    query::Query,
-    readable,
+    operations::{Operations, operation},
+    query::{Query, Whole, present},
+    responses::{Checked, Full, Refusals},
     views::{Found, UploadView},
 };
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(readable("/search", search));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(search))
 }
 
-/// Completed uploads whose descriptions are nearest in meaning to words, the nearest first.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Search {
+    /// The words to search for
+    #[serde(default, deserialize_with = "present")]
+    #[param(inline, required = true, value_type = Words)]
+    q: Option<String>,
+    /// Most results
+    #[serde(default)]
+    #[param(inline)]
+    limit: Whole<1, { SearchUploads::MAX as u64 }, 20>,
+}
+
+/// The schema of `q`.
+struct Words;
+
+impl PartialSchema for Words {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        text.min_length(Some(1)).max_length(Some(SearchUploads::MAX_CHARS)).into()
+    }
+}
+
+impl ToSchema for Words {}
+
+/// Completed uploads whose descriptions are nearest in meaning to the words, the nearest first.
 #[utoipa::path(
     get,
-    path = "/api/v1/search",
+    path = "/search",
     tag = "search",
     operation_id = "search",
-    params(
-        ("q" = String, Query, min_length = 1, max_length = 1000, description = "The words"),
-        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "Most that come; 20 unless said")
-    ),
+    params(Search),
     responses((status = 200, body = Vec<Found>), Refusals, Checked, Full)
 )]
-pub(super) async fn search(
+async fn search(
     caller: Caller,
     inner: Data<Inner>,
-    query: Query,
+    Query(asked): Query<Search>,
     request: HttpRequest,
 ) -> Result<Json<Vec<Found>>, Problem> {
-    let limit = query.number("limit", 1..=100, 20)?;
-    let words =
-        query.text("q").ok_or_else(|| Problem::invalid("q is missing; it holds the words to look for"))?;
-    let search = SearchUploads { owner: caller.owner, query: words.to_owned(), limit };
+    let query = asked.q.ok_or_else(|| Problem::invalid("q is missing; it holds the words to search for"))?;
+    let search = SearchUploads { owner: caller.owner, query, limit: asked.limit.get() as usize };
     let found = inner.query_service.send(search).await??;
-    let view = |it: mediamill_actors::query_service::SearchHit| Found {
-        score: it.score,
-        upload: UploadView::of(it.upload, &request),
-    };
+    let view =
+        |it: query_service::SearchHit| Found { score: it.score, upload: UploadView::of(it.upload, &request) };
     Ok(Json(found.into_iter().map(view).collect()))
 }

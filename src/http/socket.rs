@@ -1,10 +1,10 @@
-//! What happens, over a WebSocket: the client says who it is, then which uploads it wants to be told of.
+//! The WebSocket: the client authenticates, then chooses the uploads whose messages it wants.
 
 use std::{pin::pin, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    web::{self, Data, Payload, ServiceConfig},
+    web::{Data, Payload},
 };
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Closed, Session};
 use futures_util::{StreamExt as _, future::LocalBoxFuture};
@@ -13,27 +13,30 @@ use mediamill_actors::{
     publisher::{Resume, UnwatchUpload, Uploads, WatchUpload},
     wire::Message,
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout, timeout_at};
+use utoipa::ToSchema;
 
 use super::{
     Inner,
     auth::{Caller, Denied},
-    error::Problem,
+    error::{Problem, Refusal},
     feed::{Delivery, Feed},
+    operations::{Operations, operation},
 };
 
-/// Longest time until a client says who it is.
+/// Longest time until a client has authenticated.
 const AUTH_WITHIN: Duration = Duration::from_secs(5);
 const HEARTBEAT: Duration = Duration::from_secs(30);
-/// A peer that is silent for longer is gone: three heartbeats.
+/// Longest silence of a live peer: three heartbeats.
 const SILENCE: Duration = Duration::from_secs(90);
-/// Longest time that a message may take to reach a peer that ended the connection.
+/// Longest time for the answer to a close frame to be sent.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Longest message of a client, in bytes; a token is the longest thing in it.
-const MOST_BYTES: usize = 16 * 1024;
+/// Longest message of a client, in bytes; tokens are the longest part.
+const MAX_BYTES: usize = 16 * 1024;
 
-/// Why a connection ends, as the client is told.
+/// Why a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     NoAuthInTime,
@@ -45,9 +48,9 @@ enum End {
     NotReading,
     Full,
     TooLong,
-    /// It cannot be told at the moment who it is.
-    CannotTell,
-    /// The peer ended it.
+    /// Authentication is unavailable for now.
+    AuthUnavailable,
+    /// The peer closed it.
     Gone,
 }
 
@@ -60,7 +63,7 @@ impl End {
             Self::Unreadable => CloseCode::Other(4004),
             Self::Restart => CloseCode::Restart,
             Self::Silent => CloseCode::Away,
-            Self::NotReading | Self::Full | Self::CannotTell => CloseCode::Again,
+            Self::NotReading | Self::Full | Self::AuthUnavailable => CloseCode::Again,
             Self::TooLong => CloseCode::Size,
             Self::Gone => return None,
         })
@@ -73,32 +76,29 @@ impl From<Closed> for End {
     }
 }
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/ws/uploads").route(web::get().to(open)));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(open).endless())
 }
 
-/// Opens a WebSocket, whose messages are JSON. The client sends a `SocketAuth` within five seconds, then any number of `SocketRequest`; it is
-/// sent `Message`s.
+/// Opens a WebSocket for JSON messages.
+///
+/// The client sends a `SocketAuth` within five seconds, then `SocketRequest`s; it receives `Message`s.
 #[utoipa::path(
     get,
-    path = "/api/ws/uploads",
+    path = "/ws/uploads",
     tag = "events",
     operation_id = "socket",
     responses(
-        (status = 101, description = "The connection is a WebSocket from now on"),
-        (status = 400, description = "The request is not that for a WebSocket", body = super::error::Refusal),
-        (status = 403, description = "The request comes from the page of another origin", body = super::error::Refusal)
+        (status = 101, description = "The connection becomes a WebSocket"),
+        (status = 400, description = "The request does not open a WebSocket", body = Refusal),
+        (status = 403, description = "The request comes from a page of another origin", body = Refusal)
     )
 )]
-pub(super) async fn open(
-    request: HttpRequest,
-    inner: Data<Inner>,
-    body: Payload,
-) -> Result<HttpResponse, Problem> {
+async fn open(request: HttpRequest, inner: Data<Inner>, body: Payload) -> Result<HttpResponse, Problem> {
     let (response, session, incoming) = actix_ws::handle(&request, body)
-        .map_err(|error| Problem::malformed(format!("this is where WebSockets are opened: {error}")))?;
+        .map_err(|error| Problem::malformed(format!("this address is for WebSockets: {error}")))?;
     let incoming =
-        incoming.max_frame_size(MOST_BYTES).aggregate_continuations().max_continuation_size(MOST_BYTES);
+        incoming.max_frame_size(MAX_BYTES).aggregate_continuations().max_continuation_size(MAX_BYTES);
     let connection = Connection { inner, session, incoming, heard: Instant::now() };
     actix_rt::spawn(connection.run(request));
     Ok(response)
@@ -113,20 +113,56 @@ struct Connection {
 }
 
 /// The first message of a client.
-#[derive(Deserialize)]
-struct First {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    token: Option<String>,
+#[derive(Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum SocketAuth {
+    /// Authenticates the client.
+    Auth {
+        /// A key or signed token; any text that is not empty if authentication is not configured.
+        token: String,
+    },
 }
 
-/// What a client may send afterwards; older ones write `type` where others write `action`.
-#[derive(Deserialize)]
-struct Request {
-    #[serde(alias = "type")]
-    action: String,
-    upload_id: Option<UploadId>,
-    after_seq: Option<u64>,
+/// A later message of a client. Others are ignored.
+#[derive(Deserialize, ToSchema)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub(super) enum SocketRequest {
+    /// Requests the `upload_*` messages of an upload. The answer is its present state.
+    SubscribeUpload {
+        /// The upload.
+        upload_id: UploadId,
+    },
+    /// Ends the `upload_*` messages of an upload.
+    UnsubscribeUpload {
+        /// The upload.
+        upload_id: UploadId,
+    },
+    /// Requests all messages after an event.
+    Resume {
+        /// The last event that the client has; 0: none.
+        after_seq: u64,
+    },
+    /// Requests a heartbeat, `{"action":"pong"}`.
+    Ping,
+    /// Answers a heartbeat.
+    Pong,
+}
+
+type Object = Map<String, Value>;
+
+fn read<T: DeserializeOwned>(object: Object) -> Option<T> {
+    serde_json::from_value(Value::Object(object)).ok()
+}
+
+impl SocketRequest {
+    fn read(text: &str) -> Option<Self> {
+        let mut object: Object = serde_json::from_str(text).ok()?;
+        // Older clients send `type` instead of `action`.
+        if let Some(action) = object.remove("type") {
+            object.entry("action").or_insert(action);
+        }
+        read(object)
+    }
 }
 
 impl Connection {
@@ -138,13 +174,12 @@ impl Connection {
             Err(end) => end,
         };
         let Some(code) = end.code() else { return };
-        log::debug!("a socket ends: {end:?}");
-        // A peer that does not read gets it behind what it has not read; until it does or its connection is cut, this costs what the
-        // socket holds.
+        log::debug!("a WebSocket is closed: {end:?}");
+        // If the peer does not read, this waits until it does or its connection is ended.
         let _ = self.session.close(Some(CloseReason { code, description: None })).await;
     }
 
-    /// Waits until it is known whose connection this is.
+    /// Waits for the first message, and identifies the caller by it.
     async fn admit(&mut self, request: &HttpRequest) -> Result<Caller, End> {
         let deadline = Instant::now() + AUTH_WITHIN;
         let mut closing = self.inner.closing.subscribe();
@@ -156,13 +191,15 @@ impl Connection {
             match message {
                 Err(_) => {
                     let seconds = AUTH_WITHIN.as_secs();
-                    return self.refuse(format!("no token came within {seconds} s"), End::NoAuthInTime).await;
+                    return self
+                        .refuse(format!("no token arrived within {seconds} s"), End::NoAuthInTime)
+                        .await;
                 }
                 Ok(Some(Ok(AggregatedMessage::Text(text)))) => break text,
                 Ok(Some(Ok(AggregatedMessage::Ping(bytes)))) => self.session.pong(&bytes).await?,
                 Ok(Some(Ok(AggregatedMessage::Pong(_)))) => {}
                 Ok(Some(Ok(AggregatedMessage::Binary(_)))) => {
-                    return self.refuse("the first message is no text", End::Unreadable).await;
+                    return self.refuse("the first message is not text", End::Unreadable).await;
                 }
                 Ok(Some(Err(error))) => {
                     return self
@@ -174,10 +211,10 @@ impl Connection {
             }
         };
         self.heard = Instant::now();
-        let Ok(first) = serde_json::from_str::<First>(&text) else {
-            return self.refuse("the first message is no JSON object with a token", End::Unreadable).await;
+        let Ok(first) = serde_json::from_str::<Object>(&text) else {
+            return self.refuse("the first message is not a JSON object", End::Unreadable).await;
         };
-        let token = first.token.filter(|token| first.kind.as_deref() == Some("auth") && !token.is_empty());
+        let token = read(first).map(|SocketAuth::Auth { token }| token).filter(|token| !token.is_empty());
         let Some(token) = token else {
             let asked = r#"the first message must be {"type":"auth","token":…}"#;
             return self.refuse(asked, End::AuthMissing).await;
@@ -186,8 +223,8 @@ impl Connection {
         match auth.bearer(request, &token).await {
             Ok(caller) => Ok(caller),
             Err(Denied::Unavailable(why)) => {
-                log::warn!("a socket is turned away, since it cannot be told whose it is: {why}");
-                Err(End::CannotTell)
+                log::warn!("a WebSocket is refused, since authentication is unavailable: {why}");
+                Err(End::AuthUnavailable)
             }
             Err(denied) => self.refuse(denied.to_string(), End::TokenRefused).await,
         }
@@ -203,7 +240,7 @@ impl Connection {
         let mut feed = match Feed::subscribe(&self.inner, owner, Uploads::Chosen, None).await {
             Ok(feed) => feed,
             Err(problem) => {
-                log::warn!("a socket of {:?} is turned away: {problem}", caller.owner.as_str());
+                log::warn!("a WebSocket of {:?} is refused: {problem}", caller.owner.as_str());
                 return if *self.inner.closing.borrow() { End::Restart } else { End::Full };
             }
         };
@@ -230,7 +267,7 @@ impl Connection {
                 }
                 () = sleep_until(self.heard + SILENCE) => return Err(End::Silent),
                 _ = heartbeat.tick() => {
-                    // Browsers answer the frame by themselves, others the message.
+                    // Browsers answer the ping frame, other clients the message.
                     self.send(&Message::Ping).await?;
                     self.within(|session| Box::pin(session.ping(b""))).await?;
                 }
@@ -267,36 +304,37 @@ impl Connection {
         }
     }
 
-    /// Answers a peer that ends the connection with its own reason, without which it would take it for broken.
+    /// Answers a close frame with its own reason, as the protocol demands.
     async fn farewell(&mut self, reason: Option<CloseReason>) -> End {
         let _ = timeout(FAREWELL, self.session.clone().close(reason)).await;
         End::Gone
     }
 
-    /// Does what a client asks for; what cannot be read, is not known or is one too many of its owner is passed over.
+    /// Handles a message of the client. Messages that are invalid, unknown or above the rate limit are
+    /// ignored.
     async fn answer(&mut self, text: &str, caller: &Caller, feed: &Feed) -> Result<(), End> {
         if let Err(problem) = self.inner.count(&caller.owner) {
-            log::debug!("a message of a socket is dropped: {problem}");
+            log::debug!("a message of a WebSocket is ignored: {problem}");
             return Ok(());
         }
-        let Ok(request) = serde_json::from_str::<Request>(text) else { return Ok(()) };
+        let Some(request) = SocketRequest::read(text) else { return Ok(()) };
         let (publisher, subscriber) = (feed.publisher(), feed.subscriber());
-        match (request.action.as_str(), request.upload_id, request.after_seq) {
-            ("subscribe_upload", Some(upload), _) => {
+        match request {
+            SocketRequest::SubscribeUpload { upload_id: upload } => {
                 if let Ok(Ok(present)) = publisher.send(WatchUpload { subscriber, upload }).await {
                     self.send(&present).await?;
                 }
             }
-            ("unsubscribe_upload", Some(upload), _) => {
+            SocketRequest::UnsubscribeUpload { upload_id: upload } => {
                 let _ = publisher.send(UnwatchUpload { subscriber, upload }).await;
             }
-            ("resume", _, Some(after_seq)) => {
+            SocketRequest::Resume { after_seq } => {
                 let _ = publisher.send(Resume { subscriber, after_seq }).await;
             }
-            ("ping", _, _) => {
+            SocketRequest::Ping => {
                 self.within(|session| Box::pin(session.text(r#"{"action":"pong"}"#))).await?;
             }
-            _ => {}
+            SocketRequest::Pong => {}
         }
         Ok(())
     }
@@ -305,13 +343,13 @@ impl Connection {
         match serde_json::to_string(message) {
             Ok(json) => self.within(|session| Box::pin(session.text(json))).await,
             Err(error) => {
-                log::error!("a message is no JSON: {error}");
+                log::error!("a message cannot be written as JSON: {error}");
                 Ok(())
             }
         }
     }
 
-    /// Writes to the peer, which has a while to make room for it.
+    /// Writes to the peer, which has `server.send_timeout` to read.
     async fn within(
         &mut self,
         write: impl FnOnce(&mut Session) -> LocalBoxFuture<'_, Result<(), Closed>>,
@@ -319,6 +357,24 @@ impl Connection {
         match timeout(self.inner.server.send_timeout, write(&mut self.session)).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(End::NotReading),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_names_its_action_and_older_clients_write_type() {
+        for text in [r#"{"action":"resume","after_seq":7}"#, r#"{"type":"resume","after_seq":7}"#] {
+            let read = SocketRequest::read(text);
+            assert!(matches!(read, Some(SocketRequest::Resume { after_seq: 7 })), "{text}");
+        }
+        let both = SocketRequest::read(r#"{"action":"ping","type":"resume","after_seq":7}"#);
+        assert!(matches!(both, Some(SocketRequest::Ping)));
+        for ignored in ["ping", "[]", "{}", r#"{"action":"resume"}"#, r#"{"action":"dance"}"#] {
+            assert!(SocketRequest::read(ignored).is_none(), "{ignored}");
         }
     }
 }

@@ -1,11 +1,12 @@
-//! What a client needs to know before it begins: who it is, how the provider stands, what is taken. And signing in.
+//! The status for clients: the caller, the provider, limits and formats. And signing in.
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    web::{self, Data, Json, ServiceConfig},
+    web::{Data, Json},
 };
-use mediamill_actors::{analysis::ProviderState, media, query_service::GetHealth};
+use mediamill_actors::{analysis::ProviderState, media, query_service::GetHealth, upload::Stage};
 use serde::Serialize;
+use strum::VariantArray as _;
 use utoipa::ToSchema;
 
 use super::{
@@ -13,35 +14,42 @@ use super::{
     auth::{Caller, Tokens},
     error::Problem,
     no_content,
-    openapi::Refusals,
-    readable,
+    operations::{Operations, operation},
+    responses::Refusals,
 };
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config
-        .service(readable("/status", status))
-        .service(web::resource("/session").route(web::post().to(sign_in)).route(web::delete().to(sign_out)));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(status)).with(operation!(sign_in)).with(operation!(sign_out))
 }
 
-/// What a client needs to know.
+/// The status for a client.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Status {
-    /// Who asks.
+struct Status {
+    /// The owner who asks.
     user_id: String,
-    /// Whether that is an administrator.
+    /// Whether the owner is an administrator.
     administrator: bool,
-    /// Whether one can sign in and out.
+    /// Whether browsers can sign in and out.
     sessions: bool,
     provider: Provider,
-    /// Uploads of all owners that wait for a worker; for administrators.
+    /// Uploads of all owners that are waiting for a worker; for administrators.
     waiting_uploads: Option<usize>,
-    /// Uploads of all owners that are worked on; for administrators.
+    /// Uploads of all owners that are in flight; for administrators.
     active_uploads: Option<usize>,
     limits: Limits,
     formats: Vec<Format>,
+    stages: Vec<StageLabel>,
 }
 
-/// What describes and embeds.
+/// A stage of uploads.
+#[derive(Debug, Serialize, ToSchema)]
+struct StageLabel {
+    stage: Stage,
+    /// The stage in a word, for people.
+    label: &'static str,
+}
+
+/// The provider.
 #[derive(Debug, Serialize, ToSchema)]
 struct Provider {
     /// `builtin`, `ollama` or `openai`.
@@ -50,16 +58,16 @@ struct Provider {
     embedding_model: String,
     /// `starting`, `ready`, `away`, `gave_up` or `misconfigured`.
     state: &'static str,
-    /// Since when it is away or misconfigured.
+    /// When it went away or was found misconfigured.
     #[schema(value_type = Option<String>, format = DateTime)]
     since: Option<String>,
-    /// What happened, or what to do about it.
+    /// What happened, or how to fix it.
     message: Option<String>,
-    /// What everybody should know who reads its descriptions.
+    /// A notice for readers of its descriptions.
     notice: Option<String>,
 }
 
-/// What is taken in.
+/// The limits of uploads.
 #[derive(Debug, Serialize, ToSchema)]
 struct Limits {
     /// Most files of a batch.
@@ -72,24 +80,24 @@ struct Limits {
     max_video_bytes: u64,
 }
 
-/// A sort of file.
+/// A format of files.
 #[derive(Debug, Serialize, ToSchema)]
 struct Format {
     name: &'static str,
     mime_type: &'static str,
-    /// Why it is refused here, if it is.
+    /// Why this server refuses the format, if it does.
     missing: Option<String>,
 }
 
-/// Tells a client who it is, how the provider stands and what is taken.
+/// The status: the caller, the provider, limits and formats.
 #[utoipa::path(
     get,
-    path = "/api/v1/status",
+    path = "/status",
     tag = "operation",
     operation_id = "status",
     responses((status = 200, body = Status), Refusals)
 )]
-pub(super) async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<Status>, Problem> {
+async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<Status>, Problem> {
     let health = inner.query_service.send(GetHealth).await?;
     let (since, message) = match &health.provider {
         ProviderState::Starting | ProviderState::Ready => (None, None),
@@ -111,7 +119,7 @@ pub(super) async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<St
             kind: health.identity.provider,
             vision_model: health.identity.vision_model,
             embedding_model: health.identity.embedding_model,
-            state: provider_word(&health.provider),
+            state: health.provider.into(),
             since,
             message,
             notice: inner.notice.clone(),
@@ -125,22 +133,21 @@ pub(super) async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<St
             max_video_bytes: limits.max_video_bytes,
         },
         formats: formats.collect(),
+        stages: Stage::VARIANTS.iter().map(|it| StageLabel { stage: *it, label: it.label() }).collect(),
     }))
 }
 
-/// Signs a browser in: the answer to a request with a token sets a cookie, which pictures and event streams send along.
+/// Signs a browser in.
+///
+/// The answer to a request with a token sets a session cookie, which pictures and event streams send too.
 #[utoipa::path(
     post,
-    path = "/api/v1/session",
+    path = "/session",
     tag = "operation",
     operation_id = "sign_in",
     responses((status = 204, description = "Signed in"), Refusals)
 )]
-pub(super) async fn sign_in(
-    _: Caller,
-    inner: Data<Inner>,
-    request: HttpRequest,
-) -> Result<HttpResponse, Problem> {
+async fn sign_in(_: Caller, inner: Data<Inner>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let cookie = match &inner.tokens {
         Some(tokens) => tokens.sign_in(&request)?,
         None => None,
@@ -155,25 +162,14 @@ pub(super) async fn sign_in(
 /// Signs a browser out.
 #[utoipa::path(
     delete,
-    path = "/api/v1/session",
+    path = "/session",
     tag = "operation",
     operation_id = "sign_out",
     responses((status = 204, description = "Signed out"), Refusals)
 )]
-pub(super) async fn sign_out(_: Caller, inner: Data<Inner>, request: HttpRequest) -> HttpResponse {
+async fn sign_out(_: Caller, inner: Data<Inner>, request: HttpRequest) -> HttpResponse {
     if inner.tokens.is_none() {
         return no_content();
     }
     HttpResponse::NoContent().cookie(Tokens::sign_out(&request)).finish()
-}
-
-/// How the provider stands, in a word.
-pub(super) fn provider_word(state: &ProviderState) -> &'static str {
-    match state {
-        ProviderState::Starting => "starting",
-        ProviderState::Ready => "ready",
-        ProviderState::Away { .. } => "away",
-        ProviderState::GaveUp { .. } => "gave_up",
-        ProviderState::Misconfigured { .. } => "misconfigured",
-    }
 }

@@ -1,8 +1,8 @@
-//! Uploads: bring files in, look at one, delete it.
+//! Uploads: create, read, delete.
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    web::{self, Data, Json, Payload, ServiceConfig},
+    web::{Data, Json, Payload},
 };
 use mediamill_actors::{
     batch_supervisor::{DeleteUpload, SubmitBatch},
@@ -18,73 +18,64 @@ use super::{
     auth::Caller,
     error::Problem,
     no_content,
-    openapi::{Full, Missing, Receives, Refusals},
+    operations::{Operations, operation},
     query::Id,
     receive::{self, Arrived},
+    responses::{Full, Missing, Receives, Refusals},
     views::UploadView,
 };
 
-pub(super) fn routes(config: &mut ServiceConfig) {
-    config.service(web::resource("/uploads/bulk").route(web::post().to(create)));
+pub(super) fn operations() -> Operations {
+    Operations::default().with(operation!(create)).with(operation!(show)).with(operation!(delete))
 }
 
-/// Below the batches, whose paths look like ids.
-pub(super) fn single(config: &mut ServiceConfig) {
-    config.service(
-        web::resource("/uploads/{id}")
-            .route(web::get().to(show))
-            .route(web::head().to(show))
-            .route(web::delete().to(delete)),
-    );
-}
-
-/// Files that became a batch.
+/// A batch that was submitted.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Submitted {
+struct Submitted {
     /// The batch.
-    #[schema(value_type = String, format = Uuid)]
     batch_id: BatchId,
-    /// Files that came.
+    /// Number of files in the request.
     total_files: usize,
-    /// Those that were accepted.
+    /// Number of accepted files.
     queued: usize,
-    /// Those that were refused.
+    /// Number of refused files.
     failed: usize,
-    /// The accepted ones, in order.
-    #[schema(value_type = Vec<String>)]
+    /// The uploads of the accepted files, in order.
     upload_ids: Vec<UploadId>,
-    /// The refused ones, in order.
+    /// The refused files, in order.
     failed_files: Vec<FailedFile>,
 }
 
 /// A file that was refused.
 #[derive(Debug, Serialize, ToSchema)]
 struct FailedFile {
-    /// As it was named.
+    /// Its name in the request.
     filename: String,
-    /// Why, in one sentence.
+    /// The reason, in one sentence.
     error: String,
 }
 
-/// What comes in.
+/// The body of a submission.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "tells what the body looks like")]
-pub(super) struct Files {
+#[expect(dead_code, reason = "describes the body")]
+struct Files {
     /// Pictures and videos.
     #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
     files: Vec<Vec<u8>>,
 }
 
-/// Brings files in as one batch. It is answered when bytes and records are durable, also when every file was refused.
+/// Submits files as one batch.
+///
+/// The answer comes when files and records are durable, even if every file was refused.
 #[utoipa::path(
     post,
-    path = "/api/v1/uploads/bulk",
+    path = "/uploads/bulk",
     tag = "uploads",
     operation_id = "submit_batch",
     request_body(content = Files, content_type = "multipart/form-data"),
     responses((status = 201, body = Submitted), Refusals, Receives, Full)
 )]
-pub(super) async fn create(
+async fn create(
     caller: Caller,
     inner: Data<Inner>,
     request: HttpRequest,
@@ -95,7 +86,8 @@ pub(super) async fn create(
         arrived.into_iter().map(|Arrived { name, source }| (name, source)).unzip();
     let total_files = files.len();
     let submitted = inner.supervisor.send(SubmitBatch { owner: caller.owner, files, force: false }).await??;
-    let batch_id = submitted.batch_id.ok_or_else(|| Problem::internal("the files became no batch"))?;
+    let batch_id =
+        submitted.batch_id.ok_or_else(|| Problem::internal("the engine made no batch of the files"))?;
     let (mut upload_ids, mut failed_files) = (Vec::with_capacity(total_files), Vec::new());
     for (filename, admission) in names.into_iter().zip(submitted.files) {
         match admission {
@@ -120,13 +112,13 @@ pub(super) async fn create(
 /// One upload.
 #[utoipa::path(
     get,
-    path = "/api/v1/uploads/{id}",
+    path = "/uploads/{id}",
     tag = "uploads",
     operation_id = "get_upload",
-    params(("id" = String, Path, format = Uuid, description = "The upload")),
+    params(Id<UploadId>),
     responses((status = 200, body = UploadView), Refusals, Missing)
 )]
-pub(super) async fn show(
+async fn show(
     caller: Caller,
     inner: Data<Inner>,
     id: Id<UploadId>,
@@ -136,20 +128,18 @@ pub(super) async fn show(
     Ok(Json(UploadView::of(upload, &request)))
 }
 
-/// Deletes an upload with all that belongs to it, wherever it stands. A file in place is not touched.
+/// Deletes an upload in any state.
+///
+/// Its record and files are removed. A file in place is left alone.
 #[utoipa::path(
     delete,
-    path = "/api/v1/uploads/{id}",
+    path = "/uploads/{id}",
     tag = "uploads",
     operation_id = "delete_upload",
-    params(("id" = String, Path, format = Uuid, description = "The upload")),
+    params(Id<UploadId>),
     responses((status = 204, description = "Done"), Refusals, Missing)
 )]
-pub(super) async fn delete(
-    caller: Caller,
-    inner: Data<Inner>,
-    id: Id<UploadId>,
-) -> Result<HttpResponse, Problem> {
+async fn delete(caller: Caller, inner: Data<Inner>, id: Id<UploadId>) -> Result<HttpResponse, Problem> {
     inner.supervisor.send(DeleteUpload { owner: caller.owner, upload: id.0 }).await??;
     Ok(no_content())
 }

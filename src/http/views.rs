@@ -1,4 +1,4 @@
-//! Batches and uploads as clients read them.
+//! Batches and uploads in the form that clients read.
 
 use actix_web::HttpRequest;
 use mediamill_actors::{
@@ -7,118 +7,102 @@ use mediamill_actors::{
     id::{BatchId, UploadId},
     media::{Facts, Kind},
     query_service,
-    upload::{self, Failure, Thumbnail, Upload},
+    upload::{self, Failure, Stage, Thumbnail, Upload},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// As sockets and event streams say it.
+/// The error message of a cancelled upload, as in messages.
 const CANCELLED: &str = "the upload was cancelled";
 
 /// A batch.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Batch)]
 pub(super) struct BatchView {
-    /// Its name.
-    #[schema(value_type = String, format = Uuid)]
+    /// Its id.
     batch_id: BatchId,
-    status: BatchStatus,
-    /// All its uploads.
+    status: batch::Status,
+    /// Number of its uploads.
     total_uploads: u32,
-    /// Those that ended, one way or another.
+    /// Uploads that completed, failed or were cancelled.
     processed_uploads: u32,
-    /// Those that ended well.
+    /// Uploads that completed.
     successful_uploads: u32,
-    /// Those that ended badly.
+    /// Uploads that failed.
     failed_uploads: u32,
-    /// Those that were cancelled.
+    /// Uploads that were cancelled.
     cancelled_uploads: u32,
-    /// Among the successful: a person should look at the description.
+    /// Completed uploads whose description a person should review.
     needs_review_uploads: u32,
-    /// Files that were refused and have no upload.
+    /// Files that were refused, and have no upload.
     refused_files: u32,
-    /// Percent of the uploads that ended, rounded down.
+    /// `processed_uploads` in percent of `total_uploads`, rounded down.
     #[schema(maximum = 100)]
     progress_percentage: u8,
     /// When it was submitted.
     #[schema(value_type = String, format = DateTime)]
     created_at: String,
-    /// When its first upload was begun, in this run.
+    /// When its first upload began, in this round.
     #[schema(value_type = Option<String>, format = DateTime)]
     started_at: Option<String>,
-    /// When its last upload ended, in this run.
+    /// When its last upload ended, in this round.
     #[schema(value_type = Option<String>, format = DateTime)]
     completed_at: Option<String>,
-    /// Since when it is paused.
+    /// When it was paused, if it is.
     #[schema(value_type = Option<String>, format = DateTime)]
     paused_at: Option<String>,
     /// Why it failed, in one sentence.
     error_message: Option<String>,
-    /// Seconds until the last upload ends, if that can be told.
+    /// Estimated seconds until the last upload ends, if there is an estimate.
     eta_seconds: Option<u64>,
-    /// What is waited for, in one sentence.
+    /// Why it is waiting, in one sentence.
     waiting: Option<String>,
-}
-
-/// Where a batch stands.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum BatchStatus {
-    Pending,
-    Processing,
-    Completed,
-    Failed,
-    Cancelled,
 }
 
 /// An upload.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Upload)]
 pub(super) struct UploadView {
-    /// Its name.
-    #[schema(value_type = String, format = Uuid)]
+    /// Its id.
     id: UploadId,
-    /// The batch that it belongs to.
-    #[schema(value_type = String, format = Uuid)]
+    /// Its batch.
     batch_id: BatchId,
-    /// Whose it is.
+    /// Its owner.
     user_id: String,
-    /// The file's name without folders.
+    /// Name of the file without folders.
     filename: String,
-    /// Where the file can be fetched.
+    /// URL of the file.
     file_path: String,
-    /// Where its thumbnail can be fetched, once there is one.
+    /// URL of the thumbnail, once there is one.
     thumbnail_path: Option<String>,
     file_type: FileType,
     /// Length in bytes.
     file_size: u64,
-    /// Media type, told from the bytes.
+    /// Media type, detected from the content.
     #[schema(example = "image/jpeg")]
     mime_type: &'static str,
-    processing_status: UploadStatus,
-    /// The finer step.
-    #[schema(example = "vision_analysis")]
-    stage: &'static str,
-    /// What is to be seen.
+    processing_status: upload::Status,
+    stage: Stage,
+    /// Description of the content.
     description: Option<String>,
     /// Audit score of the description, 0 to 100.
     #[schema(maximum = 100)]
     description_audit_score: Option<u8>,
-    /// The description failed the audit, and a person should look at it.
+    /// The description failed the audit, and a person should review it.
     needs_review: bool,
-    /// Whether it is found by what it means.
+    /// Whether the search can find it.
     has_embedding: bool,
-    /// How often the description was asked for beyond the first time.
+    /// Requests for a description after the first.
     regeneration_count: u32,
-    /// When that was last done.
+    /// When the last of those was answered.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_regenerated_at: Option<String>,
-    /// The codec of a video, where known.
+    /// Codec of a video, if known.
     video_codec: Option<String>,
     /// Why it failed, or that it was cancelled.
     error_message: Option<String>,
-    /// Failed attempts of this run, at most two.
-    failures: Vec<FailureView>,
+    /// Failed attempts of this round, at most two.
+    failures: Vec<Failure>,
     metadata: Metadata,
     provenance: Provenance,
     /// It was cancelled.
@@ -141,50 +125,21 @@ pub(super) enum FileType {
     Video,
 }
 
-/// Where an upload stands.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum UploadStatus {
-    Pending,
-    Analyzing,
-    Embedding,
-    Completed,
-    Failed,
-    Cancelled,
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Failure)]
-pub(super) struct FailureView {
-    /// Number of the attempt.
-    attempt: u32,
-    /// The step that it failed in.
-    stage: &'static str,
-    /// The sort of failure, for programs.
-    #[schema(example = "undecodable")]
-    kind: &'static str,
-    /// What happened, to what, and what to do about it.
-    message: String,
-}
-
-/// What is known of a file beside its description.
+/// Facts and objects.
 #[derive(Debug, Serialize, ToSchema)]
 struct Metadata {
-    /// Plain facts: width, height, colours, lightness, when and with which camera it was taken; null until it was decoded.
-    #[schema(value_type = Option<Object>)]
+    /// Facts from pixels and camera metadata; null until the file was decoded.
     facts: Option<Facts>,
-    /// What was found in it: label, count, confidence.
-    #[schema(value_type = Vec<Object>)]
+    /// Objects that the provider found.
     objects: Vec<Object>,
 }
 
-/// What gave the description.
+/// The origin of description and embedding.
 #[derive(Debug, Serialize, ToSchema)]
 struct Provenance {
-    /// SHA-256 of the bytes, in hexadecimal digits.
+    /// SHA-256 of the content, in hexadecimal digits.
     content_hash: String,
-    /// What described it: `builtin`, `ollama` or `openai`.
+    /// The provider that described it, such as `ollama`.
     provider: Option<String>,
     /// The model that described it.
     vision_model: Option<String>,
@@ -201,10 +156,10 @@ struct Provenance {
     embedding_dimensions: Option<u32>,
 }
 
-/// An upload that was found by words.
+/// A result of a search.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Found {
-    /// How near description and words are, -1 to 1.
+    /// Cosine similarity of description and words, -1 to 1.
     pub(super) score: f32,
     pub(super) upload: UploadView,
 }
@@ -217,9 +172,9 @@ impl From<query_service::BatchView> for BatchView {
             batch_id: batch.id,
             error_message: (status == batch::Status::Failed).then(|| match counts.total {
                 0 => format!("no file was accepted: {refused} of {refused} were refused"),
-                total => format!("all {total} uploads failed; each says why"),
+                total => format!("all {total} uploads failed; each has its reason"),
             }),
-            status: status.into(),
+            status,
             total_uploads: counts.total,
             processed_uploads: counts.processed(),
             successful_uploads: counts.completed,
@@ -239,12 +194,13 @@ impl From<query_service::BatchView> for BatchView {
 }
 
 impl UploadView {
-    /// An upload as the request's client reads it, with URLs that lead to where the request came in.
+    /// An upload with URLs below the API that the request was sent to.
     pub(super) fn of(upload: Upload, request: &HttpRequest) -> Self {
         let url = |what: &str| format!("{}/v1/uploads/{}/{what}", mount(request), upload.id);
         let (described, embedded) = (upload.description, upload.embedded_by);
         let by = described.as_ref().map(|it| &it.by);
-        // Of an upload that goes on or ended well, what an attempt left is among the failures only.
+        // Only an upload that failed or was cancelled has an error; failed attempts of others are in
+        // `failures`.
         let error_message = match upload.status {
             upload::Status::Failed => upload.failures.last().map(|it| it.message.clone()),
             upload::Status::Cancelled => Some(CANCELLED.to_owned()),
@@ -266,8 +222,8 @@ impl UploadView {
             },
             file_size: upload.file_size,
             mime_type: upload.format.mime(),
-            processing_status: upload.status.into(),
-            stage: upload.stage.as_str(),
+            processing_status: upload.status,
+            stage: upload.stage,
             description_audit_score: described.as_ref().map(|it| it.audit_score),
             needs_review: described.as_ref().is_some_and(|it| it.needs_review),
             has_embedding: embedded.is_some(),
@@ -275,7 +231,7 @@ impl UploadView {
             last_regenerated_at: described.as_ref().filter(|it| it.asked > 1).map(|it| it.at.to_string()),
             video_codec: upload.facts.as_ref().and_then(|it| it.video_codec.clone()),
             error_message,
-            failures: upload.failures.into_iter().map(FailureView::from).collect(),
+            failures: upload.failures,
             metadata: Metadata { facts: upload.facts, objects: upload.objects },
             provenance: Provenance {
                 content_hash: upload.content_hash,
@@ -296,41 +252,9 @@ impl UploadView {
     }
 }
 
-/// Where the API of the server lies that a request came to: what stands before `/v1/` in its path.
+/// Path of the API that a request was sent to: the part before `/v1/`.
 fn mount(request: &HttpRequest) -> &str {
     request.path().rsplit_once("/v1/").map_or("", |(mount, _)| mount)
-}
-
-impl From<Failure> for FailureView {
-    fn from(failure: Failure) -> Self {
-        let Failure { attempt, stage, kind, message } = failure;
-        Self { attempt, stage: stage.as_str(), kind: kind.as_str(), message }
-    }
-}
-
-impl From<batch::Status> for BatchStatus {
-    fn from(status: batch::Status) -> Self {
-        match status {
-            batch::Status::Pending => Self::Pending,
-            batch::Status::Processing => Self::Processing,
-            batch::Status::Completed => Self::Completed,
-            batch::Status::Failed => Self::Failed,
-            batch::Status::Cancelled => Self::Cancelled,
-        }
-    }
-}
-
-impl From<upload::Status> for UploadStatus {
-    fn from(status: upload::Status) -> Self {
-        match status {
-            upload::Status::Pending => Self::Pending,
-            upload::Status::Analyzing => Self::Analyzing,
-            upload::Status::Embedding => Self::Embedding,
-            upload::Status::Completed => Self::Completed,
-            upload::Status::Failed => Self::Failed,
-            upload::Status::Cancelled => Self::Cancelled,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -344,12 +268,17 @@ mod tests {
     fn video(status: &str) -> Value {
         let id = UploadId::generate();
         let upload = serde_json::from_value(json!({
-            "v": 1, "id": id, "batch_id": BatchId::generate(), "owner": "ann", "position": 0, "file": "stored",
+            "v": 1, "id": id, "batch_id": BatchId::generate(), "owner": "ann", "position": 0,
+            "file": "stored",
             "file_name": "a.mp4", "file_size": 9, "content_hash": "0", "format": "mp4", "decode_bytes": 0,
-            "created_at": "2026-05-04T10:11:12Z", "updated_at": "2026-05-04T10:11:12Z", "status": status, "stage": "queued",
+            "created_at": "2026-05-04T10:11:12Z", "updated_at": "2026-05-04T10:11:12Z", "status": status,
+            "stage": "queued",
             "run": 1, "attempt": 2, "attempts": [], "interruptions": 0, "provider_away": 0, "suspect": false,
-            "failures": [{"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"}],
-            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"}, "objects": [],
+            "failures": [
+                {"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"},
+            ],
+            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"},
+            "objects": [],
             "description": null, "embedded_by": null,
         }));
         let request = TestRequest::with_uri("/media/v1/uploads/x").to_http_request();
@@ -358,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upload_has_an_error_only_if_it_ended_badly() {
+    fn an_upload_has_an_error_only_if_it_failed_or_was_cancelled() {
         for status in ["pending", "analyzing", "embedding", "completed"] {
             let view = video(status);
             assert_eq!(view["error_message"], Value::Null, "{status}");
@@ -369,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_video_has_its_codec_and_urls_lead_to_where_the_request_came_in() {
+    fn a_video_has_its_codec_and_urls_below_the_api_of_the_request() {
         let view = video("completed");
         assert_eq!(view["video_codec"], "h264");
         let id = view["id"].as_str().expect("an id");

@@ -1,7 +1,11 @@
-//! The connections that are open, and the end of those that only hold a place.
+//! The open connections, and the end of those that are idle or blocked for too long.
 //!
-//! The timers of the library below cover the head of a connection's first request and the pause between requests. They cover neither a body
-//! that nobody reads, nor a later head that comes in byte by byte, nor a peer that does not take its answer.
+//! actix-web times the head of a connection's first request and the pause between requests. It times neither
+//! a body that nobody reads, nor a later head that arrives byte by byte, nor a peer that does not read its
+//! answer.
+//!
+//! Each connection costs a second file descriptor, the handle by which it is ended: 10,000 connections take
+//! 20,000 descriptors.
 
 use std::{
     any::Any,
@@ -27,39 +31,39 @@ use crate::config;
 #[derive(Debug)]
 pub(super) struct Connections {
     open: Mutex<Vec<Weak<Connection>>>,
-    /// Longest time without a request that is being answered.
-    most_idle: Duration,
-    /// Longest time in which a peer takes nothing. Sockets are told before that that their peer does not read.
-    most_blocked: Duration,
+    /// Longest time without a request in progress.
+    max_idle: Duration,
+    /// Longest time in which a peer reads nothing. WebSockets close earlier, by `server.send_timeout`.
+    max_blocked: Duration,
 }
 
 /// One connection.
 #[derive(Debug)]
 struct Connection {
-    /// A second handle of it, by which it is ended from outside.
+    /// A second handle, by which it is ended from outside.
     socket: socket2::Socket,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// Requests that are being answered.
+    /// Requests in progress.
     answering: u32,
-    /// Since when that number is what it is.
+    /// When that number last changed.
     since: Instant,
-    /// Since when there was no room for more of an answer.
+    /// Since when the peer has not read, if the answer is waiting for it.
     blocked: Option<Instant>,
 }
 
 impl Connections {
-    /// A register whose connections are looked at from now on, as long as it lives.
+    /// An empty register. A task checks its connections for as long as it lives.
     pub(super) fn new(config: &config::Server) -> Arc<Self> {
         let connections = Arc::new(Self {
             open: Mutex::default(),
-            most_idle: config.keep_alive + config.head_timeout,
-            most_blocked: config.send_timeout * 2,
+            max_idle: config.keep_alive + config.head_timeout,
+            max_blocked: config.send_timeout * 2,
         });
-        let pause = (connections.most_idle.min(connections.most_blocked) / 8)
+        let pause = (connections.max_idle.min(connections.max_blocked) / 8)
             .clamp(Duration::from_millis(50), Duration::from_secs(5));
         let watched = Arc::downgrade(&connections);
         actix_rt::spawn(async move {
@@ -72,17 +76,17 @@ impl Connections {
         connections
     }
 
-    /// Takes a connection in that has just been opened, with a place among its data.
-    pub(super) fn enter(&self, connection: &dyn Any, data: &mut Extensions) {
+    /// Registers a new connection, and adds its entry to its data.
+    pub(super) fn register(&self, connection: &dyn Any, data: &mut Extensions) {
         let Some(stream) = connection.downcast_ref::<TcpStream>() else { return };
         let socket = socket2::SockRef::from(stream);
         #[cfg(target_os = "linux")]
-        if let Err(error) = bound(&socket, self.most_blocked) {
-            log::debug!("a connection cannot be bounded: {error}");
+        if let Err(error) = bound(&socket, self.max_blocked) {
+            log::debug!("cannot limit the buffers of a connection: {error}");
         }
         let socket = match socket.try_clone() {
             Ok(socket) => socket,
-            Err(error) => return log::warn!("a connection cannot be watched: {error}"),
+            Err(error) => return log::warn!("cannot watch a connection: {error}"),
         };
         let state = Mutex::new(State { answering: 0, since: Instant::now(), blocked: None });
         let connection = Arc::new(Connection { socket, state });
@@ -90,7 +94,7 @@ impl Connections {
         data.insert(connection);
     }
 
-    /// Ends the connections that have been idle or blocked for too long, and forgets those that are gone.
+    /// Ends connections that are idle or blocked for too long, and removes closed ones.
     fn sweep(&self, now: Instant) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| {
@@ -98,7 +102,7 @@ impl Connections {
             let why = self.why_ended(&connection.state(), now);
             if let Some(why) = why {
                 log::debug!("a connection is ended: {why}");
-                // One that is gone already needs no end.
+                // The peer may have closed it just now.
                 let _ = connection.socket.shutdown(Shutdown::Both);
             }
             why.is_none()
@@ -106,21 +110,21 @@ impl Connections {
     }
 
     fn why_ended(&self, state: &State, now: Instant) -> Option<&'static str> {
-        if state.answering == 0 && now.duration_since(state.since) > self.most_idle {
-            return Some("no request came in whole");
+        if state.answering == 0 && now.duration_since(state.since) > self.max_idle {
+            return Some("no complete request arrived");
         }
         let blocked = state.blocked.filter(|_| state.answering > 0)?;
-        (now.duration_since(blocked) > self.most_blocked).then_some("its peer takes nothing")
+        (now.duration_since(blocked) > self.max_blocked).then_some("its peer does not read")
     }
 }
 
-/// What the system may hold for a peer that does not read.
+/// Limits what the system buffers for a peer that does not read, and for how long.
 #[cfg(target_os = "linux")]
-fn bound(socket: &socket2::SockRef<'_>, most_blocked: Duration) -> std::io::Result<()> {
-    /// Bytes that the system holds before we are told to wait.
+fn bound(socket: &socket2::SockRef<'_>, max_blocked: Duration) -> std::io::Result<()> {
+    /// Bytes that the system buffers before writing has to wait.
     const UNSENT_BYTES: u32 = 128 << 10;
-    // Also after the last byte was handed over.
-    socket.set_tcp_user_timeout(Some(most_blocked))?;
+    // This applies after the last write, too.
+    socket.set_tcp_user_timeout(Some(max_blocked))?;
     socket.set_tcp_notsent_lowat(UNSENT_BYTES)
 }
 
@@ -130,7 +134,7 @@ impl Connection {
     }
 }
 
-/// A request that is being answered, until this is dropped.
+/// A request in progress, until this is dropped.
 struct Answering(Option<Arc<Connection>>);
 
 impl Answering {
@@ -141,7 +145,7 @@ impl Answering {
         Self(connection)
     }
 
-    /// Notes whether the last piece of the answer waits for room.
+    /// Records whether the last chunk of the answer is waiting for the peer.
     fn note(&self, blocked: bool) {
         if let Some(connection) = &self.0 {
             connection.state().blocked = blocked.then(Instant::now);
@@ -159,7 +163,7 @@ impl Drop for Answering {
     }
 }
 
-/// Notes on the connection of a request that it is being answered, until its answer has been handed over.
+/// Marks a request as in progress at its connection, until its answer was written.
 pub(super) async fn note(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -170,7 +174,7 @@ pub(super) async fn note(
     Ok(response.map_body(|_, body| Noted { body: Box::pin(body), answering }))
 }
 
-/// The body of an answer, which notes how it goes.
+/// The body of an answer, which records its progress.
 struct Noted<B> {
     body: Pin<Box<B>>,
     answering: Answering,
@@ -186,7 +190,7 @@ impl<B: MessageBody> MessageBody for Noted<B> {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
         let next = this.body.as_mut().poll_next(cx);
-        // It is asked for more as soon as there is room for it.
+        // The body is polled again as soon as the peer has read enough.
         this.answering.note(matches!(next, Poll::Ready(Some(_))));
         next
     }

@@ -6,8 +6,6 @@ const PAGE = 20;
 const MOST_OPEN = 12;
 const SHOWN_HERE = ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/avif', 'image/bmp'];
 const MEDIA = /\.(jpe?g|png|webp|gif|hei[cf]|avif|tiff?|bmp|mp4|m4v|mov|avi|webm|mpe?g|flv|mkv)$/i;
-const STAGES = { queued: 'waits', extracting_frames: 'reading', vision_analysis: 'describing', description_audit: 'checking',
-  embedding_generation: 'indexing', indexing: 'finishing' };
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const make = (tag, set = {}, ...inner) => {
@@ -40,11 +38,11 @@ async function ask(path, options = {}) {
   }
   if (response.ok) return response.status === 204 ? null : response.json();
   const refusal = await response.json().catch(() => ({}));
-  if (response.status === 401 && !options.signingIn) askWho();
+  if (response.status === 401 && !options.signingIn) askWho(refusal);
   throw new Refused(response.status, refusal.detail || `The server answered ${response.status}.`);
 }
 
-/** Does something and tells if that did not work. */
+/** Does something, and shows the error if it fails. */
 async function attempt(does) {
   try {
     alarm('');
@@ -55,31 +53,33 @@ async function attempt(does) {
   }
 }
 
-let told = '';
+let alarmed = '';
 function alarm(text) {
-  told = text;
+  alarmed = text;
   showAlarm();
 }
 function showAlarm() {
-  const text = told || (lost ? 'The connection to the server is lost; this page goes on as soon as it answers again.' : '') || troubled;
+  const text = alarmed || (lost ? 'The connection to the server is lost; this page continues as soon as the server answers.' : '') || troubled;
   write($('#alarm'), text);
   $('#alarm').hidden = !text;
 }
 
-// ---- what is known
+// ---- state
 
 /** Batches by id; each with its element and the cards that were loaded. */
 const batches = new Map();
-/** Batches that a message told of and that are being asked for, each with what was told meanwhile. */
+/** Batches that appeared in a message and are being loaded, each with the messages that arrived meanwhile. */
 const strangers = new Map();
 /** The oldest batch of those that were listed without a gap. Ids grow with time. */
 let reach = '';
 /** Why files were refused, by batch. */
 const refusals = new Map();
-/** Cards by the id of their upload, in batches and among what was found. */
+/** Cards by the id of their upload, in batches and in search results. */
 const cards = new Map();
 const dirty = new Set();
 let status = null;
+/** Words for stages, from the server. */
+let stages = {};
 let limits = { max_batch_files: 1000, max_batch_bytes: 10 * 2 ** 30 };
 let moreBatches = false;
 
@@ -134,7 +134,7 @@ class Batch {
     if (open && !this.loaded) this.load();
   }
 
-  /** Reads its uploads; what happens meanwhile is kept and told afterwards. */
+  /** Loads its uploads. Messages that arrive meanwhile are applied afterwards. */
   load() {
     this.loading ??= this.read().catch((error) => { if (error.status) alarm(error.message); }).finally(() => {
       const missed = this.missed;
@@ -191,7 +191,7 @@ class Batch {
     paintSoon(this);
   }
 
-  /** Asks how it stands; what is told meanwhile is newer. */
+  /** Loads its state. Messages that arrive meanwhile are newer. */
   async renew() {
     const before = this.last;
     this.learn(await ask(`uploads/batches/${this.id}`));
@@ -245,7 +245,7 @@ class Batch {
     box.hidden = !it.refused;
     if (!it.refused || box.childElementCount) return;
     const names = refusals.get(this.id) || stored(`refused-${this.id}`);
-    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${names.length ? ':' : '; whoever sent the batch was told why.'}` }),
+    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${names.length ? ':' : '; the sender of the batch saw the reasons.'}` }),
       make('ul', {}, ...names.map(({ filename, error }) => make('li', { textContent: `${filename}: ${error}` }))));
   }
 }
@@ -306,7 +306,7 @@ class Card {
     paintSoon(this);
   }
 
-  /** What a card stands for, in a word. */
+  /** The state of a card, in a word. */
   get is() {
     const { status, review } = this.data;
     if (status === 'completed') return review ? 'review' : 'completed';
@@ -316,10 +316,10 @@ class Card {
   paint() {
     const it = this.data, is = this.is;
     if (this.root.dataset.is !== is) this.root.dataset.is = is;
-    const chip = { failed: 'failed', review: 'needs review', cancelled: 'cancelled', active: STAGES[it.stage] || 'working' }[is] || '';
+    const chip = { failed: 'failed', review: 'needs review', cancelled: 'cancelled', active: stages[it.stage] || 'working' }[is] || '';
     write($('.chip', this.root), chip);
     $('.bar', this.root).style.width = is === 'active' ? `${it.percent}%` : '0';
-    const says = is === 'failed' ? it.error || 'It failed.' : it.description || { pending: 'Waits for its turn', active: 'Being looked at', cancelled: 'Was cancelled' }[is] || '';
+    const says = is === 'failed' ? it.error || 'It failed.' : it.description || { pending: 'Waiting for a worker', active: 'Being processed', cancelled: 'Cancelled' }[is] || '';
     write($('.says', this.root), says);
     write($('.name', this.root), it.name);
     this.picture.dataset.sort = (/\.(\w{1,5})$/.exec(it.name)?.[1] || '').toUpperCase();
@@ -330,7 +330,7 @@ class Card {
     }
   }
 
-  /** Reads what messages do not tell: facts, tags, failures. */
+  /** Loads the parts that messages lack: facts, tags, failures. */
   complete() {
     if (this.data.whole || this.asked) return;
     this.asked = ask(`uploads/${this.id}`).then((upload) => this.learn(upload), (error) => {
@@ -367,11 +367,11 @@ class Card {
   }
 }
 
-// ---- what happens
+// ---- messages
 
 let stream = null, lost = false, retry = 500, opening = 0;
 
-/** Opens the stream of what happens, then reads how everything stands; nothing falls in between. */
+/** Opens the stream of messages first, then loads the state, so that no message is missed. */
 function listen() {
   stream?.close();
   stream = new EventSource(API + 'events');
@@ -390,7 +390,7 @@ function listen() {
   };
 }
 
-/** Comes back once the server answers; whoever is no longer signed in is asked by that. */
+/** Reconnects as soon as the server answers. If the session has expired, this shows how to sign in. */
 function again() {
   retry = Math.min(retry * 1.6, 5000);
   ask('status').then(listen, (error) => { if (error.status !== 401) opening = setTimeout(again, retry); });
@@ -469,7 +469,7 @@ async function meet(id, message) {
     if ([...batches.values()].filter((it) => it.open).length < MOST_OPEN) batch.show(true);
     layout();
   } catch (error) {
-    // A server that is gone is told of by the stream, and whatever is unfinished is read when it is back.
+    // The stream reports that the server is gone, and unfinished batches are loaded when it is back.
     missed.length = 0;
     if (error.status && error.status !== 404) alarm(error.message);
   } finally {
@@ -478,7 +478,7 @@ async function meet(id, message) {
   for (const message of missed) hear(message);
 }
 
-/** Reads how everything stands. */
+/** Loads the whole state. */
 async function refresh() {
   if (waitingForState) return;
   waitingForState = [];
@@ -495,7 +495,7 @@ async function refresh() {
   }
 }
 
-/** Puts what is known of a batch where it belongs: the newest first. */
+/** Inserts a batch in its place, the newest first. */
 function place(record) {
   const id = record.batch_id, known = batches.get(id);
   if (known) {
@@ -511,7 +511,7 @@ function place(record) {
 
 const listed = () => [...batches.keys()].filter((id) => id >= reach).length;
 
-/** Lists the newest batches, or those that come after what is listed. */
+/** Lists the newest batches, or those after the listed ones. */
 async function readBatches(older, limit) {
   const list = await ask(`uploads/batches?limit=${limit}&offset=${older ? listed() : 0}`);
   const known = [...batches.keys()].sort(), oldest = list.at(-1)?.batch_id;
@@ -528,12 +528,12 @@ async function readBatches(older, limit) {
   layout();
 }
 
-/** Reads what is unfinished beyond the newest batches: those that are known, and then on, as long as the server has more to do than they say. */
+/** Loads unfinished batches beyond the newest ones: the known ones, then older ones while the server has more unfinished uploads. */
 async function findUnfinished() {
   const old = [...batches.values()].filter((it) => !isOver(it.data) && it.id < reach);
   await Promise.all(old.map((it) => it.renew()));
   const left = () => [...batches.values()].reduce((sum, { data }) => sum + (isOver(data) ? 0 : data.total - data.processed), 0);
-  // Only administrators are told how much there is; for others it is found out by looking.
+  // Only administrators know the size of the queue; for others the pages are searched.
   const work = status.waiting_uploads === null ? Infinity : status.waiting_uploads + status.active_uploads;
   for (let offset = listed(), part = null; moreBatches && offset < 2000 && (part === null || part.length === 100); offset += 100) {
     if (left() >= work) return;
@@ -566,12 +566,13 @@ let troubled = '';
 async function refreshStatus() {
   status = await ask('status');
   limits = status.limits;
+  stages = Object.fromEntries(status.stages.map((it) => [it.stage, it.label]));
   $('#drop').hidden = $('#search').hidden = false;
   $('#sign-in').hidden = true;
   $('#sign-out').hidden = !status.sessions;
   const missing = status.formats.filter((it) => it.missing);
   $('#drop-note').textContent = `Up to ${plural(limits.max_batch_files, 'file')} at once` +
-    (missing.length ? `; not taken here: ${missing.map((it) => it.name).join(', ')}` : '');
+    (missing.length ? `; not accepted here: ${missing.map((it) => it.name).join(', ')}` : '');
   $('#drop-note').title = missing.map((it) => `${it.name}: ${it.missing}`).join('\n');
   write($('#notice'), status.provider.notice || '');
   $('#notice').hidden = !status.provider.notice;
@@ -581,12 +582,12 @@ async function refreshStatus() {
 function showProvider() {
   if (!status) return;
   const { state, kind, vision_model: model, message } = status.provider, pill = $('#provider');
-  const words = { starting: 'starts', ready: 'ready', away: 'away, waited for', gave_up: 'away', misconfigured: 'not set up' };
+  const words = { starting: 'starting', ready: 'ready', away: 'away, waiting', gave_up: 'away', misconfigured: 'not set up' };
   pill.dataset.state = lost ? 'lost' : state;
   write(pill, lost ? 'reconnecting …' : `${kind} ${words[state] || state}`);
   pill.title = [model, message].filter(Boolean).join(': ');
   pill.hidden = false;
-  troubled = message && state !== 'ready' ? `${{ away: 'The provider is away and waited for', gave_up: 'The provider is away', misconfigured: 'The provider is not set up' }[state] || 'The provider'}: ${message}` : '';
+  troubled = message && state !== 'ready' ? `${{ away: 'The provider is away; uploads wait for it', gave_up: 'The provider is away', misconfigured: 'The provider is not set up' }[state] || 'The provider'}: ${message}` : '';
   showAlarm();
 }
 setInterval(() => { if (stream && !document.hidden) refreshStatus().catch(() => {}); }, 10000);
@@ -637,7 +638,7 @@ async function walk(entry, files) {
   }
 }
 
-/** Sends files as one batch, or as several where there are too many. Of a folder only what may be a picture or a video. */
+/** Sends files as one batch, or as several if there are too many. From a folder, only files that may be pictures or videos. */
 function take(files, folder) {
   if (!status) return;
   files = files.filter(Boolean);
@@ -692,13 +693,13 @@ class Sending {
       request.responseType = 'json';
       request.upload.onprogress = ({ loaded, total }) => {
         this.bar.value = 100 * loaded / total;
-        write(this.text, loaded < total ? `Sending ${plural(this.files.length, 'file')}: ${bytes(loaded)} of ${bytes(total)}` : 'All sent; the server writes it down …');
+        write(this.text, loaded < total ? `Sending ${plural(this.files.length, 'file')}: ${bytes(loaded)} of ${bytes(total)}` : 'Sent; the server is saving it …');
       };
       request.onload = () => {
         const { status, response } = request;
         if (status === 201) this.arrived(response);
         else {
-          if (status === 401) askWho();
+          if (status === 401) askWho(response);
           this.failed(response?.detail || `The server answered ${status}.`);
         }
       };
@@ -710,14 +711,14 @@ class Sending {
 
   arrived(it) {
     this.end();
-    say(`${plural(it.queued, 'file was', 'files were')} taken${it.failed ? `, ${it.failed} refused` : ''}.`);
+    say(`${plural(it.queued, 'file was', 'files were')} accepted${it.failed ? `, ${it.failed} refused` : ''}.`);
     if (it.failed_files.length) {
       const names = it.failed_files.slice(0, 200);
       refusals.set(it.batch_id, names);
       try {
         sessionStorage.setItem(`refused-${it.batch_id}`, JSON.stringify(names));
       } catch {
-        // There is no room, or the browser keeps nothing: they are shown until a reload.
+        // The browser stores nothing here, so they are shown until a reload.
       }
     }
     const batch = batches.get(it.batch_id);
@@ -750,7 +751,7 @@ async function search(words) {
   const mine = ++searched;
   const found = await attempt(() => ask(`search?limit=60&q=${encodeURIComponent(words)}`));
   if (!found || mine !== searched) return undefined;
-  const text = found.length ? `Nearest to “${words.trim()}”` : `Nothing is found for “${words.trim()}”`;
+  const text = found.length ? `Nearest to “${words.trim()}”` : `Nothing found for “${words.trim()}”`;
   write($('#found-title'), text);
   say(`${plural(found.length, 'picture')}. ${text}`);
   clearFound();
@@ -763,7 +764,7 @@ async function search(words) {
   return layout();
 }
 
-/** A card among what was found; the one in its batch stays the one that hears what happens. */
+/** A card in the search results. Messages go to the card in its batch. */
 class FoundCard extends Card {
   constructor(id, batch) {
     const known = cards.get(id);
@@ -819,7 +820,7 @@ function paintViewer() {
   const [tag, url] = source || ['img', it.thumbnail];
   if (url !== pictured) {
     pictured = url;
-    const element = url ? make(tag, { src: url, alt: it.description || it.name, controls: true }) : make('p', { textContent: 'There is nothing to be shown yet.' });
+    const element = url ? make(tag, { src: url, alt: it.description || it.name, controls: true }) : make('p', { textContent: 'There is nothing to show yet.' });
     element.onerror = () => element.replaceWith(make('p', { textContent: 'The picture cannot be shown here.' }));
     $('#viewer-picture').replaceChildren(element);
   }
@@ -834,12 +835,12 @@ function parts(card, it, whole) {
   const again = is === 'failed' && make('button', { type: 'button', textContent: 'Try again', title: 'Tries all failed pictures of its batch again', onclick: () => retryOf(card, again) });
   const by = whole?.provenance;
   return [
-    is === 'review' && make('p', { className: 'mark', textContent: 'This description did not pass the check. A person should look at it.' }),
-    is === 'active' && make('p', { className: 'small', textContent: `${STAGES[it.stage] || 'working'}, ${it.percent} %` }),
-    is === 'pending' && make('p', { className: 'small', textContent: 'It waits for its turn.' }),
+    is === 'review' && make('p', { className: 'mark', textContent: 'This description did not pass the audit. A person should review it.' }),
+    is === 'active' && make('p', { className: 'small', textContent: `${stages[it.stage] || 'working'}, ${it.percent} %` }),
+    is === 'pending' && make('p', { className: 'small', textContent: 'It is waiting for a worker.' }),
     is === 'cancelled' && make('p', { className: 'mark bad', textContent: 'It was cancelled.' }),
     it.description && make('p', { textContent: it.description }),
-    ...failures.map((failure) => make('p', { className: 'mark bad', textContent: `Attempt ${failure.attempt}, ${STAGES[failure.stage] || failure.stage}: ${failure.message}` })),
+    ...failures.map((failure) => make('p', { className: 'mark bad', textContent: `Attempt ${failure.attempt}, ${stages[failure.stage] || failure.stage}: ${failure.message}` })),
     is === 'failed' && !failures.length && make('p', { className: 'mark bad', textContent: it.error || 'It failed.' }),
     objects.length > 0 && head('Found in it'),
     objects.length > 0 && make('ul', { className: 'tags' }, ...objects.map((object) => make('li', { textContent: object.count > 1 ? `${object.label} × ${object.count}` : object.label, title: `${object.confidence} % sure` }))),
@@ -853,7 +854,7 @@ function parts(card, it, whole) {
 function list(facts, whole) {
   const rows = [
     ['Size', `${facts.width} × ${facts.height}, ${bytes(whole.file_size)}`],
-    ['Sort', [whole.mime_type, whole.video_codec].filter(Boolean).join(', ')],
+    ['Type', [whole.mime_type, whole.video_codec].filter(Boolean).join(', ')],
     ['Taken', facts.taken_at && when(facts.taken_at)],
     ['Camera', facts.camera],
     ['Where', facts.coordinates && facts.coordinates.map((it) => it.toFixed(4)).join(', ')],
@@ -909,7 +910,8 @@ $('#viewer').onkeydown = (event) => {
 
 // ---- who it is
 
-function askWho() {
+/** Shows how to sign in: by the host's own page if the refusal names one, else by a token. */
+function askWho(refusal) {
   stream?.close();
   stream = null;
   clearTimeout(opening);
@@ -923,8 +925,13 @@ function askWho() {
   closeSearch();
   alarm('');
   $('#empty').hidden = true;
+  const { detail = 'sign in with your key or token', sign_in: address } = refusal || {};
+  write($('#sign-in-how'), `${detail.charAt(0).toUpperCase()}${detail.slice(1)}.`);
+  $('#sign-in-page').hidden = !address;
+  $('#sign-in-token').hidden = $('#token').disabled = Boolean(address);
+  if (address) $('#sign-in-page a').href = address;
   $('#sign-in').hidden = false;
-  $('#token').focus();
+  (address ? $('#sign-in-page a') : $('#token')).focus();
 }
 
 $('#sign-in').onsubmit = async (event) => {

@@ -1,4 +1,4 @@
-//! The program as its users have it, and pictures to give it.
+//! Runs the program, and makes pictures for it.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
 use std::{
@@ -18,7 +18,7 @@ pub fn mediamill(arguments: &[&str]) -> Output {
     command().args(arguments).output().expect("the program runs")
 }
 
-/// A picture of one colour with a lighter corner, too small for the detector to look at.
+/// A picture of one colour with a lighter corner, too small for the detector.
 pub fn picture(seed: u8) -> Vec<u8> {
     let (width, height) = (20_u32, 16_u32);
     let pixels = width * height * 3;
@@ -37,14 +37,14 @@ pub fn picture(seed: u8) -> Vec<u8> {
     bmp
 }
 
-/// The photo of a cat, each time with another content that looks the same: it takes the detector a while.
+/// A photo of a cat, with different bytes for each number. The detector takes a while for it.
 pub fn photo(number: u8) -> Vec<u8> {
     let mut jpeg = include_bytes!("../../actors/tests/fixtures/cat.jpg").to_vec();
     jpeg.push(number);
     jpeg
 }
 
-/// A model server of Ollama's interface that answers every probe and, for as long as the test runs, no call.
+/// A model server with Ollama's interface that answers every probe, and refuses every call with 429.
 pub fn busy_server() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));

@@ -1,4 +1,4 @@
-//! A world for one test, in one line: a running server over a folder of its own, and a provider that does as it is told.
+//! The world of a test: a running server with a folder of its own and a scripted provider.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
 #[path = "../../actors/tests/support/scripted.rs"]
@@ -20,9 +20,9 @@ use serde_json::Value;
 
 use self::scripted::Scripted;
 
-/// A client that speaks plain HTTP. The one that reqwest makes asks for cryptography even so.
+/// A client for plain HTTP. reqwest asks for a cryptography provider even so.
 pub fn client() -> Client {
-    // The second test of a process finds it installed.
+    // Fails in the second test of a process, which is fine.
     let _ = rustls_graviola::default_provider().install_default();
     Client::new()
 }
@@ -36,7 +36,7 @@ pub struct World {
     pub server: Server,
     pub provider: Arc<Scripted>,
     pub client: Client,
-    /// What is sent along to say who asks.
+    /// The token of the caller.
     pub token: Option<String>,
 }
 
@@ -59,14 +59,14 @@ impl World {
         Self { folder, config, server, provider, client: client(), token: None }
     }
 
-    /// A server with keys for `ann`, an administrator, and `bob`: their names and `-key`. Ann asks.
+    /// A server with the keys `ann-key` of an administrator, and `bob-key`. Ann is the caller.
     pub async fn of_ann_and_bob() -> Self {
         let mut world = Self::with(keys).await;
         world.token = Some("ann-key".into());
         world
     }
 
-    /// Stops the server in good order and starts it again over the same folder and at the same address.
+    /// Restarts the server with the same folder and address.
     pub async fn restart(self) -> Self {
         let Self { folder, config, server, provider, client, token } = self;
         let address = server.address().to_string();
@@ -101,7 +101,7 @@ impl World {
         self.request(Method::POST, path).send().await.expect("an answer")
     }
 
-    /// Brings files in.
+    /// Uploads files.
     pub async fn send(&self, files: Vec<(&str, Vec<u8>)>) -> Response {
         let form = files.into_iter().fold(Form::new(), |form, (name, bytes)| {
             form.part("files", Part::bytes(bytes).file_name(name.to_owned()))
@@ -109,7 +109,7 @@ impl World {
         self.request(Method::POST, "/api/v1/uploads/bulk").multipart(form).send().await.expect("an answer")
     }
 
-    /// Brings pictures of these names in as one batch, and answers with its id and theirs.
+    /// Uploads pictures with these names as one batch. Returns the ids of the batch and of the uploads.
     pub async fn submit(&self, names: &[&str]) -> (String, Vec<String>) {
         let response = self.send(names.iter().map(|name| (*name, picture(name))).collect()).await;
         assert_eq!(response.status(), StatusCode::CREATED);
@@ -123,7 +123,7 @@ impl World {
         self.batch_when(batch, |it| it["status"] != "pending" && it["status"] != "processing").await
     }
 
-    /// Waits until a batch stands so.
+    /// Waits until a batch matches.
     pub async fn batch_when(&self, batch: &str, so: impl Fn(&Value) -> bool) -> Value {
         let wait = async {
             loop {
@@ -134,7 +134,7 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, wait).await.expect("it comes to stand so")
+        tokio::time::timeout(PATIENCE, wait).await.expect("it matches in time")
     }
 }
 
@@ -154,7 +154,7 @@ async fn start(config: &Config, provider: &Arc<Scripted>, at: &str) -> Server {
     run_with(config.clone(), listener, Options { provider, ..Options::default() }).await.expect("it starts")
 }
 
-/// A small picture of its own for each name, whose pixels are damaged if the name begins with `broken`.
+/// A small picture that depends on the name; its pixels are damaged if the name begins with `broken`.
 pub fn picture(name: &str) -> Vec<u8> {
     let seed = name.bytes().fold(7_u32, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
     let [r, g, b, _] = seed.to_le_bytes();

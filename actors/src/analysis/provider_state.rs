@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// State of the provider.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantNames)]
 #[serde(tag = "state", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ProviderState {
     /// It was not probed yet.
     Starting,

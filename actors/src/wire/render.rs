@@ -1,4 +1,4 @@
-//! From an event and the record that it is about to messages.
+//! Renders an event, or the present state of a record, to messages.
 
 use std::collections::HashMap;
 
@@ -9,25 +9,25 @@ use crate::{
     batch::{Batch, Counts, Pace, Tally},
     event::{Event, EventKind},
     id::{BatchId, UploadId},
-    progress::Step,
+    progress::{ENDED, Step},
     upload::{FailureKind, Stage, Status, Upload},
 };
 
-/// What is known beside the event while it is news, and is not told of the past.
+/// The present state beside a live event. A replay has none of it.
 #[derive(Debug, Clone, Default)]
 pub struct Live {
-    /// What the provider is waited for, in one sentence.
+    /// Why the provider is waited for, in one sentence.
     pub waiting: Option<String>,
     /// The present pace of batches.
     pub paces: HashMap<BatchId, Pace>,
 }
 
-/// The messages of an event; `upload` is the record as it stands now, if it still exists. Numbers are those of the event.
-pub fn told(event: &Event, upload: Option<&Upload>, live: &Live) -> Vec<Message> {
+/// Renders an event. `upload` is the present record, if it still exists; counts and percentages are those of
+/// the event.
+pub fn render(event: &Event, upload: Option<&Upload>, live: &Live) -> Vec<Message> {
     let mut messages = Vec::with_capacity(4);
     if let (Some(upload_id), Some(batch_id)) = (event.upload_id, event.batch_id) {
-        let teller = EventRenderer { event, upload, upload_id, batch_id };
-        teller.tell(&mut messages);
+        EventRenderer { event, upload, upload_id, batch_id }.render(&mut messages);
     }
     if let (Some(batch_id), Some(tally)) = (event.batch_id, &event.batch) {
         let pace = live.paces.get(&batch_id);
@@ -37,23 +37,23 @@ pub fn told(event: &Event, upload: Option<&Upload>, live: &Live) -> Vec<Message>
     messages
 }
 
-/// How a batch stands now.
+/// The present state of a batch.
 pub fn batch_now(batch: &Batch, seq: u64, waiting: Option<&str>, now: Timestamp) -> Message {
     let payload = batch_progress(batch.id, &Tally::of(batch, None), batch.pace.as_ref(), waiting, now);
     Message::BatchProgress { timestamp: now, seq, payload }
 }
 
-/// How an upload stands now; `percent` counts only while a worker has it.
+/// The present state of an upload. `percent` is used only while a worker has it.
 pub fn upload_now(upload: &Upload, percent: u8, seq: u64, timestamp: Timestamp) -> Message {
     let cancelled = upload.status == Status::Cancelled;
-    // What an attempt before the last one left is not told.
+    // A score that an earlier attempt left is not reported.
     let described = matches!(upload.status, Status::Embedding | Status::Completed);
     let (progress_percent, error_message) = match upload.status {
         Status::Pending => (0, None),
         Status::Analyzing | Status::Embedding => (percent, None),
-        Status::Completed => (100, None),
-        Status::Failed => (100, upload.error_message().map(str::to_owned)),
-        Status::Cancelled => (100, Some(CANCELLED.to_owned())),
+        Status::Completed => (ENDED, None),
+        Status::Failed => (ENDED, upload.error_message().map(str::to_owned)),
+        Status::Cancelled => (ENDED, Some(CANCELLED.to_owned())),
     };
     let payload = UploadProgress {
         upload_id: upload.id,
@@ -61,7 +61,7 @@ pub fn upload_now(upload: &Upload, percent: u8, seq: u64, timestamp: Timestamp) 
         status: if cancelled { Status::Failed } else { upload.status },
         stage: upload.stage,
         progress_percent,
-        message: if cancelled { "cancelled" } else { words(upload.stage) }.to_owned(),
+        message: if cancelled { "cancelled" } else { upload.stage.message() }.to_owned(),
         error_message,
         description_audit_score: upload.description.as_ref().filter(|_| described).map(|it| it.audit_score),
         cancelled,
@@ -69,7 +69,7 @@ pub fn upload_now(upload: &Upload, percent: u8, seq: u64, timestamp: Timestamp) 
     Message::UploadProgress { timestamp, seq, payload }
 }
 
-/// The end of an upload that has ended: an `upload_completed` or `upload_failed`.
+/// The final message of an upload, `upload_completed` or `upload_failed`; `None` if it has not ended.
 pub fn end_now(upload: &Upload, seq: u64, timestamp: Timestamp) -> Option<Message> {
     let (upload_id, batch_id) = (upload.id, upload.batch_id);
     let failed = |error_message: &str, cancelled| {
@@ -95,13 +95,13 @@ pub fn end_now(upload: &Upload, seq: u64, timestamp: Timestamp) -> Option<Messag
     }
 }
 
-/// How far an upload in the hands of a worker is, between two events: an `upload_progress` and a `file_progress`.
+/// The progress of an upload in flight between two events: an `upload_progress` and a `file_progress`.
 pub fn percent_now(upload: &Upload, stage: Stage, percent: u8, seq: u64, now: Timestamp) -> [Message; 2] {
     let mut progress = upload_now(upload, percent, seq, now);
     if let Message::UploadProgress { payload, .. } = &mut progress {
         payload.stage = stage;
-        payload.message = words(stage).to_owned();
-        // A step from a kept description to its embedding is no event.
+        payload.message = stage.message().to_owned();
+        // No event marks the step from a kept description to its embedding.
         if Step::of(stage) == Some(Step::Embedding) {
             payload.status = Status::Embedding;
         }
@@ -118,7 +118,8 @@ pub fn percent_now(upload: &Upload, stage: Stage, percent: u8, seq: u64, now: Ti
     [progress, Message::FileProgress { timestamp: now, seq, payload }]
 }
 
-/// What a batch waits for, in one sentence: that somebody resumes it, or else the provider; one that has ended waits for nothing.
+/// Why a batch is waiting, in one sentence: it is paused, or the provider is away. `None` for a batch that
+/// has ended.
 pub fn waiting(counts: &Counts, paused: bool, provider: impl FnOnce() -> Option<String>) -> Option<String> {
     match (counts.unfinished(), paused) {
         (0, _) => None,
@@ -155,21 +156,7 @@ fn batch_progress(
 const CANCELLED: &str = "the upload was cancelled";
 const DELETED: &str = "the upload was deleted";
 
-/// What is done in a step, in a few words.
-fn words(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Queued => "waits for its turn",
-        Stage::ExtractingFrames => "reading the file",
-        Stage::VisionAnalysis => "describing what is to be seen",
-        Stage::DescriptionAudit => "asking once more for a better description",
-        Stage::EmbeddingGeneration => "making the description searchable",
-        Stage::Indexing => "writing the result",
-        Stage::Completed => "completed",
-        Stage::Failed => "failed",
-    }
-}
-
-/// Tells what one event did to its upload.
+/// Renders one event of an upload.
 struct EventRenderer<'a> {
     event: &'a Event,
     upload: Option<&'a Upload>,
@@ -178,10 +165,10 @@ struct EventRenderer<'a> {
 }
 
 impl EventRenderer<'_> {
-    fn tell(&self, to: &mut Vec<Message>) {
-        let running = |status, stage, percent, score| {
+    fn render(&self, to: &mut Vec<Message>) {
+        let running = |status, stage: Stage, percent, score| {
             [
-                self.progress(status, stage, percent, words(stage), None, score),
+                self.progress(status, stage, percent, stage.message(), None, score),
                 self.file(percent, FileStatus::Processing, false),
             ]
         };
@@ -203,17 +190,18 @@ impl EventRenderer<'_> {
                 to.extend(running(Status::Analyzing, Stage::ExtractingFrames, 0, None));
             }
             EventKind::UploadDescribed { audit_score, .. } => {
-                to.extend(running(Status::Embedding, Stage::EmbeddingGeneration, 75, Some(audit_score)));
+                let (stage, percent) = (Stage::EmbeddingGeneration, Step::Embedding.range().0);
+                to.extend(running(Status::Embedding, stage, percent, Some(audit_score)));
             }
             EventKind::UploadCompleted { audit_score, needs_review, .. } => {
                 let message = if needs_review {
-                    "completed, but a person should look at the description"
+                    "completed, but a person should review the description"
                 } else {
-                    words(Stage::Completed)
+                    Stage::Completed.message()
                 };
                 let (status, stage) = (Status::Completed, Stage::Completed);
-                to.push(self.progress(status, stage, 100, message, None, Some(audit_score)));
-                to.push(self.file(100, FileStatus::Completed, false));
+                to.push(self.progress(status, stage, ENDED, message, None, Some(audit_score)));
+                to.push(self.file(ENDED, FileStatus::Completed, false));
                 to.push(Message::UploadCompleted {
                     timestamp: self.event.at,
                     seq: self.event.seq,
@@ -233,15 +221,17 @@ impl EventRenderer<'_> {
                 if last {
                     self.failed(error, to);
                 } else {
-                    to.extend(waits("the attempt failed; it is tried once more", Some(error)));
+                    to.extend(waits("the attempt failed; a second one follows", Some(error)));
                 }
             }
-            EventKind::UploadHandedBack { .. } => to.extend(waits("waits to be taken up again", None)),
+            EventKind::UploadHandedBack { .. } => {
+                to.extend(waits("the attempt was handed back; another one follows", None))
+            }
             EventKind::UploadInterrupted { attempt, last } => {
                 if last {
                     self.failed(self.error(attempt, Stage::ExtractingFrames, FailureKind::Interrupted), to);
                 } else {
-                    to.extend(waits("the process died meanwhile; waits to be taken up again", None));
+                    to.extend(waits("the process died during the attempt; another one follows", None));
                 }
             }
             EventKind::UploadCancelled => self.gone(CANCELLED, to),
@@ -251,18 +241,18 @@ impl EventRenderer<'_> {
 
     fn failed(&self, error: String, to: &mut Vec<Message>) {
         let (status, stage) = (Status::Failed, Stage::Failed);
-        to.push(self.progress(status, stage, 100, words(stage), Some(error.clone()), None));
-        to.push(self.file(100, FileStatus::Failed, false));
+        to.push(self.progress(status, stage, ENDED, stage.message(), Some(error.clone()), None));
+        to.push(self.file(ENDED, FileStatus::Failed, false));
         to.push(self.end(error, false));
     }
 
-    /// Clients know no other end than a failure.
+    /// A cancelled or deleted upload; clients see it as failed.
     fn gone(&self, why: &str, to: &mut Vec<Message>) {
-        to.push(self.file(100, FileStatus::Failed, true));
+        to.push(self.file(ENDED, FileStatus::Failed, true));
         to.push(self.end(why.to_owned(), true));
     }
 
-    /// Text of the failure of an attempt, which may be of an earlier run by now.
+    /// The message of an attempt's failure, which may be of an earlier round by now.
     fn error(&self, attempt: u32, stage: Stage, kind: FailureKind) -> String {
         let mut failures = self.upload.into_iter().flat_map(|upload| {
             upload.failures.iter().chain(upload.history.iter().flat_map(|past| &past.failures))

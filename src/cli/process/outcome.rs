@@ -1,4 +1,4 @@
-//! What became of one file, as `--json` prints it and the summary counts it.
+//! The outcome of one file, as `--json` prints it and the summary counts it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,28 +6,30 @@ use mediamill_actors::{
     analysis::Object,
     files::Files,
     media::Facts,
-    upload::{Failure, FileKey, Status, Thumbnail, Upload},
+    upload::{Failure, Status, Thumbnail, Upload},
 };
 use serde::Serialize;
 
-/// One line of `--json`.
+use crate::cli::thumbnails;
+
+/// The outcome of a file, one line of `--json`.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
-    /// The file; bytes that are no text are replaced.
+    /// The file. Bytes that are not UTF-8 are replaced.
     #[serde(serialize_with = "lossy")]
     pub(super) path: PathBuf,
     pub(super) status: OutcomeStatus,
-    /// An earlier run had done it.
+    /// An earlier run completed it.
     pub(super) skipped: bool,
     description: Option<String>,
     objects: Vec<Object>,
     facts: Option<Facts>,
     audit_score: Option<u8>,
     pub(super) needs_review: bool,
-    /// Absolute.
+    /// Absolute path of the thumbnail.
     #[serde(serialize_with = "lossy_or_null")]
     thumbnail: Option<PathBuf>,
-    /// Why there is no thumbnail though the file was worked on.
+    /// Why the thumbnail could not be made.
     thumbnail_failure: Option<String>,
     pub(super) failure: Option<Vec<Failure>>,
 }
@@ -43,11 +45,11 @@ pub(super) enum OutcomeStatus {
 }
 
 impl Outcome {
-    /// What became of an upload. `at` is where its bytes were found, if that is not where the record says.
+    /// The outcome of an upload. `at` is the path of the file in this run, if it differs from the record.
     pub(super) fn of(upload: &Upload, files: &Files, at: Option<&Path>, skipped: bool) -> Self {
         let path = at.or(upload.place()).map_or_else(|| PathBuf::from(&upload.file_name), Path::to_owned);
         let (thumbnail, thumbnail_failure) = match &upload.thumbnail {
-            Thumbnail::Made => (Some(files.local_path(&FileKey::thumbnail(upload.id))), None),
+            Thumbnail::Made => (Some(thumbnails::path(files, upload.id)), None),
             Thumbnail::Pending => (None, None),
             Thumbnail::Failed(message) => (None, Some(message.clone())),
         };
@@ -72,12 +74,12 @@ impl Outcome {
         }
     }
 
-    /// A file that was never accepted.
+    /// The outcome of a refused file.
     pub(super) fn refused(path: PathBuf, failure: Failure) -> Self {
         Self { status: OutcomeStatus::Refused, failure: Some(vec![failure]), ..Self::pending(path) }
     }
 
-    /// A file that was not reached.
+    /// The outcome of a file that is left for the next run.
     pub(super) fn pending(path: PathBuf) -> Self {
         Self {
             path,
@@ -94,12 +96,12 @@ impl Outcome {
         }
     }
 
-    /// Why it went wrong, in one sentence.
+    /// Why it failed or was refused, in one sentence.
     pub(super) fn reason(&self) -> &str {
         self.failure.as_ref().and_then(|all| all.last()).map_or("", |failure| failure.message.as_str())
     }
 
-    /// Its description on one line.
+    /// Its description.
     pub(super) fn text(&self) -> &str {
         self.description.as_deref().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! Lines on standard output, written by a thread of their own: a reader that stands still, like a pager, must hold up neither the engine
-//! nor Ctrl-C.
+//! Lines for standard output, written by a thread of their own, so that a blocked reader such as a pager
+//! holds up neither the engine nor Ctrl-C.
 
 use std::{
     collections::VecDeque,
@@ -11,10 +11,10 @@ use std::{
 use indicatif::MultiProgress;
 use tokio::sync::mpsc;
 
-/// Lines that the thread may have before it.
+/// Capacity of the queue to the thread, in lines.
 const AHEAD: usize = 64;
-/// Lines that wait before no more work is taken in.
-const MOST_WAITING: usize = 1024;
+/// Number of waiting lines at which no more work is submitted.
+const MAX_WAITING: usize = 1024;
 
 /// See the module.
 pub(super) struct Output {
@@ -25,10 +25,10 @@ pub(super) struct Output {
 
 impl Output {
     /// # Errors
-    /// The system has no thread to give.
+    /// The system cannot start a thread.
     pub(super) fn new(bars: &MultiProgress) -> io::Result<Self> {
         let (lines, mut taken) = mpsc::channel::<String>(AHEAD);
-        // Bars are drawn around what stands on the same terminal.
+        // On a terminal, the bars are redrawn below the lines.
         let bars = io::stdout().is_terminal().then(|| bars.clone());
         let writer = thread::Builder::new().name("mediamill-output".into()).spawn(move || {
             while let Some(mut line) = taken.blocking_recv() {
@@ -55,12 +55,12 @@ impl Output {
         }
     }
 
-    /// Whether the reader keeps up.
+    /// Returns `true` while the reader keeps up.
     pub(super) fn has_room(&self) -> bool {
-        self.waiting.len() < MOST_WAITING
+        self.waiting.len() < MAX_WAITING
     }
 
-    /// Hands one more line to the thread; ends only if there is one, or with the error.
+    /// Hands one waiting line to the thread. Without one it does not return, unless writing failed.
     ///
     /// # Errors
     /// Standard output cannot be written.
@@ -77,15 +77,15 @@ impl Output {
         Err(self.failed())
     }
 
-    /// Why the thread ended.
+    /// The error that ended the thread.
     fn failed(&mut self) -> io::Error {
         match self.writer.take().map(JoinHandle::join) {
             Some(Ok(Err(error))) => error,
-            _ => io::Error::other("what writes standard output ended"),
+            _ => io::Error::other("the thread that writes standard output ended"),
         }
     }
 
-    /// Waits until all is written, at most so long if there is a limit.
+    /// Waits until all lines are written, up to the limit if there is one.
     ///
     /// # Errors
     /// Standard output cannot be written.
@@ -100,7 +100,7 @@ impl Output {
             let joined = tokio::task::spawn_blocking(move || writer.join()).await;
             match joined {
                 Ok(Ok(written)) => written,
-                Ok(Err(_)) | Err(_) => Err(io::Error::other("what writes standard output ended")),
+                Ok(Err(_)) | Err(_) => Err(io::Error::other("the thread that writes standard output ended")),
             }
         };
         match limit {

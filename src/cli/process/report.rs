@@ -1,4 +1,5 @@
-//! What a run shows: a bar and a line for each upload in flight on a terminal, plain lines in a pipe, objects with `--json`, and the summary.
+//! The display of a run: on a terminal a bar for each upload in flight; lines, or objects with `--json`, for
+//! finished files; and the summary.
 
 use std::{
     borrow::Cow,
@@ -9,17 +10,17 @@ use std::{
 };
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
-use mediamill_actors::id::UploadId;
+use mediamill_actors::{id::UploadId, upload::Stage};
 
 use super::{
     outcome::{Outcome, OutcomeStatus},
     output::Output,
 };
 
-/// Failures that the summary lists at most; `--json` and the store have all.
-const MOST_LISTED: usize = 1000;
+/// Most failures in the summary; `--json` and the store have all.
+const MAX_LISTED: usize = 1000;
 
-/// How a run tells what it does.
+/// The report of a run.
 pub(super) struct Report {
     json: bool,
     output: Output,
@@ -37,7 +38,7 @@ struct Screen {
     uploads: HashMap<UploadId, ProgressBar>,
 }
 
-/// How many files ended how.
+/// Number of files by outcome.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     pub(super) completed: usize,
@@ -48,15 +49,15 @@ pub(super) struct Tally {
     pub(super) cancelled: usize,
     pub(super) pending: usize,
     pub(super) not_media: usize,
-    /// Folders that could not be looked into.
+    /// Folders that could not be read.
     pub(super) hidden: usize,
 }
 
 impl Report {
-    /// Bars go to `bars` if standard error is a terminal.
+    /// Draws bars if standard error is a terminal.
     ///
     /// # Errors
-    /// The system has no thread to give.
+    /// The system cannot start a thread.
     pub(super) fn new(json: bool, files: usize, bars: &MultiProgress) -> io::Result<Self> {
         let output = Output::new(bars)?;
         let screen = io::stderr().is_terminal().then(|| {
@@ -67,26 +68,26 @@ impl Report {
         Ok(Self { json, output, screen, started: Instant::now(), tally: Tally::default(), wrong: Vec::new() })
     }
 
-    /// Whether the reader of the results keeps up.
+    /// Returns `true` while the reader of the results keeps up.
     pub(super) fn has_room(&self) -> bool {
         self.output.has_room()
     }
 
-    /// Hands results on to a reader that was slow; ends only if there are any.
+    /// Hands a waiting result to a slow reader. Without one it does not return, unless writing failed.
     ///
     /// # Errors
-    /// Standard output cannot be written, so there is nobody to work for.
+    /// Standard output cannot be written.
     pub(super) async fn hand_over(&mut self) -> io::Result<()> {
         self.output.hand_over().await
     }
 
-    /// A folder or link that could not be followed; what it hides was not worked on.
+    /// Reports a folder or link that could not be followed. `hides`: there may be files below it.
     pub(super) fn unreadable(&mut self, outcome: &Outcome, hides: bool) {
         self.tally.hidden += usize::from(hides);
         self.ended(None, outcome);
     }
 
-    /// One file is done with.
+    /// Reports the outcome of a file.
     pub(super) fn ended(&mut self, upload: Option<UploadId>, outcome: &Outcome) {
         let tally = &mut self.tally;
         let (count, word) = match outcome.status {
@@ -100,7 +101,7 @@ impl Report {
         *count += 1;
         tally.needs_review += usize::from(outcome.needs_review && !outcome.skipped);
         if matches!(outcome.status, OutcomeStatus::Failed | OutcomeStatus::Refused)
-            && self.wrong.len() < MOST_LISTED
+            && self.wrong.len() < MAX_LISTED
         {
             self.wrong.push((outcome.status, shown(&outcome.path), one_line(outcome.reason()).into_owned()));
         }
@@ -113,7 +114,7 @@ impl Report {
         if self.json {
             match serde_json::to_string(outcome) {
                 Ok(line) => self.output.print(line),
-                Err(error) => self.say(&format!("cannot tell of {}: {error}", shown(&outcome.path))),
+                Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
             }
             return;
         }
@@ -125,11 +126,13 @@ impl Report {
                 let review = if outcome.needs_review { " (needs review)" } else { "" };
                 self.output.print(format!("{word}{review} {path}: {}", one_line(outcome.text())));
             }
-            _ => self.output.print(format!("{word} {path}: {}", one_line(outcome.reason()))),
+            OutcomeStatus::Failed | OutcomeStatus::Refused | OutcomeStatus::Cancelled => {
+                self.output.print(format!("{word} {path}: {}", one_line(outcome.reason())));
+            }
         }
     }
 
-    /// A file in a walk that is no picture or video.
+    /// Counts a file of a folder that is neither a picture nor a video.
     pub(super) fn not_media(&mut self) {
         self.tally.not_media += 1;
         if let Some(screen) = &self.screen {
@@ -137,8 +140,8 @@ impl Report {
         }
     }
 
-    /// An upload is in flight.
-    pub(super) fn moves(&mut self, upload: UploadId, path: &Path, stage: &str, percent: u8) {
+    /// Shows the progress of an upload in flight.
+    pub(super) fn moves(&mut self, upload: UploadId, path: &Path, stage: Stage, percent: u8) {
         let Some(screen) = &mut self.screen else { return };
         let bar = screen.uploads.entry(upload).or_insert_with(|| {
             let bar = screen.bars.add(ProgressBar::new(100));
@@ -146,24 +149,24 @@ impl Report {
             bar
         });
         let name = shown(Path::new(path.file_name().unwrap_or(path.as_os_str())));
-        bar.set_message(format!("{name}: {}", stage.replace('_', " ")));
+        bar.set_message(format!("{name}: {}", stage.label()));
         bar.set_position(percent.into());
     }
 
-    /// An upload waits again.
+    /// Removes the bar of an upload that is waiting again.
     pub(super) fn rests(&mut self, upload: UploadId) {
         if let Some(bar) = self.screen.as_mut().and_then(|screen| screen.uploads.remove(&upload)) {
             bar.finish_and_clear();
         }
     }
 
-    /// Rate and time left, or what is waited for. In a pipe only a change of what is waited for is told.
+    /// Shows rate and time left, or why the run is waiting.
     pub(super) fn tick(&mut self, waiting: Option<&str>, left_to_do: usize) {
         let Some(screen) = &self.screen else { return };
         let (rate, worked) = (self.rate(), self.tally.completed + self.tally.failed);
         let left = match waiting {
             Some(waiting) => waiting.to_owned(),
-            None if worked < 3 => "reckoning the time left".into(),
+            None if worked < 3 => "estimating the time left".into(),
             None => {
                 format!("about {} left", HumanDuration(Duration::from_secs_f64(left_to_do as f64 / rate)))
             }
@@ -171,9 +174,9 @@ impl Report {
         screen.batch.set_message(format!("{rate:.1}/s, {left}"));
     }
 
-    /// A sentence for whoever watches, beside the results.
+    /// Prints a sentence to standard error.
     pub(super) fn say(&self, sentence: &str) {
-        // Whoever is gone does not miss it.
+        // The output may have no reader any more.
         let say = || drop(writeln!(io::stderr(), "mediamill: {}", one_line(sentence)));
         match &self.screen {
             Some(screen) => screen.bars.suspend(say),
@@ -181,14 +184,14 @@ impl Report {
         }
     }
 
-    /// Files a second that were worked on, not skipped.
+    /// Processed files per second, without skipped ones.
     fn rate(&self) -> f64 {
         let worked = self.tally.completed + self.tally.failed;
         worked as f64 / self.started.elapsed().as_secs_f64().max(0.001)
     }
 
-    /// Ends the bars and tells how it all went, on standard error with `--json` and on standard output otherwise. A reader that stands
-    /// still is waited for, at most so long if there is a limit.
+    /// Removes the bars and prints the summary, on standard error with `--json` and on standard output
+    /// otherwise. Waits for a slow reader, up to the limit if there is one.
     ///
     /// # Errors
     /// Standard output cannot be written.
@@ -231,7 +234,8 @@ impl Report {
         }
         if resting > 0 {
             text.push_str(&format!(
-                "{resting} unfinished uploads of other folders are left; process those folders to go on with them\n"
+                "{resting} unfinished uploads of other folders are left; process those folders to continue \
+                 them\n"
             ));
         }
         if self.json {
@@ -244,12 +248,12 @@ impl Report {
     }
 }
 
-/// A path as one line that no terminal takes for commands.
+/// A path on one line, without control characters.
 fn shown(path: &Path) -> String {
     one_line(&path.to_string_lossy()).into_owned()
 }
 
-/// White space joined and control characters replaced: names and texts come from anywhere.
+/// Text without control characters, since names and descriptions are not trusted.
 fn one_line(text: &str) -> Cow<'_, str> {
     if !text.contains(char::is_control) {
         return Cow::Borrowed(text);

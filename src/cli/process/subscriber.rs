@@ -1,4 +1,5 @@
-//! The subscriber of a run: hands on what the Publisher tells, and answers only when it was taken, so that a slow run is fed from the log.
+//! The subscriber of a run. It acknowledges a publication when the run has taken it, so that a slow run is
+//! served from the log.
 
 use std::sync::Arc;
 
@@ -9,10 +10,10 @@ use tokio::sync::mpsc;
 pub(super) struct Subscriber(mpsc::Sender<Vec<Arc<Message>>>);
 
 impl Subscriber {
-    /// Its address, and what it is told.
+    /// A started subscriber, and the messages that it receives.
     pub(super) fn listen() -> (Addr<Self>, mpsc::Receiver<Vec<Arc<Message>>>) {
-        let (tell, told) = mpsc::channel(1);
-        (Self(tell).start(), told)
+        let (to, messages) = mpsc::channel(1);
+        (Self(to).start(), messages)
     }
 }
 
@@ -24,10 +25,10 @@ impl Handler<Publication> for Subscriber {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, Publication(messages): Publication, _: &mut Self::Context) -> Self::Result {
-        let tell = self.0.clone();
+        let to = self.0.clone();
         Box::pin(async move {
-            // A run that has ended wants nothing more.
-            let _ = tell.send(messages).await;
+            // The run may have ended.
+            let _ = to.send(messages).await;
         })
     }
 }

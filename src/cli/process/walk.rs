@@ -1,14 +1,14 @@
-//! Which files lie below the paths that were named.
+//! Finds the files below the given paths.
 
 use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 use walkdir::{DirEntry, WalkDir};
 
-/// What a walk found.
+/// The result of a walk.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
-    /// Files, by name within each folder.
+    /// Files, sorted by name within each folder.
     pub(super) files: Vec<Found>,
     /// Folders and links that could not be followed.
     pub(super) unreadable: Vec<Unreadable>,
@@ -18,9 +18,9 @@ pub(super) struct Walked {
 #[derive(Debug)]
 pub(super) struct Unreadable {
     pub(super) path: PathBuf,
-    /// The sentence.
+    /// Why, in one sentence.
     pub(super) message: String,
-    /// Something is there that was not looked at; a link to nothing or back to where it is hides nothing.
+    /// There may be files below it. A broken or circular link hides none.
     pub(super) hides: bool,
 }
 
@@ -28,20 +28,21 @@ pub(super) struct Unreadable {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
-    /// It was named itself, so it is refused if it is no picture; in a walk such files are only counted.
+    /// It was given itself, so it is refused if it is not media. Such files below a folder are only counted.
     pub(super) named: bool,
 }
 
-/// The paths as they are without links, so that a second run finds the same ones however they are named.
+/// The given paths without links, so that a second run finds the same ones however they are written.
 pub(super) fn canonical(paths: &[PathBuf], data_dir: &Path) -> Result<Vec<PathBuf>, String> {
     let mut roots = Vec::new();
-    // A data folder that is not there yet holds nothing.
+    // A data folder that does not exist yet contains no path.
     let data_dir = data_dir.canonicalize().ok();
     for path in paths {
         let root = path.canonicalize().map_err(|error| format!("cannot read {}: {error}", path.display()))?;
         if data_dir.as_ref().is_some_and(|data_dir| root.starts_with(data_dir)) {
             return Err(format!(
-                "{} lies in mediamill's own data folder; name another folder, or another one with --data-dir",
+                "{} is inside mediamill's data folder; choose another folder, or another data folder with \
+                 --data-dir",
                 path.display()
             ));
         }
@@ -50,9 +51,9 @@ pub(super) fn canonical(paths: &[PathBuf], data_dir: &Path) -> Result<Vec<PathBu
     Ok(roots)
 }
 
-/// Walks all of it; the data folder is left out.
+/// Finds all files below the paths, except those of the data folder.
 pub(super) fn walk(roots: &[PathBuf], data_dir: &Path) -> Walked {
-    // By what it is and not by its path, as a link may lead to it too.
+    // Compared by file id, since a link may lead to it too.
     let data_dir = Handle::from_path(data_dir).ok();
     let mut walked = Walked::default();
     let mut seen = std::collections::HashSet::new();

@@ -1,4 +1,4 @@
-//! Sessions of browsers: signed, and nothing is kept of them but the secret.
+//! Sessions of browsers: signed cookies, of which the server keeps the secret alone.
 
 use std::{
     fs::{self, OpenOptions},
@@ -24,21 +24,21 @@ pub(super) struct Sessions {
     lasts: TimeDelta,
 }
 
-/// What a cookie says.
+/// The content of a cookie.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Session {
-    /// Whose session it is.
+    /// The owner.
     #[serde(rename = "sub")]
     pub(super) owner: Owner,
-    /// Whether that is an administrator; for a key, the configuration tells.
+    /// Whether the owner is an administrator; for a key, the configuration decides instead.
     #[serde(rename = "adm")]
     pub(super) administrator: bool,
-    /// Which key it began with, or which secret signed the token.
+    /// Fingerprint of the key, or of the secret that signed the token, with which the session began.
     pub(super) proof: String,
 }
 
 impl Sessions {
-    /// Reads the secret in a data folder, or makes one.
+    /// Reads the secret from the data folder, or creates one.
     pub(super) fn new(data_dir: &Path, lasts: Duration) -> io::Result<Self> {
         let path = data_dir.join("session.key");
         let secret = match fs::read(&path) {
@@ -50,17 +50,18 @@ impl Sessions {
         Ok(Self { secret: Hs256Key::new(secret), lasts })
     }
 
-    /// Begins a session; answers with the cookie's value and how long it holds, which is no longer than the caller's token does.
+    /// Begins a session. Returns the value of its cookie and how long it lasts, at most as long as the
+    /// caller's token.
     pub(super) fn begin(&self, caller: &Caller, proof: String) -> (String, TimeDelta) {
         let until = caller.until.map(DateTime::<Utc>::from);
         let left = until.map_or(self.lasts, |until| self.lasts.min(until - Utc::now()));
         let session = Session { owner: caller.owner.clone(), administrator: caller.administrator, proof };
         let claims = Claims::new(session).set_duration(&TimeOptions::default(), left);
-        // Signing what was just made cannot fail; a session that is none opens nothing.
+        // Signing these claims cannot fail; if it did, the empty cookie would open nothing.
         (Hs256.token(&Header::empty(), &claims, &self.secret).unwrap_or_default(), left)
     }
 
-    /// What a cookie says and until when, if it is ours and has not ended.
+    /// The session of a cookie and its end, if the cookie is genuine and has not expired.
     pub(super) fn open(&self, cookie: &str) -> Option<(Session, DateTime<Utc>)> {
         let untrusted = UntrustedToken::new(cookie).ok()?;
         let token = Hs256.validator::<Session>(&self.secret).validate(&untrusted).ok()?;

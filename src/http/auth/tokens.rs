@@ -1,4 +1,4 @@
-//! Keys and signed tokens of owners, and the sessions of those who signed in with one.
+//! Keys and signed tokens of owners, and sessions of browsers that signed in with one.
 
 use std::{future::ready, io, path::Path};
 
@@ -20,23 +20,23 @@ use subtle::{Choice, ConstantTimeEq as _};
 use super::{Answer, Authenticate, Caller, Denied, session};
 use crate::config::Auth;
 
-/// Name of the cookie of a session.
-pub(super) const COOKIE: &str = "mediamill_session";
-/// How far ahead the clock of whoever signs tokens may be.
+/// Name of the session cookie.
+pub(crate) const COOKIE: &str = "mediamill_session";
+/// How far the clock of the signer of a token may be ahead.
 const SKEW: TimeDelta = TimeDelta::seconds(60);
-/// Shortest secret, in bytes: as long as what HS256 makes of it.
+/// Shortest secret in bytes, the output length of HS256.
 const SHORTEST_SECRET: usize = 32;
 
-/// Tells owners by keys, of which the configuration holds the hashes, and by signed tokens.
+/// Identifies owners by keys, whose hashes are in the configuration, and by signed tokens.
 ///
-/// Keys are compared in constant time. A token is never logged.
+/// Keys are compared in constant time. Tokens are never logged.
 pub struct Tokens {
     keys: Vec<([u8; 32], Caller)>,
     jwt: Option<Secret>,
     sessions: session::Sessions,
 }
 
-/// What a signed token says beside its times.
+/// The claims of a signed token, besides its times.
 #[derive(Deserialize)]
 struct Signed {
     sub: Owner,
@@ -44,10 +44,10 @@ struct Signed {
     role: Option<String>,
 }
 
-/// Who has a token.
+/// The bearer of a token.
 struct Known {
     caller: Caller,
-    /// Says which key it is, or which secret signed it.
+    /// Fingerprint of the key, or of the secret that signed the token.
     proof: String,
 }
 
@@ -65,10 +65,11 @@ impl Secret {
 }
 
 impl Tokens {
-    /// Takes the keys and the secret that a configuration names. The secret of sessions lies in `data_dir`, so that they outlive a restart.
+    /// Reads the keys and the secret of the configuration. The secret of sessions is kept in `data_dir`, so
+    /// that sessions survive a restart.
     ///
     /// # Errors
-    /// A sentence that names the key of the configuration, or the file that cannot be read or made.
+    /// A sentence that names the key of the configuration, or the file that cannot be read or written.
     pub fn new(config: &Auth, data_dir: &Path) -> Result<Self, String> {
         let jwt = match config.jwt_secret_env.as_str() {
             "" => None,
@@ -76,8 +77,9 @@ impl Tokens {
                 let secret = std::env::var_os(name).unwrap_or_default();
                 if secret.len() < SHORTEST_SECRET {
                     return Err(format!(
-                        "auth.jwt_secret_env names {name}, which must be set to at least {SHORTEST_SECRET} bytes; make a secret with \
-                         `openssl rand -hex 32`"
+                        "auth.jwt_secret_env names {name}, which must be set to at least {SHORTEST_SECRET} \
+                         bytes; make a \
+                         secret with `openssl rand -hex 32`"
                     ));
                 }
                 Some(Secret::new(secret.as_encoded_bytes()))
@@ -85,8 +87,8 @@ impl Tokens {
         };
         let mut keys = Vec::with_capacity(config.keys.len());
         for key in &config.keys {
-            let hash = unhex(&key.sha256)
-                .ok_or("auth.keys holds something that is no SHA-256 in 64 hexadecimal digits")?;
+            let hash =
+                unhex(&key.sha256).ok_or("auth.keys has a sha256 that is not 64 hexadecimal digits")?;
             keys.push((hash, Caller { owner: key.owner.clone(), administrator: key.admin, until: None }));
         }
         let sessions = session::Sessions::new(data_dir, config.session).map_err(|error: io::Error| {
@@ -97,7 +99,7 @@ impl Tokens {
 
     fn known(&self, token: &str) -> Result<Known, Denied> {
         let hash: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        // Every key is looked at, so that time tells nothing of which one it was.
+        // The loop compares every key, so that its time does not reveal which one matched.
         let mut found = None;
         for (index, (key, _)) in self.keys.iter().enumerate() {
             let same: Choice = key.ct_eq(&hash);
@@ -116,7 +118,7 @@ impl Tokens {
         check_times(claims).map_err(|error| match error {
             ValidationError::Expired => Denied::Refused("the token has expired; ask for a new one".into()),
             ValidationError::NotMature => Denied::Refused("the token is not valid yet".into()),
-            _ => Denied::Refused("the token has no end; one with `exp` is needed".into()),
+            _ => Denied::Refused("the token does not expire; it needs the claim `exp`".into()),
         })?;
         let administrator = claims.custom.role.as_deref() == Some("admin");
         let until = claims.expiration.map(Into::into);
@@ -124,7 +126,7 @@ impl Tokens {
         Ok(Known { caller, proof: jwt.fingerprint.clone() })
     }
 
-    /// The token in the header of a request.
+    /// The token in the header of a request, if it has one.
     fn in_header<'a>(&self, request: &'a HttpRequest) -> Option<Result<&'a str, Denied>> {
         let value = request.headers().get(header::AUTHORIZATION)?;
         let token = value.to_str().ok().and_then(|value| {
@@ -143,7 +145,7 @@ impl Tokens {
             .ok_or_else(|| Denied::Refused("you are no longer signed in; sign in again".into()))
     }
 
-    /// Whose session it is, as long as the key or secret with which it began is still configured.
+    /// The caller of a session, if the key or secret with which it began is still configured.
     fn in_session(&self, cookie: &str) -> Option<Caller> {
         let (session, until) = self.sessions.open(cookie)?;
         let until = Some(until.into());
@@ -157,7 +159,8 @@ impl Tokens {
         Some(Caller { until, ..caller.clone() })
     }
 
-    /// The cookie with which the browser that sent a token is known from now on, since pictures and event streams cannot send headers.
+    /// A session cookie for the browser that sent a token, since its pictures and event streams cannot send
+    /// headers.
     pub(crate) fn sign_in(&self, request: &HttpRequest) -> Result<Option<Cookie<'static>>, Denied> {
         let Some(token) = self.in_header(request) else { return Ok(None) };
         let known = self.known(token?)?;
@@ -199,7 +202,7 @@ fn cookie(request: &HttpRequest, value: String, lasts: TimeDelta) -> Cookie<'sta
         .finish()
 }
 
-/// Says which key or secret it is without saying its hash.
+/// Identifies a key or secret without revealing its hash.
 fn fingerprint_of(hash: &[u8; 32]) -> String {
     let twice: [u8; 32] = Sha256::digest(hash).into();
     base16ct::lower::encode_string(&twice[..8])
