@@ -159,13 +159,13 @@ fn round(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
-/// CPU time of this thread so far, where Linux tells it; else 0.
+/// CPU time of this thread so far, in milliseconds; 0 on systems other than Linux.
 fn cpu_ms() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
 }
 
-/// Most memory that this process has held, in MiB, where Linux tells it; else 0.
+/// Peak memory of this process, in MiB; 0 on systems other than Linux.
 fn peak_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
