@@ -50,3 +50,5 @@ pub use limits::Limits;
 pub use picture::{Clip, Picture, Prepared};
 pub use prepare::prepare;
 pub use video::prepare_video;
+#[doc(hidden)]
+pub use video::prepare_video_by_ffmpeg;

@@ -45,6 +45,18 @@ pub(super) struct Header {
 /// The part of a header that depends on the format.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Detail {
+    Picture(Still),
+    /// MP4 or QuickTime with an index that is read here.
+    Mp4(Box<Index>),
+    /// Matroska or WebM, whose frames are looked for when they are needed.
+    Matroska,
+    /// A video that `ffmpeg` opens itself.
+    OtherVideo,
+}
+
+/// The header of a still picture.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Still {
     Jpeg(jpeg::Frame),
     Png,
     Webp(webp::Chunks),
@@ -53,8 +65,6 @@ pub(super) enum Detail {
     Tiff,
     #[cfg(feature = "heic")]
     Heic(Box<Composition>),
-    /// A video, with its index if that is read at the door.
-    Video(Option<Box<Index>>),
 }
 
 /// Inspects a file before it is accepted: tells its format by its bytes, reads its header, and checks it
@@ -102,23 +112,23 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
         let message = format!("the file has {}, at most {} are allowed for {noun}", mib(len), mib(most));
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
-    let (extent, detail) = match format {
+    let (extent, still) = match format {
         Format::Jpeg => {
             let frame = jpeg_frame(source)?;
-            (Some(frame.extent()), Detail::Jpeg(frame))
+            (Some(frame.extent()), Still::Jpeg(frame))
         }
-        Format::Png => (png::extent(head), Detail::Png),
+        Format::Png => (png::extent(head), Still::Png),
         Format::Webp => {
             let chunks = webp::chunks(source).map_err(Error::unreadable)?.ok_or_else(|| broken(format))?;
-            (Some(chunks.extent()), Detail::Webp(chunks))
+            (Some(chunks.extent()), Still::Webp(chunks))
         }
-        Format::Gif => (gif::extent(head), Detail::Gif),
-        Format::Bmp => (bmp::extent(head), Detail::Bmp),
+        Format::Gif => (gif::extent(head), Still::Gif),
+        Format::Bmp => (bmp::extent(head), Still::Bmp),
         Format::Tiff => {
             if tiff::is_raw(source).map_err(Error::unreadable)? {
                 return Err(raw());
             }
-            (tiff::extent(source)?, Detail::Tiff)
+            (tiff::extent(source)?, Still::Tiff)
         }
         #[cfg(feature = "heic")]
         Format::Heic => {
@@ -126,32 +136,28 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
             let (_, _, width, height) = composition.crop;
             let decoder_bytes = heif::decoder_bytes(&composition);
             let extent = Extent::new(width, height, 0).map(|it| Extent { decoder_bytes, ..it });
-            (extent, Detail::Heic(Box::new(composition)))
+            (extent, Still::Heic(Box::new(composition)))
         }
         #[cfg(not(feature = "heic"))]
         Format::Heic => return Err(broken(format)),
         // Refused above; with a decoder its header would be read here.
         Format::Avif => return Err(broken(format)),
         Format::Mp4 | Format::Mov => {
-            let index = mp4_index(source)?;
-            let mut header = video(format, limits);
-            if let Some(index) = &index {
-                (header.width, header.height) = index.track.coded;
-                limits.check_size(index.track.coded)?;
-                // A decoder holds about twenty frames of three bytes a pixel at most, and both sides hold the
-                // excerpt.
-                let pixels = u64::from(header.width) * u64::from(header.height);
-                header.decoder_bytes = (64 << 20) + pixels * 60;
-            }
-            return Ok(Header { detail: Detail::Video(index), ..header });
+            let Some(index) = mp4_index(source)? else {
+                return Ok(video(format, Detail::OtherVideo, limits));
+            };
+            let (width, height) = index.track.coded;
+            limits.check_size((width, height))?;
+            // A decoder holds about twenty frames of three bytes a pixel at most, and both sides hold the
+            // excerpt.
+            let decoder_bytes = (64 << 20) + u64::from(width) * u64::from(height) * 60;
+            return Ok(Header { format, width, height, decoder_bytes, detail: Detail::Mp4(index) });
         }
-        // A child process will read their headers.
-        Format::Avi | Format::Webm | Format::Mpeg | Format::Flv | Format::Mkv => {
-            return Ok(video(format, limits));
-        }
+        Format::Webm | Format::Mkv => return Ok(video(format, Detail::Matroska, limits)),
+        Format::Avi | Format::Mpeg | Format::Flv => return Ok(video(format, Detail::OtherVideo, limits)),
     };
     let Extent { width, height, decoder_bytes } = extent.ok_or_else(|| broken(format))?;
-    Ok(Header { format, width, height, decoder_bytes, detail })
+    Ok(Header { format, width, height, decoder_bytes, detail: Detail::Picture(still) })
 }
 
 /// Checks a header against the limits on pixels, sides and memory.
@@ -195,9 +201,9 @@ fn resize_bytes(header: &Header, vision: &VisionSpec) -> u64 {
     3 * across * u64::from(h) + 3 * padded + SLACK
 }
 
-fn video(format: Format, limits: &Limits) -> Header {
-    let (decoder_bytes, detail) = (limits.video_memory, Detail::Video(None));
-    Header { format, width: 0, height: 0, decoder_bytes, detail }
+/// The header of a video whose size is not known at the door.
+fn video(format: Format, detail: Detail, limits: &Limits) -> Header {
+    Header { format, width: 0, height: 0, decoder_bytes: limits.video_memory, detail }
 }
 
 fn jpeg_frame(source: &mut Source<'_>) -> Result<jpeg::Frame, Error> {

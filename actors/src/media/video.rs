@@ -21,5 +21,5 @@ mod sampling;
 mod track;
 
 pub(super) use index::Index;
-pub use prepare::prepare_video;
+pub use prepare::{prepare_video, prepare_video_by_ffmpeg};
 pub(super) use sampling::MAX_FRAMES;

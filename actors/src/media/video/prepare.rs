@@ -18,7 +18,7 @@ use super::mux;
 use super::sampling::wanted;
 use super::track::Track;
 use crate::media::error::{Error, ErrorKind};
-use crate::media::format::Format;
+use crate::media::format::{Format, Kind};
 use crate::media::header::{Detail, Header, admit, header};
 use crate::media::layout::VisionSpec;
 use crate::media::limits::Limits;
@@ -46,7 +46,40 @@ pub async fn prepare_video<H: Clone + Send + 'static>(
     want_thumbnail: bool,
     held: H,
 ) -> Result<Clip, Error> {
-    let work = extract(path, limits, vision, held.clone());
+    prepare(path, limits, vision, want_thumbnail, held, open).await
+}
+
+/// As [`prepare_video`], but `ffmpeg` opens every file itself. `benches/video.py --readers` compares the two.
+///
+/// # Errors
+/// As [`prepare_video`].
+#[doc(hidden)]
+pub async fn prepare_video_by_ffmpeg<H: Clone + Send + 'static>(
+    path: &Path,
+    limits: &Limits,
+    vision: &VisionSpec,
+    want_thumbnail: bool,
+    held: H,
+) -> Result<Clip, Error> {
+    let open: Open = |path, limits, vision| {
+        let Accepted { header, memory, .. } = accept(path, limits, vision)?;
+        Ok((Input::File, header.format, memory))
+    };
+    prepare(path, limits, vision, want_thumbnail, held, open).await
+}
+
+/// Opens a file. Returns the input for `ffmpeg`, the format, and the memory that `ffmpeg` may take, in bytes.
+type Open = fn(&Path, &Limits, &VisionSpec) -> Result<(Input, Format, u64), Error>;
+
+async fn prepare<H: Clone + Send + 'static>(
+    path: &Path,
+    limits: &Limits,
+    vision: &VisionSpec,
+    want_thumbnail: bool,
+    held: H,
+    open: Open,
+) -> Result<Clip, Error> {
+    let work = extract(path, limits, vision, held.clone(), open);
     let seconds = limits.video_timeout.as_secs_f64();
     let (track, size, frames) = tokio::time::timeout(limits.video_timeout, work).await.map_err(|_| {
         let message = format!("it took longer than {seconds} s and was given up (limits.video_timeout_ms)");
@@ -69,6 +102,7 @@ async fn extract<H: Clone + Send + 'static>(
     limits: &Limits,
     vision: &VisionSpec,
     held: H,
+    open: Open,
 ) -> Result<(Track, Size, Vec<Frame>), Error> {
     let programs =
         Programs::find().map_err(|missing| Error::new(ErrorKind::Unsupported, missing.sentence()))?;
@@ -94,8 +128,18 @@ async fn extract<H: Clone + Send + 'static>(
     }
 }
 
-/// Opens a file. Returns the input for `ffmpeg`, the format, and the memory that `ffmpeg` may take, in bytes.
-fn open(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<(Input, Format, u64), Error> {
+/// An open video within the limits.
+struct Accepted {
+    reader: BufReader<File>,
+    /// Length of the file in bytes.
+    len: u64,
+    header: Header,
+    /// Memory that decoding may take, in bytes.
+    memory: u64,
+}
+
+/// Opens a video and checks it against the limits.
+fn accept(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<Accepted, Error> {
     let metadata = std::fs::metadata(path).map_err(Error::unreadable)?;
     // Opening a pipe would wait for a writer.
     if !metadata.is_file() {
@@ -105,15 +149,23 @@ fn open(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<(Input, For
     let mut reader = BufReader::new(File::open(path).map_err(Error::unreadable)?);
     let header = header(&mut reader, len, limits)?;
     let memory = admit(&header, len, limits, vision)?.decode_bytes;
-    let Header { format, detail: Detail::Video(index), .. } = header else {
-        return Err(Error::new(ErrorKind::NotMedia, "the file is no video"));
-    };
-    let index = match index {
-        Some(index) => Some(index),
-        None if matches!(format, Format::Mkv | Format::Webm) => {
+    match header.format.kind() {
+        Kind::Image => Err(Error::new(ErrorKind::NotMedia, "the file is no video")),
+        Kind::Video => Ok(Accepted { reader, len, header, memory }),
+    }
+}
+
+/// Takes an excerpt of a file if its format is read here.
+fn open(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<(Input, Format, u64), Error> {
+    let Accepted { mut reader, len, header, memory } = accept(path, limits, vision)?;
+    let format = header.format;
+    let index = match header.detail {
+        Detail::Mp4(index) => Some(index),
+        Detail::Matroska => {
             matroska::read(&mut Source::new(&mut reader, len)).map_err(Error::unreadable)?.map(Box::new)
         }
-        None => None,
+        Detail::OtherVideo => None,
+        Detail::Picture(_) => return Err(Error::new(ErrorKind::NotMedia, "the file is no video")),
     };
     let Some(index) = index else { return Ok((Input::File, format, memory)) };
     limits.check_size(index.track.coded)?;
