@@ -76,7 +76,7 @@ pub(super) fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The length of a box's header and of the whole box, from its first 16 bytes. `left` is the number of bytes
-/// from the start of the box to the end of what it lies in, for a box that extends to the end. Returns `None`
+/// from the start of the box to the end of its container, for a box that extends to the end. Returns `None`
 /// if it makes no sense.
 fn size(head: &[u8], left: u64) -> Option<(usize, u64)> {
     let (header, size) = match be32(head, 0)? {
@@ -99,20 +99,11 @@ impl<'a> Fields<'a> {
         Self { bytes, at: 0 }
     }
 
-    /// The offset of the next field.
-    pub(super) fn at(&self) -> usize {
-        self.at
-    }
-
     pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let end = self.at.checked_add(length)?;
         let taken = self.bytes.get(self.at..end)?;
         self.at = end;
         Some(taken)
-    }
-
-    pub(super) fn u8(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
     }
 
     pub(super) fn u16(&mut self) -> Option<u16> {
@@ -137,6 +128,19 @@ impl<'a> Fields<'a> {
     pub(super) fn version(&mut self) -> Option<(u8, u32)> {
         let word = self.u32()?;
         Some(((word >> 24) as u8, word & 0x00ff_ffff))
+    }
+}
+
+/// Fields that only the boxes of pictures have.
+#[cfg(feature = "heic")]
+impl Fields<'_> {
+    /// The offset of the next field.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        Some(self.take(1)?[0])
     }
 
     /// The number of an item: two bytes, or four in newer versions of a box.

@@ -20,7 +20,7 @@ pub enum Kind {
 /// Defines [`Format`] by a table with a row for each format: kind, name, media type and file extension.
 macro_rules! formats {
     ($($(#[$doc:meta])* $format:ident: $kind:ident, $name:literal, $mime:literal, $extension:literal;)*) => {
-        /// The format of a file, told by its bytes and never by its name.
+        /// The format of a file, recognised by its bytes and never by its name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
         pub enum Format {
@@ -204,7 +204,7 @@ fn by_brand(head: &[u8]) -> Option<Format> {
     }
 }
 
-/// What a brand says of a file.
+/// The meaning of a brand.
 enum Brand {
     Of(Format),
     /// It is neither a picture that is known here nor a video.

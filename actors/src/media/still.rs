@@ -1,4 +1,4 @@
-//! Still pictures other than HEIC, a file for each format: what its header says, and its decode.
+//! Still pictures other than HEIC: a file for each format, with its header and its decode.
 
 mod animation;
 pub(super) mod bmp;

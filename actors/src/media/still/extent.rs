@@ -1,4 +1,4 @@
-//! The size of a picture and of its decode, as its header gives them.
+//! The size of a picture and of its decode, from its header.
 
 /// The size of a picture and of its decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

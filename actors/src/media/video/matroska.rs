@@ -360,7 +360,7 @@ mod tests {
             let blocks = (0..10_u8).flat_map(|n| {
                 let key = (second * 10 + u64::from(n)).is_multiple_of(every);
                 let time = (i16::from(n) * 100).to_be_bytes();
-                // A frame as a block that names those that it needs, or as one that says that it needs none.
+                // A frame is a group with or without a reference to another frame, or a simple block.
                 let frame = if n % 2 == 0 {
                     let needs = if key { vec![] } else { element(id::REFERENCE, &[&[0xff]]) };
                     let block = element(id::BLOCK, &[&[0x81], &time, &[flags], &[7; 50]]);
@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_file_is_looked_through_from_block_to_block() {
+    fn a_short_file_is_read_from_block_to_block() {
         let bytes = file(12, 25, 0);
         let index = index(&bytes).expect("read");
         assert_eq!((index.samples.len(), index.shown, index.track.damaged), (120, 0..12_000_000, false));
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_file_only_what_is_wanted_is_looked_at() {
+    fn only_the_wanted_parts_of_a_long_file_are_read() {
         // Spans of 20 s, a key frame in each: the one nearest to its middle.
         let often = index(&file(200, 50, 0)).expect("read");
         let times: Vec<i64> = often.samples.iter().map(|it| it.at / 1_000_000).collect();
@@ -464,7 +464,7 @@ mod tests {
                 if let Some(index) = index(&bytes) {
                     let len = bytes.len() as u64;
                     assert!(index.samples.iter().all(|it| it.offset + u64::from(it.size) <= len));
-                    let _ = excerpt::Excerpt::choose(&index, 10);
+                    let _ = super::super::excerpt::Excerpt::choose(&index, 10);
                 }
             }
         }

@@ -89,7 +89,7 @@ async fn prepare<H: Clone + Send + 'static>(
     blocking(held, move || frames::clip(&track, &size, frames, &vision, want_thumbnail)).await
 }
 
-/// What `ffmpeg` gets of a file.
+/// The input of `ffmpeg`.
 enum Input {
     /// An excerpt.
     Excerpt { index: Box<Index>, excerpt: Excerpt, bytes: Vec<u8> },
