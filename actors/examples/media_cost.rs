@@ -1,9 +1,11 @@
-//! What the media work of one upload costs: for each file one line of JSON with CPU and wall time, peak memory and what
-//! came of it. The benches read it; it is also handy for looking at one's own pictures.
+//! Measures the media work of an upload: prints a line of JSON for each file with CPU and wall time, peak memory and
+//! the result. The benches use it, and it shows what becomes of one's own pictures.
 //!
 //! ```text
-//! media_cost [--rounds N] [--threads N] [--out FOLDER] FILE...
+//! media_cost [--rounds N] [--threads N] [--by-ffmpeg] [--out FOLDER] FILE...
 //! ```
+//!
+//! With `--by-ffmpeg`, `ffmpeg` opens every video itself instead of getting an excerpt.
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,7 @@ const LIMITS: Limits = Limits::DEFAULT;
 struct Options {
     rounds: u32,
     threads: Option<usize>,
+    by_ffmpeg: bool,
     out: Option<PathBuf>,
     files: Vec<PathBuf>,
 }
@@ -32,13 +35,14 @@ fn main() {
 }
 
 fn options() -> Options {
-    let mut options = Options { rounds: 1, threads: None, out: None, files: Vec::new() };
+    let mut options = Options { rounds: 1, threads: None, by_ffmpeg: false, out: None, files: Vec::new() };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut number = || args.next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(1);
         match arg.as_str() {
             "--rounds" => options.rounds = number(),
             "--threads" => options.threads = Some(number() as usize),
+            "--by-ffmpeg" => options.by_ffmpeg = true,
             "--out" => options.out = args.next().map(PathBuf::from),
             _ => options.files.push(PathBuf::from(arg)),
         }
@@ -50,14 +54,14 @@ fn spec(max_pixels: Option<u64>) -> VisionSpec {
     VisionSpec { max_pixels: max_pixels.unwrap_or(1_003_520), max_side_px: 1568, patch_px: 28, jpeg: true }
 }
 
-/// What came of a picture or a video.
+/// The result for a picture or a video.
 enum Made {
     Picture(Box<Prepared>),
     Clip(Box<Clip>),
 }
 
-/// Everything an upload's file goes through, door included.
-fn work(file: &Path) -> Result<(u64, Made), media::Error> {
+/// The whole media work for a file, door included.
+fn work(file: &Path, by_ffmpeg: bool) -> Result<(u64, Made), media::Error> {
     let read = |error: std::io::Error| media::Error {
         kind: media::ErrorKind::Undecodable,
         message: error.to_string(),
@@ -68,7 +72,12 @@ fn work(file: &Path) -> Result<(u64, Made), media::Error> {
     let len = opened.metadata().map_err(read)?.len();
     let inspected = media::inspect(&mut BufReader::new(opened), len, &LIMITS, &spec)?;
     if inspected.format.kind() == Kind::Video {
-        let clip = actix_rt::System::new().block_on(media::prepare_video(file, &LIMITS, &spec, true, ()))?;
+        let system = actix_rt::System::new();
+        let clip = if by_ffmpeg {
+            system.block_on(media::prepare_video_by_ffmpeg(file, &LIMITS, &spec, true, ()))?
+        } else {
+            system.block_on(media::prepare_video(file, &LIMITS, &spec, true, ()))?
+        };
         return Ok((inspected.decode_bytes, Made::Clip(Box::new(clip))));
     }
     let bytes = std::fs::read(file).map_err(read)?;
@@ -77,18 +86,18 @@ fn work(file: &Path) -> Result<(u64, Made), media::Error> {
 }
 
 fn one(file: &Path, options: &Options) -> serde_json::Value {
-    // More than one round is a measurement, and its first would be cold.
+    // The first round of a measurement would be cold.
     if options.rounds > 1 {
-        drop(work(file));
+        drop(work(file, options.by_ffmpeg));
     }
     let (mut wall, mut result) = (f64::MAX, None);
     let burnt = cpu_ms();
     for _ in 0..options.rounds.max(1) {
         let started = Instant::now();
-        result = Some(work(file));
+        result = Some(work(file, options.by_ffmpeg));
         wall = wall.min(started.elapsed().as_secs_f64() * 1e3);
     }
-    // Some kernels count CPU time in steps of milliseconds, so that only a mean over the rounds means anything.
+    // Some kernels count CPU time in steps of milliseconds, so only a mean over the rounds is accurate.
     let cpu = (cpu_ms() - burnt) / f64::from(options.rounds.max(1));
     let mut line = serde_json::json!({
         "file": file, "cpu_ms": round(cpu), "wall_ms": round(wall), "peak_mib": peak_mib(),
@@ -124,7 +133,7 @@ fn at_once(file: &Path, threads: usize, options: &Options) -> serde_json::Value 
     let started = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| (0..options.rounds).for_each(|_| drop(work(file))));
+            scope.spawn(|| (0..options.rounds).for_each(|_| drop(work(file, options.by_ffmpeg))));
         }
     });
     let files = threads as f64 * f64::from(options.rounds);
@@ -159,13 +168,13 @@ fn round(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }
 
-/// CPU time of this thread so far, where Linux tells it; else 0.
+/// CPU time of this thread so far, in milliseconds; 0 on systems other than Linux.
 fn cpu_ms() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
 }
 
-/// Most memory that this process has held, in MiB, where Linux tells it; else 0.
+/// Peak memory of this process, in MiB; 0 on systems other than Linux.
 fn peak_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();

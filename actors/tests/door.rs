@@ -1,4 +1,4 @@
-//! Which bytes are taken in, and what is said of the others: formats, limits, bombs, damage, and whatever chance makes of a file.
+//! Which bytes are accepted, and why others are refused: formats, limits, bombs, damage and random changes.
 
 #[path = "support/pictures.rs"]
 mod pictures;
@@ -11,7 +11,8 @@ use pictures::*;
 use proptest::prelude::*;
 
 #[test]
-fn a_format_is_told_from_the_first_bytes() {
+fn the_first_bytes_tell_the_format() {
+    let mut formats = std::collections::HashSet::new();
     for (head, format) in [
         (&b"\xff\xd8\xff\xe0"[..], Some(Format::Jpeg)),
         (b"\x89PNG\r\n\x1a\n", Some(Format::Png)),
@@ -21,6 +22,7 @@ fn a_format_is_told_from_the_first_bytes() {
         (b"RIFF\0\0\0\0WAVEfmt ", None),
         (b"II*\0\x08\0\0\0", Some(Format::Tiff)),
         (b"MM\0*\0\0\0\x08", Some(Format::Tiff)),
+        (b"BM6\0\0\0\0\0\0\x006\0\0\0\x28\0\0\0\x40\0\0\0\x30\0\0\0\x01\0\x18\0", Some(Format::Bmp)),
         (b"BM is how this text starts", None),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", Some(Format::Heic)),
         (b"\0\0\0\x1cftypmif1\0\0\0\0mif1avifmiaf", Some(Format::Avif)),
@@ -44,7 +46,10 @@ fn a_format_is_told_from_the_first_bytes() {
         (b"", None),
     ] {
         assert_eq!(Format::sniff(head), format, "{}", head.escape_ascii());
+        formats.extend(format);
     }
+    let untested: Vec<_> = Format::ALL.into_iter().filter(|it| !formats.contains(it)).collect();
+    assert_eq!(untested, []);
 }
 
 #[test]
@@ -59,10 +64,10 @@ fn every_format_has_its_names_and_a_capability() {
     }
 }
 
-// ---- refusals ------------------------------------------------------------------------------------------------------
+// ---- refusals ---------------------------------------------------------------------------------------------
 
 #[test]
-fn what_is_no_media_is_refused_at_the_door() {
+fn bytes_that_are_no_media_are_refused_at_the_door() {
     assert_eq!(kind_of(b""), ErrorKind::Empty);
     for bytes in [&b"x"[..], b"<svg/>", b"<html>", &[0; 4096]] {
         assert_eq!(kind_of(bytes), ErrorKind::NotMedia);
@@ -70,14 +75,26 @@ fn what_is_no_media_is_refused_at_the_door() {
 }
 
 #[test]
-fn what_cannot_be_decoded_is_refused_with_what_is_missing() {
+fn a_format_without_a_decoder_is_refused_with_that_sentence() {
     let error = inspect(b"\0\0\0\x14ftypavif\0\0\0\0avif").expect_err("refused");
     assert_eq!(error.kind, ErrorKind::Unsupported);
     assert!(error.message.contains("AVIF") && !error.message.ends_with('.'), "{error}");
 }
 
+#[cfg(not(feature = "heic"))]
 #[test]
-fn raw_files_of_cameras_are_refused_with_what_helps() {
+fn without_its_feature_heic_is_refused_by_name() {
+    let error = inspect(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::Unsupported);
+    let expected = "cannot decode HEIC pictures, this program was built without the feature heic: \
+        convert the picture to JPEG";
+    assert_eq!(error.message, expected);
+    assert_eq!(prepare(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic").expect_err("refused"), error);
+    assert!(capabilities().iter().any(|it| it.format == Format::Heic && it.missing.is_some()));
+}
+
+#[test]
+fn raw_files_of_cameras_are_refused_with_a_remedy() {
     let heads: [&[u8]; 4] = [
         b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom",
         b"FUJIFILMCCD-RAW 0201",
@@ -134,11 +151,11 @@ fn a_webp_whose_bitstream_is_larger_than_its_canvas_is_refused() {
 }
 
 #[test]
-fn packed_metadata_of_a_png_does_no_harm() {
+fn compressed_metadata_of_a_png_does_no_harm() {
     let sound = encoded(quarters(16, 16), ImageFormat::Png);
     let after_header = 8 + 25;
     for name in [b"iCCP", b"zTXt"] {
-        // Broken where it is packed. A decoder that gave up on it would lose the picture.
+        // The compressed part is broken. A decoder that failed on it would lose the picture.
         let chunk = png_chunk(name, &[&b"x\0\0"[..], &[0x55; 300_000]].concat());
         let bomb = [&sound[..after_header], &chunk, &sound[after_header..]].concat();
         assert_eq!(good(&bomb).facts.width, 16);
@@ -146,7 +163,7 @@ fn packed_metadata_of_a_png_does_no_harm() {
 }
 
 #[test]
-fn a_jpeg_of_two_thousand_scans_is_given_up() {
+fn a_jpeg_of_two_thousand_scans_is_refused() {
     let mut bytes = Vec::new();
     let mut encoder = jpeg_encoder::Encoder::new(&mut bytes, 50);
     encoder.set_progressive(true);
@@ -155,7 +172,7 @@ fn a_jpeg_of_two_thousand_scans_is_given_up() {
     let end = bytes.len() - 2;
     let last = bytes[scan..end].to_vec();
     let bomb = [&bytes[..end], &last.repeat(2000), &[0xff, 0xd9]].concat();
-    assert_eq!(prepare(&bomb).expect_err("given up").kind, ErrorKind::Undecodable);
+    assert_eq!(prepare(&bomb).expect_err("refused").kind, ErrorKind::Undecodable);
 }
 
 #[test]
@@ -169,7 +186,7 @@ fn a_file_cut_short_is_an_error_except_a_jpeg() {
     }
 }
 
-// ---- pictures ------------------------------------------------------------------------------------------------------
+// ---- pictures ---------------------------------------------------------------------------------------------
 
 #[test]
 fn a_truncated_jpeg_is_used_and_marked_damaged() {

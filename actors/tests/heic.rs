@@ -44,7 +44,7 @@ fn quarters(prepared: &Prepared) -> [[u8; 3]; 4] {
     [(1, 1), (3, 1), (1, 3), (3, 3)].map(|(x, y)| colour(prepared, w * x / 4, h * y / 4))
 }
 
-// ---- a file put together -------------------------------------------------------------------------------------------
+// ---- a file put together ----------------------------------------------------------------------------------
 
 fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32 + 8).to_be_bytes(), &kind[..], body].concat()
@@ -159,7 +159,7 @@ fn coded() -> Vec<u8> {
     QUARTERS[start..start + length].to_vec()
 }
 
-/// A box `hvcC` that says a size and holds nothing else.
+/// A box `hvcC` that has a size and nothing else.
 fn hvcc_of_size(width: u32, height: u32) -> Vec<u8> {
     let mut bits = "0000".to_owned() + "000" + "1" + &"01100000".repeat(12);
     let mut say = |number: u32| {
@@ -178,7 +178,7 @@ fn hvcc_of_size(width: u32, height: u32) -> Vec<u8> {
     boxed(b"hvcC", &[&[1; 22][..], &[1, 33, 0, 1], &length, &unit].concat())
 }
 
-// ---- pictures ------------------------------------------------------------------------------------------------------
+// ---- pictures ---------------------------------------------------------------------------------------------
 
 #[test]
 fn a_picture_is_turned_as_its_container_says_and_not_as_its_exif_says() {
@@ -247,7 +247,7 @@ fn a_crop_takes_the_part_that_it_names_before_the_turn() {
 }
 
 #[test]
-fn what_lies_beyond_the_edge_does_not_shade_the_last_pixels() {
+fn pixels_beyond_the_edge_do_not_shade_the_last_pixels() {
     // The parts of the last column and row are shown up to where the next quarter would begin.
     let prepared = good(&File::grid(3, 2, (320, 144)).bytes());
     for (x, y) in [(319, 20), (319, 120), (20, 143), (300, 143), (319, 143)] {
@@ -280,7 +280,7 @@ fn colours_come_out_as_they_went_in_however_they_are_coded() {
         ("multiplied by alpha", include_bytes!("fixtures/heic/premultiplied.heic"), pale),
     ] {
         let Picture { content, rgb, width, .. } = good(bytes).picture;
-        // Odd sides: the last column and row are half of what their colour was coded for.
+        // Odd sides: the last column and row have half of the pixels that share a sample of colour.
         assert_eq!(content, (67, 49), "{name}");
         for (n, expected) in expected.into_iter().enumerate() {
             let (x, y) = ([0, 16, 50, 66], [0, 12, 37, 48]);
@@ -314,10 +314,10 @@ fn facts_come_from_the_exif_data() {
     assert_eq!(facts.coordinates, Some((-33.5, 18.25)));
 }
 
-// ---- refusals ------------------------------------------------------------------------------------------------------
+// ---- refusals ---------------------------------------------------------------------------------------------
 
 #[test]
-fn what_is_coded_otherwise_is_refused_with_what_it_is() {
+fn other_codings_are_refused_by_name() {
     for (kind, word) in [(b"av01", "AVIF"), (b"iovl", "laid over others"), (b"jpeg", "not coded as HEVC")] {
         let mut file = File::coded();
         file.items[0].kind = kind;
@@ -329,7 +329,7 @@ fn what_is_coded_otherwise_is_refused_with_what_it_is() {
 
 #[test]
 fn a_file_that_ends_early_is_refused_at_the_door() {
-    // Of the grid each part is needed; at the end of the others lies what the picture can do without.
+    // The grid needs each of its parts; the other files end with bytes that the picture does not need.
     let grid = File::grid(2, 2, (256, 192)).bytes();
     let front = grid.len() - contents(&grid, b"mdat").len();
     for length in 30..grid.len() {
@@ -380,7 +380,7 @@ fn bytes_that_are_listed_again_and_again_are_refused() {
 
 #[test]
 fn a_picture_that_lies_about_its_size_is_an_error() {
-    // Decoded it is 128 x 96; two such parts do not make what the container says.
+    // A decoded part has 128 x 96 pixels; two such parts do not make the size in the container.
     let mut file = File::grid(1, 2, (128, 192));
     file.properties = vec![hvcc_of_size(128, 96)];
     let error = media::prepare(&file.bytes(), &LIMITS, &VISION, true).expect_err("not decodable");

@@ -16,10 +16,10 @@ use mediamill_actors::{
 };
 use support::{World, clips::*};
 
-// ---- hostile -------------------------------------------------------------------------------------------------------
+// ---- hostile ----------------------------------------------------------------------------------------------
 
 #[actix_rt::test]
-async fn what_holds_no_video_is_refused_or_failed_with_that_sentence() {
+async fn a_file_without_video_is_refused_or_fails_with_that_sentence() {
     let sound = "sine=d=2";
     let error = inspect(&made("sound.mp4", sound, 1.0, "-c:a aac")).expect_err("refused");
     assert_eq!(error.message, "there is no video in the file, only sound");
@@ -37,7 +37,7 @@ async fn what_holds_no_video_is_refused_or_failed_with_that_sentence() {
 }
 
 #[actix_rt::test]
-async fn a_clip_that_is_cut_short_gives_what_there_is_or_says_so() {
+async fn a_clip_that_is_cut_short_gives_its_frames_or_fails_with_that_sentence() {
     let often = format!("{H264} -g 10");
     let cut = |path: PathBuf, part: f64| {
         let bytes = std::fs::read(&path).expect("read");
@@ -56,7 +56,7 @@ async fn a_clip_that_is_cut_short_gives_what_there_is_or_says_so() {
     let error = prepare(&path).await.expect_err("no frame");
     assert_eq!(error.kind, ErrorKind::Undecodable);
     assert!(!error.message.ends_with('.') && !error.message.contains("stump"), "{error}");
-    // It is what ffmpeg says last, and helps nobody.
+    // The last line of ffmpeg is of no use to people.
     assert!(!error.message.contains("marking filters"), "{error}");
 }
 
@@ -138,7 +138,7 @@ async fn a_length_of_ten_hours_that_is_a_lie_is_not_believed() {
 }
 
 #[actix_rt::test]
-async fn no_other_file_is_opened_whatever_a_file_says() {
+async fn no_other_file_is_opened_whatever_a_file_contains() {
     let other = made("other.mp4", "testsrc2=s=64x48", 1.0, H264);
     let lists = [
         format!("ffconcat version 1.0\nfile '{}'\n", other.display()),
@@ -232,7 +232,7 @@ async fn any_change_of_a_file_is_an_answer_and_not_a_panic() {
     }
 }
 
-// ---- programs that are missing or misbehave --------------------------------------------------------------------------
+// ---- programs that are missing or misbehave ---------------------------------------------------------------
 
 /// Runs one of the tests below in a process whose `PATH` holds nothing but the programs given.
 fn with_programs(test: &str, programs: &[(&str, &str)]) {
@@ -255,9 +255,9 @@ fn with_programs(test: &str, programs: &[(&str, &str)]) {
 
 fn run_child(command: &mut Command) {
     let output = command.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complained = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}{complained}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stdout.contains("1 passed"), "{stdout}{stderr}");
 }
 
 fn clip_of_parent() -> PathBuf {
@@ -326,7 +326,7 @@ async fn child_without_a_working_ffprobe() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_that_hangs_or_floods_is_ended() {
-    // `exec`, as a child of the script would not be the one that is looked for.
+    // With `exec` the program replaces the script, so that the process that is killed is the one that is looked for.
     for script in [
         "exec /bin/sleep 600",
         "/bin/sleep 600 & /bin/sleep 600",
@@ -368,7 +368,7 @@ async fn a_video_that_needs_more_memory_than_is_allowed_fails_with_that_sentence
     let limits = Limits { video_memory: 1 << 20, ..LIMITS };
     let error = prepare_video(&path, &limits, &VISION, true, ()).await.expect_err("too much");
     assert!(error.message.contains("limits.video_memory_mb"), "{error}");
-    // The same file is no trouble where it may take what it needs.
+    // The same file is decoded if enough memory is allowed.
     let limits = Limits { video_memory: 1 << 30, decode_memory: 2 << 30, ..LIMITS };
     assert!(prepare_video(&path, &limits, &VISION, true, ()).await.is_ok());
 }

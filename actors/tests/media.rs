@@ -1,4 +1,4 @@
-//! What is made of pictures: upright, on white, in the right colours and sizes, with true facts.
+//! Pictures become upright, white where transparent, with the right colours, sizes and facts.
 
 #[path = "support/pictures.rs"]
 mod pictures;
@@ -8,7 +8,7 @@ use mediamill_actors::media::{self, VisionSpec};
 use pictures::*;
 
 #[test]
-fn every_orientation_stands_upright() {
+fn every_orientation_is_turned_upright() {
     let upright = quarters(120, 80);
     let stored = |n| match n {
         2 => image::imageops::flip_horizontal(&upright),
@@ -63,7 +63,7 @@ fn every_way_to_store_colours_gives_the_same_picture() {
         let frame = DynamicImage::ImageRgb8(picture.clone()).to_rgba8();
         encoder.encode_frame(image::Frame::new(frame)).expect("encodes");
     }
-    for (what, bytes) in [
+    for (name, bytes) in [
         ("png", encoded(picture.clone(), ImageFormat::Png)),
         ("png of 16 bits", encoded(rgb16.clone(), ImageFormat::Png)),
         ("tiff", encoded(picture.clone(), ImageFormat::Tiff)),
@@ -76,9 +76,9 @@ fn every_way_to_store_colours_gives_the_same_picture() {
         let prepared = good(&bytes);
         for (x, y) in [(20, 15), (180, 15), (20, 100), (180, 100)] {
             let (found, expected) = (pixel(&prepared, x, y), picture.get_pixel(x, y).0);
-            assert!(near(found, expected, 12), "{what} at {x}, {y}: {found:?}");
+            assert!(near(found, expected, 12), "{name} at {x}, {y}: {found:?}");
         }
-        assert!(!prepared.facts.animated && !prepared.facts.damaged, "{what}");
+        assert!(!prepared.facts.animated && !prepared.facts.damaged, "{name}");
     }
 }
 
@@ -90,7 +90,7 @@ fn cmyk_and_grey_jpegs_have_their_colours() {
         encoder.encode(&pixel.repeat(64 * 64), 64, 64, colour).expect("encodes");
         bytes
     };
-    // Full yellow and magenta ink is red; nothing but a little black ink is grey.
+    // Full yellow and magenta ink is red; a little black ink alone is grey.
     let red = good(&encode(jpeg_encoder::ColorType::Cmyk, &[0, 255, 255, 0]));
     assert!(near(pixel(&red, 30, 30), [255, 0, 0], 20), "{:?}", pixel(&red, 30, 30));
     let grey = good(&encode(jpeg_encoder::ColorType::Luma, &[90]));
@@ -123,7 +123,7 @@ fn padding_is_white_and_the_jpeg_is_the_same_picture() {
 }
 
 #[test]
-fn neither_thumbnail_nor_jpeg_is_made_unasked() {
+fn neither_thumbnail_nor_jpeg_is_made_unless_asked_for() {
     let bytes = encoded(quarters(100, 100), ImageFormat::Png);
     let spec = VisionSpec { jpeg: false, ..VISION };
     let prepared = media::prepare(&bytes, &LIMITS, &spec, false).expect("sound");
@@ -132,7 +132,7 @@ fn neither_thumbnail_nor_jpeg_is_made_unasked() {
 
 #[test]
 fn a_model_that_wants_few_pixels_does_not_spoil_the_thumbnail() {
-    // Stripes that 256 pixels still show and 56 do not.
+    // Stripes that are visible with 256 pixels, but not with 56.
     let stripes = RgbImage::from_fn(800, 600, |x, _| Rgb(if x / 8 % 2 == 0 { [0; 3] } else { [255; 3] }));
     let spec = VisionSpec { max_pixels: 3136, max_side_px: 56, ..VISION };
     let bytes = encoded(stripes, ImageFormat::Png);
@@ -147,7 +147,7 @@ fn a_model_that_wants_few_pixels_does_not_spoil_the_thumbnail() {
 }
 
 #[test]
-fn of_an_animation_the_first_frame_is_seen() {
+fn the_first_frame_of_an_animation_is_used() {
     let mut gif = Vec::new();
     {
         let mut encoder = image::codecs::gif::GifEncoder::new(&mut gif);
@@ -163,7 +163,7 @@ fn of_an_animation_the_first_frame_is_seen() {
     assert!(near(pixel(&prepared, 30, 30), [200, 0, 0], 8));
 }
 
-// ---- facts ---------------------------------------------------------------------------------------------------------
+// ---- facts ------------------------------------------------------------------------------------------------
 
 #[test]
 fn facts_of_a_photo_come_from_its_exif() {
@@ -218,7 +218,7 @@ fn loops_and_lies_in_exif_are_harmless() {
 }
 
 #[test]
-fn facts_stay_small_whatever_the_file_says() {
+fn facts_stay_small_whatever_the_file_contains() {
     let long = [b'W'; 60_000];
     let entries = [(0x010f, 2, 60_000, 38), (0x0110, 2, 60_000, 38)];
     let facts = good(&with_segment(&jpeg(&quarters(90, 60)), 0xe1, &exif(&entries, &long))).facts;
@@ -227,7 +227,7 @@ fn facts_stay_small_whatever_the_file_says() {
 }
 
 #[test]
-fn a_blurred_copy_is_told_from_the_sharp_original() {
+fn a_blurred_copy_differs_from_the_sharp_original() {
     let sharp = RgbImage::from_fn(600, 400, |x, y| {
         let on = (x / 9 + y / 13) % 3 == 0 || (x * x + y * y) % 97 < 20;
         Rgb(if on { [200, 190, 180] } else { [60, 70, 80] })
@@ -237,12 +237,12 @@ fn a_blurred_copy_is_told_from_the_sharp_original() {
     let facts = |picture: &RgbImage| good(&encoded(picture.clone(), ImageFormat::Png)).facts;
     assert!(!facts(&sharp).blurred() && facts(&sharp).sharpness > 60);
     assert!(facts(&blurred).blurred(), "{}", facts(&blurred).sharpness);
-    // Of a clear sky nothing is said.
+    // A clear sky is neither sharp nor blurred.
     assert!(facts(&flat).sharpness == 0 && !facts(&flat).blurred());
 }
 
 #[test]
-fn light_dark_and_shape_are_told() {
+fn light_dark_and_shape_are_recognised() {
     let facts = |width, height, value| {
         let picture = RgbImage::from_pixel(width, height, Rgb([value; 3]));
         good(&encoded(picture, ImageFormat::Png)).facts
@@ -260,4 +260,4 @@ fn light_dark_and_shape_are_told() {
     }
 }
 
-// ---- anything at all -----------------------------------------------------------------------------------------------
+// ---- anything at all --------------------------------------------------------------------------------------

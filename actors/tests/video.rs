@@ -1,4 +1,4 @@
-//! What the media module and a worker make of videos, on clips that `ffmpeg` makes. It must be installed.
+//! Videos become frames, a thumbnail and facts. The clips are made by `ffmpeg`, which must be installed.
 
 mod support;
 
@@ -140,7 +140,7 @@ async fn a_long_video_is_not_decoded_from_end_to_end() {
 }
 
 #[actix_rt::test]
-async fn what_an_edit_list_cuts_away_is_not_shown() {
+async fn frames_that_an_edit_list_cuts_away_are_not_shown() {
     for how in ["-g 10", "-g 250"] {
         let bytes = std::fs::read(made("uncut.mp4", LIGHTER, 10.0, &format!("{H264} {how}"))).expect("read");
         let at = bytes.windows(4).position(|it| it == b"elst").expect("a list");
@@ -255,7 +255,7 @@ async fn a_large_video_is_made_as_small_as_the_model_wants() {
 // ---- facts ---------------------------------------------------------------------------------------------------------
 
 #[actix_rt::test]
-async fn facts_come_from_what_the_camera_wrote() {
+async fn facts_come_from_the_tags_of_the_camera() {
     let tags = "-metadata creation_time=2026-05-04T10:11:12Z -metadata location=+59.3200+018.0700/";
     let facts = good(&made("camera.mov", "testsrc2=s=64x48", 1.0, &format!("{tags} {H264}"))).await.facts;
     assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T10:11:12"));

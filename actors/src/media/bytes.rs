@@ -1,4 +1,4 @@
-//! Numbers read out of bytes, never past their end.
+//! Reads numbers out of bytes; `None` past the end.
 
 fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()

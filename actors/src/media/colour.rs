@@ -1,23 +1,34 @@
-//! The main colours of a picture by the names that people give them.
+//! The main colours of a picture by their everyday names.
 //!
-//! Colours are told apart in OKLCh, where equal distances look about equal: lightness from 0 to 1, chroma (0 is grey,
-//! 0.3 is as strong as a screen can), and hue in degrees (red 29, orange 55, yellow 110, green 142, teal 195, blue 264,
-//! purple 305, pink 0).
+//! Colours are compared in OKLCh, where equal distances look about equal: lightness from 0 to 1, chroma (0 is
+//! grey, 0.3 is about the most that a screen shows), and hue in degrees (red 29, orange 55, yellow 110, green
+//! 142, teal 195, blue 264, purple 305, pink 0).
 
 use std::sync::{
     LazyLock,
     atomic::{AtomicU8, Ordering},
 };
 
-use super::Colour;
+use serde::{Deserialize, Serialize};
+
 use super::render::Rgb;
 
-/// About as many pixels are looked at, whatever the size.
+/// Approximate number of pixels that are sampled, whatever the size.
 const SAMPLES: usize = 10_000;
-/// Colours with a smaller share are not named, unless nothing else is.
+/// Colours with a smaller share, in percent, are left out.
 const LEAST_PERCENT: u32 = 5;
-/// At most so many are named.
+/// Largest number of colours.
 const MOST_COLOURS: usize = 5;
+
+/// A colour by its everyday name and its share of the picture.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Colour {
+    /// Everyday English name: `dark blue`, `orange`, `grey`.
+    pub name: String,
+    /// Share of the picture in percent, 1 to 100.
+    pub percent: u8,
+}
 
 /// sRGB to linear light.
 static LINEAR: LazyLock<[f32; 256]> = LazyLock::new(|| {
@@ -27,7 +38,7 @@ static LINEAR: LazyLock<[f32; 256]> = LazyLock::new(|| {
     })
 });
 
-/// Main colours, largest first, and the mean lightness (CIE L*, 0 to 100).
+/// Returns the main colours, largest first, and the mean lightness (CIE L*, 0 to 100).
 pub(super) fn main(picture: &Rgb) -> (Vec<Colour>, u8) {
     let pixels = picture.data.as_chunks::<3>().0;
     let (width, height) = (picture.width as usize, picture.height as usize);
@@ -57,9 +68,9 @@ pub(super) fn main(picture: &Rgb) -> (Vec<Colour>, u8) {
     (colours, (lightness / f64::from(total)).round() as u8)
 }
 
-/// Steps of luminance that are told apart.
+/// Number of steps of luminance in [`CIE_LIGHTNESS`].
 const LUMINANCES: usize = 4096;
-/// CIE L* of each.
+/// CIE L* by luminance.
 static CIE_LIGHTNESS: LazyLock<Vec<f32>> = LazyLock::new(|| {
     let lightness = |step| {
         let luminance = step as f32 / LUMINANCES as f32;
@@ -68,16 +79,17 @@ static CIE_LIGHTNESS: LazyLock<Vec<f32>> = LazyLock::new(|| {
     (0..=LUMINANCES).map(lightness).collect()
 });
 
-/// Which of [`NAMES`] a pixel has. A name is found once for each colour of six bits a channel, since that takes 50 times as long as the rest.
+/// The index in [`NAMES`] for a pixel. It is computed once for each colour of six bits a channel and then
+/// cached, since computing it takes 50 times as long as the rest.
 fn name_of(pixel: [u8; 3]) -> usize {
-    /// Each a name's number and one, or 0 if it is not known yet.
+    /// The index of the name plus one, or 0 if it is not computed yet.
     static KNOWN: [AtomicU8; 1 << 18] = [const { AtomicU8::new(0) }; 1 << 18];
     let [r, g, b] = pixel.map(|c| c >> 2);
     let known = &KNOWN[usize::from(r) << 12 | usize::from(g) << 6 | usize::from(b)];
     match known.load(Ordering::Relaxed).checked_sub(1) {
         Some(name) => usize::from(name),
         None => {
-            // From black to white.
+            // The upper bits are repeated below, so that the range reaches from black to white.
             let [r, g, b] = [r, g, b].map(|c| LINEAR[usize::from(c << 2 | c >> 4)]);
             let found = name(Lch::of(r, g, b));
             known.store(found as u8 + 1, Ordering::Relaxed);
@@ -93,7 +105,7 @@ struct Lch {
 }
 
 impl Lch {
-    /// From linear red, green and blue.
+    /// Converts linear red, green and blue.
     fn of(r: f32, g: f32, b: f32) -> Self {
         let l = (0.412_221_46 * r + 0.536_332_55 * g + 0.051_445_995 * b).cbrt();
         let m = (0.211_903_5 * r + 0.680_699_5 * g + 0.107_396_96 * b).cbrt();
@@ -130,12 +142,12 @@ const NAMES: [&str; 22] = [
     "olive",
 ];
 
-/// Which of [`NAMES`] a colour has.
+/// The index in [`NAMES`] for a colour.
 fn name(colour: Lch) -> usize {
     let Lch { lightness: l, chroma: c, hue: h } = colour;
     let name = match () {
         () if l < 0.19 || (l < 0.27 && c < 0.035) => "black",
-        // Grey, the more willingly the closer to black or white; warm tints are seen sooner than cold ones are named.
+        // Close to black or white, more colours count as grey.
         () if c < 0.025 || (l > 0.93 && c < 0.035) || (l < 0.4 && c < 0.035) => match l {
             0.93.. => "white",
             0.78.. => "light grey",
@@ -144,7 +156,7 @@ fn name(colour: Lch) -> usize {
         },
         () => match h {
             36.0..45.0 if c > 0.14 && l > 0.60 => "orange",
-            // Red and what is called otherwise when it is dark, pale or light.
+            // Red, which has other names when it is dark, pale or light.
             15.0..45.0 => match () {
                 () if c < 0.08 && l > 0.75 => "beige",
                 () if l > 0.70 => "pink",
@@ -204,7 +216,7 @@ mod tests {
 
     fn named(hex: u32) -> &'static str {
         let [_, r, g, b] = hex.to_be_bytes();
-        // Once when it is found, once when it is known.
+        // Once computed, once cached.
         assert_eq!(name_of([r, g, b]), name_of([r, g, b]));
         NAMES[name_of([r, g, b])]
     }

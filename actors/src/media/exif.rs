@@ -1,56 +1,39 @@
-//! The few things of EXIF that are wanted, read in place.
+//! Reads the few EXIF tags that are used, in place.
 //!
-//! At most three directories are read and no pointer is followed twice, so loops end; nothing is copied but the short
-//! strings that are kept, so a tag that claims gigabytes costs nothing. (The usual EXIF crates copy the whole file and
-//! split a string tag at each zero byte, which costs 24 times its size.)
+//! At most three directories are read and no pointer is followed twice, so loops end. Only the short strings
+//! that are kept are copied, so a tag that claims gigabytes costs nothing.
 
 use super::bytes::{be16, be32, le16, le32};
+use super::orientation::Orientation;
+use super::origin::{self, camera, taken_at};
 
-/// More entries than any camera writes into one directory.
+/// Most entries of a directory; cameras write fewer.
 const MAX_ENTRIES: usize = 1000;
-/// Longest camera name that is kept, in characters.
-const MAX_CAMERA_CHARS: usize = 64;
+/// Largest EXIF block that is read, in bytes.
+const MAX_BLOCK_BYTES: usize = 4 << 20;
+/// Longest text that is read, in bytes.
+const MAX_TEXT_BYTES: usize = 256;
 
-/// What is kept of the EXIF data of a picture.
+/// The EXIF data of a picture that are used.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Exif {
-    /// How the stored picture has to be turned to stand upright.
     pub(super) orientation: Orientation,
-    /// `2026-05-04T10:11:12`, local to the camera.
+    /// The camera's local time, as `2026-05-04T10:11:12`.
     pub(super) taken_at: Option<String>,
     /// Maker and model.
     pub(super) camera: Option<String>,
     /// Degrees north and east.
     pub(super) coordinates: Option<(f64, f64)>,
-    /// The file is a camera's raw file that calls itself TIFF.
+    /// The file is the raw file of a camera that calls itself TIFF.
     pub(super) raw: bool,
 }
 
-/// How a stored picture has to be turned to stand upright, by the numbers of EXIF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Orientation(u8);
-
-impl Orientation {
-    /// 1 to 8; anything else means upright.
-    pub(super) fn new(number: u16) -> Self {
-        match number {
-            2..=8 => Self(number as u8),
-            _ => Self(1),
-        }
-    }
-
-    /// 1 to 8, where 1 is upright as stored.
-    pub(super) fn number(self) -> u8 {
-        self.0.max(1)
-    }
-
-    /// Whether width and height change places.
-    pub(super) fn swaps_sides(self) -> bool {
-        self.0 >= 5
-    }
+/// Reads an EXIF block, unless it is too large.
+pub(super) fn read_block(block: &[u8]) -> Exif {
+    if block.len() > MAX_BLOCK_BYTES { Exif::default() } else { read(block) }
 }
 
-/// Reads a TIFF structure as it stands in EXIF; what makes no sense in it is left out.
+/// Reads the TIFF structure of EXIF. Entries that make no sense are left out.
 pub(super) fn read(bytes: &[u8]) -> Exif {
     let bytes = bytes.strip_prefix(b"Exif\0\0").unwrap_or(bytes);
     let Some(tiff) = Tiff::open(bytes) else { return Exif::default() };
@@ -83,11 +66,13 @@ pub(super) fn read(bytes: &[u8]) -> Exif {
     exif
 }
 
-/// One entry of a directory: where its value lies and how much of it there is.
+/// One entry of a directory.
 struct Entry {
     tag: u16,
     kind: u16,
+    /// Number of values.
     count: usize,
+    /// Offset of the first value.
     value: usize,
 }
 
@@ -114,7 +99,7 @@ impl<'a> Tiff<'a> {
         if self.little { le32(self.bytes, at) } else { be32(self.bytes, at) }
     }
 
-    /// The entries of the directory at an offset, as many as there really are.
+    /// The entries of the directory at an offset, up to the end of the bytes.
     fn directory(&self, offset: Option<u32>) -> impl Iterator<Item = Entry> {
         let start = offset.filter(|&o| o >= 8).and_then(|o| usize::try_from(o).ok());
         let count = start.and_then(|at| self.u16(at)).map_or(0, usize::from).min(MAX_ENTRIES);
@@ -144,17 +129,17 @@ impl<'a> Tiff<'a> {
         }
     }
 
-    /// Text up to its first zero byte, of which only the beginning is looked at.
+    /// A text up to its first zero byte, or its first [`MAX_TEXT_BYTES`] bytes.
     fn text(&self, entry: &Entry) -> Option<&'a [u8]> {
         if entry.kind != 2 {
             return None;
         }
         let rest = self.bytes.get(entry.value..)?;
-        let text = rest.get(..entry.count.min(256)).unwrap_or(rest);
+        let text = rest.get(..entry.count.min(MAX_TEXT_BYTES)).unwrap_or(rest);
         text.split(|&b| b == 0).next()
     }
 
-    /// The n-th rational of a value; a zero in both places counts as zero, as some cameras write it.
+    /// The n-th rational of a value. Some cameras write zero as 0/0.
     fn rational(&self, entry: &Entry, n: usize) -> Option<f64> {
         if entry.kind != 5 || n >= entry.count {
             return None;
@@ -169,47 +154,7 @@ impl<'a> Tiff<'a> {
     }
 }
 
-/// `2026:05:04 10:11:12` as ISO 8601; `None` for dates that are none, such as a clock that was never set.
-pub(super) fn taken_at(text: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(text.get(..19)?).ok()?;
-    let mut parts = text.split([':', ' ', '-', 'T', '.']).map(|part| part.parse::<i16>().ok());
-    let mut next = || parts.next().flatten();
-    let (year, month, day) = (next()?, i8::try_from(next()?).ok()?, i8::try_from(next()?).ok()?);
-    let (hour, minute, second) =
-        (i8::try_from(next()?).ok()?, i8::try_from(next()?).ok()?, i8::try_from(next()?).ok()?);
-    let moment = jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0).ok()?;
-    let unset = moment == jiff::civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-    (year >= 1826 && !unset).then(|| moment.strftime("%Y-%m-%dT%H:%M:%S").to_string())
-}
-
-/// Maker and model as one name that says the maker once.
-pub(super) fn camera(maker: Option<&[u8]>, model: Option<&[u8]>) -> Option<String> {
-    let maker = words(maker.unwrap_or_default());
-    let model = words(model.unwrap_or_default());
-    let same = |a: &str, b: &str| a.to_lowercase() == b.to_lowercase();
-    let legal = ["corporation", "corp.", "corp", "co.", "co.,ltd.", "ltd.", "ltd", "inc.", "inc", "company"];
-    let maker: Vec<&String> = maker.iter().filter(|word| !legal.iter().any(|l| same(l, word))).collect();
-    let repeated = model.first().is_some_and(|first| maker.iter().any(|word| same(word, first)));
-    let name: Vec<&str> = if repeated {
-        model.iter().map(String::as_str).collect()
-    } else {
-        maker.into_iter().chain(&model).map(String::as_str).collect()
-    };
-    let name: String = name.join(" ").chars().take(MAX_CAMERA_CHARS).collect();
-    let name = name.trim();
-    (!name.is_empty()).then(|| name.to_owned())
-}
-
-/// The words of a text without control, formatting and replacement characters.
-fn words(text: &[u8]) -> Vec<String> {
-    let text: String = String::from_utf8_lossy(text)
-        .chars()
-        .map(|c| if c.is_alphanumeric() || c.is_ascii_graphic() { c } else { ' ' })
-        .collect();
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-/// Degrees north and east; `None` if a part is missing or makes no sense.
+/// Degrees north and east. Returns `None` if a part is missing or makes no sense.
 fn coordinates(tiff: &Tiff<'_>, directory: Option<u32>) -> Option<(f64, f64)> {
     let (mut north, mut east, mut latitude, mut longitude) = (None, None, None, None);
     let degrees = |entry: &Entry| {
@@ -230,46 +175,5 @@ fn coordinates(tiff: &Tiff<'_>, directory: Option<u32>) -> Option<(f64, f64)> {
             _ => {}
         }
     }
-    place(latitude? * north?, longitude? * east?)
-}
-
-/// A place on earth, in degrees north and east; `None` for what is none, or where a receiver had no fix.
-pub(super) fn place(latitude: f64, longitude: f64) -> Option<(f64, f64)> {
-    // Six digits are a tenth of a metre, and short to write.
-    let round = |degrees: f64| (degrees * 1e6).round() / 1e6;
-    let (latitude, longitude) = (round(latitude), round(longitude));
-    let sound = latitude.abs() <= 90.0 && longitude.abs() <= 180.0 && (latitude, longitude) != (0.0, 0.0);
-    sound.then_some((latitude, longitude))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_camera_names_its_maker_once() {
-        let name = |maker: &str, model: &str| camera(Some(maker.as_bytes()), Some(model.as_bytes()));
-        assert_eq!(name("Canon", "Canon EOS 5D").as_deref(), Some("Canon EOS 5D"));
-        assert_eq!(name("NIKON CORPORATION", "NIKON D70").as_deref(), Some("NIKON D70"));
-        assert_eq!(name("Apple", "iPhone 12").as_deref(), Some("Apple iPhone 12"));
-        assert_eq!(name("  SONY \n", "DSC-\u{7}RX100\0").as_deref(), Some("SONY DSC- RX100"));
-        assert_eq!(name("x", &"y".repeat(9000)).map(|n| n.len()), Some(MAX_CAMERA_CHARS));
-        assert_eq!(name("", " \u{202e} "), None);
-    }
-
-    #[test]
-    fn a_date_that_is_none_is_left_out() {
-        assert_eq!(taken_at(b"2026:05:04 10:11:12").as_deref(), Some("2026-05-04T10:11:12"));
-        for nonsense in [
-            "0000:00:00 00:00:00",
-            "1970:01:01 00:00:00",
-            "2026:13:04 10:11:12",
-            "2026:02:30 10:11:12",
-            "    :  :     :  :  ",
-            "2026:05:04",
-            "aaaa:bb:cc dd:ee:ff",
-        ] {
-            assert_eq!(taken_at(nonsense.as_bytes()), None, "{nonsense}");
-        }
-    }
+    origin::coordinates(latitude? * north?, longitude? * east?)
 }

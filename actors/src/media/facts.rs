@@ -1,24 +1,69 @@
-//! What is to be seen in a picture without any model.
+//! What is known of a picture or a video without a model.
 
+use serde::{Deserialize, Serialize};
+
+use super::colour::{self, Colour};
 use super::render::Rgb;
-use super::{Colour, Facts, colour, sharpness};
+use super::sharpness;
 
-/// Sharp photos have 67 and more, a blur of one pixel leaves 27 to 53, of two pixels 9 to 18.
+/// Sharp photos have 67 and more; a blur of one pixel leaves 27 to 53, a blur of two pixels 9 to 18.
 const BLURRED: u8 = 22;
 const DARK: u8 = 25;
 const BRIGHT: u8 = 75;
 
-/// What the pixels alone tell.
-pub(super) struct Seen {
+/// What is known of a picture or a video without a model.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Facts {
+    /// Width in pixels, upright.
+    pub width: u32,
+    /// Height in pixels, upright.
+    pub height: u32,
+    /// Main colours by name with their share of the picture in percent, largest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub colours: Vec<Colour>,
+    /// Mean lightness, 0 (black) to 100 (white).
+    #[serde(default)]
+    pub lightness: u8,
+    /// Sharpness of the sharpest parts, 0 (flat or blurred) to 100.
+    #[serde(default)]
+    pub sharpness: u8,
+    /// When it was taken, in the camera's local time, as `2026-05-04T10:11:12`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<String>,
+    /// Maker and model of the camera.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub camera: Option<String>,
+    /// Degrees north and east.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinates: Option<(f64, f64)>,
+    /// Duration of a video or animation in milliseconds, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// The codec of a video by `ffmpeg`'s name for it: `h264`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub video_codec: Option<String>,
+    /// It is an animation, and only its first frame was used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub animated: bool,
+    /// The file ends early or has broken parts; the parts that could be decoded were used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
+}
+
+/// The facts that come from the pixels alone.
+pub(super) struct PixelFacts {
     pub(super) colours: Vec<Colour>,
     pub(super) lightness: u8,
     pub(super) sharpness: u8,
 }
 
-/// Looks at an upright picture without padding.
-pub(super) fn look(picture: &Rgb) -> Seen {
-    let (colours, lightness) = colour::main(picture);
-    Seen { colours, lightness, sharpness: sharpness::of(picture) }
+impl PixelFacts {
+    /// Measures an upright picture without padding.
+    pub(super) fn of(picture: &Rgb) -> Self {
+        let (colours, lightness) = colour::main(picture);
+        Self { colours, lightness, sharpness: sharpness::of(picture) }
+    }
 }
 
 /// The outline of a picture.
@@ -37,18 +82,18 @@ pub enum Shape {
 }
 
 impl Facts {
-    /// Whether even the sharpest parts are soft, as by a blur of two pixels (sigma) in a picture of one megapixel. Of
-    /// a picture without edges, such as a clear sky, nothing is said.
+    /// Returns `true` if even the sharpest parts are soft, as after a blur of two pixels (sigma) in a picture
+    /// of one megapixel. Returns `false` for a picture without edges, such as a clear sky.
     pub fn blurred(&self) -> bool {
         (1..BLURRED).contains(&self.sharpness)
     }
 
-    /// Whether a person would call it dark: mean lightness under 25.
+    /// Returns `true` if a person would call it dark: mean lightness under 25.
     pub fn dark(&self) -> bool {
         self.lightness < DARK
     }
 
-    /// Whether a person would call it bright: mean lightness over 75.
+    /// Returns `true` if a person would call it bright: mean lightness over 75.
     pub fn bright(&self) -> bool {
         self.lightness > BRIGHT
     }

@@ -1,35 +1,105 @@
-//! What a file is, told from its first bytes.
+//! The formats that are known, and how the first bytes of a file tell them apart.
+
+use serde::{Deserialize, Serialize};
 
 use super::bytes::{be32, le16, le32};
-use super::{Format, Kind};
 
-/// As many of the first bytes of a file as [`Format::sniff`] ever looks at.
+/// Number of bytes at the start of a file that [`Format::sniff`] looks at.
 pub const SNIFF_BYTES: usize = 512;
 
-impl Format {
-    /// Every format that is known, decodable or not.
-    pub const ALL: [Format; 15] = [
-        Format::Jpeg,
-        Format::Png,
-        Format::Webp,
-        Format::Gif,
-        Format::Heic,
-        Format::Avif,
-        Format::Tiff,
-        Format::Bmp,
-        Format::Mp4,
-        Format::Mov,
-        Format::Avi,
-        Format::Webm,
-        Format::Mpeg,
-        Format::Flv,
-        Format::Mkv,
-    ];
+/// A still picture or a video.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A still picture, or the first frame of an animation.
+    Image,
+    /// A video.
+    Video,
+}
 
-    /// Tells the format from the first [`SNIFF_BYTES`] bytes; fewer are enough if the file has no more.
+/// Defines [`Format`] by a table with a row for each format: kind, name, media type and file extension.
+macro_rules! formats {
+    ($($(#[$doc:meta])* $format:ident: $kind:ident, $name:literal, $mime:literal, $extension:literal;)*) => {
+        /// The format of a file, recognised by its bytes and never by its name.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        pub enum Format {
+            $($(#[$doc])* $format,)*
+        }
+
+        impl Format {
+            /// All known formats, decodable or not.
+            pub const ALL: [Format; [$(Format::$format),*].len()] = [$(Format::$format),*];
+
+            /// Whether it is a still picture or a video.
+            pub fn kind(self) -> Kind {
+                match self {
+                    $(Format::$format => Kind::$kind,)*
+                }
+            }
+
+            /// The name as people write it: `JPEG`, `WebP`.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Format::$format => $name,)*
+                }
+            }
+
+            /// The registered media type, for `Content-Type`.
+            pub fn mime(self) -> &'static str {
+                match self {
+                    $(Format::$format => $mime,)*
+                }
+            }
+
+            /// The usual file extension, without the dot.
+            pub fn extension(self) -> &'static str {
+                match self {
+                    $(Format::$format => $extension,)*
+                }
+            }
+        }
+    };
+}
+
+formats! {
+    /// JPEG, baseline or progressive.
+    Jpeg: Image, "JPEG", "image/jpeg", "jpg";
+    /// PNG.
+    Png: Image, "PNG", "image/png", "png";
+    /// WebP, still or animated.
+    Webp: Image, "WebP", "image/webp", "webp";
+    /// GIF. Of an animation the first frame is used.
+    Gif: Image, "GIF", "image/gif", "gif";
+    /// HEIC or HEIF.
+    Heic: Image, "HEIC", "image/heic", "heic";
+    /// AVIF.
+    Avif: Image, "AVIF", "image/avif", "avif";
+    /// TIFF.
+    Tiff: Image, "TIFF", "image/tiff", "tiff";
+    /// Windows bitmap.
+    Bmp: Image, "BMP", "image/bmp", "bmp";
+    /// MPEG-4 video.
+    Mp4: Video, "MP4", "video/mp4", "mp4";
+    /// QuickTime video.
+    Mov: Video, "QuickTime", "video/quicktime", "mov";
+    /// AVI video.
+    Avi: Video, "AVI", "video/x-msvideo", "avi";
+    /// WebM video.
+    Webm: Video, "WebM", "video/webm", "webm";
+    /// MPEG program, transport or elementary stream.
+    Mpeg: Video, "MPEG", "video/mpeg", "mpg";
+    /// Flash video.
+    Flv: Video, "FLV", "video/x-flv", "flv";
+    /// Matroska video.
+    Mkv: Video, "Matroska", "video/x-matroska", "mkv";
+}
+
+impl Format {
+    /// Tells the format from the first [`SNIFF_BYTES`] bytes, or fewer if the file is shorter.
     ///
-    /// `None` is everything else: text, SVG, HTML, audio, archives, and the raw formats of cameras that do not call
-    /// themselves TIFF.
+    /// Returns `None` for everything else: text, SVG, HTML, audio, archives, and the raw formats of cameras
+    /// that do not call themselves TIFF.
     ///
     /// ```
     /// use mediamill_actors::media::Format;
@@ -38,137 +108,70 @@ impl Format {
     /// ```
     pub fn sniff(head: &[u8]) -> Option<Format> {
         let head = head.get(..SNIFF_BYTES).unwrap_or(head);
-        match head {
-            [0xff, 0xd8, 0xff, ..] => Some(Format::Jpeg),
-            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Some(Format::Png),
-            [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some(Format::Gif),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Format::Webp),
-            [b'R', b'I', b'F', b'F', _, _, _, _, b'A', b'V', b'I', b' ', ..] => Some(Format::Avi),
-            [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Format::Tiff),
-            [b'B', b'M', ..] if is_bmp(head) => Some(Format::Bmp),
-            [0x1a, 0x45, 0xdf, 0xa3, ..] => matroska(head),
-            [0, 0, 1, 0xba | 0xb3, ..] => Some(Format::Mpeg),
-            [b'F', b'L', b'V', 1, ..] => Some(Format::Flv),
-            [_, _, _, _, b'f', b't', b'y', b'p', ..] => iso_media(head),
-            // QuickTime files from before the file type box.
-            [_, _, _, _, b'm', b'o', b'o', b'v', ..]
-            | [_, _, _, _, b'm', b'd', b'a', b't', ..]
-            | [_, _, _, _, b'w', b'i', b'd', b'e', ..]
-            | [_, _, _, _, b'p', b'n', b'o', b't', ..] => Some(Format::Mov),
-            _ if is_transport_stream(head) => Some(Format::Mpeg),
-            _ => None,
-        }
+        Format::ALL.into_iter().find(|format| format.starts(head))
     }
 
-    /// The registered media type, for `Content-Type`.
-    pub fn mime(self) -> &'static str {
+    /// Returns `true` if a file of this format can start with these bytes. No bytes belong to two formats.
+    fn starts(self, head: &[u8]) -> bool {
+        let riff = |name: &[u8]| head.starts_with(b"RIFF") && head.get(8..12) == Some(name);
         match self {
-            Format::Jpeg => "image/jpeg",
-            Format::Png => "image/png",
-            Format::Webp => "image/webp",
-            Format::Gif => "image/gif",
-            Format::Heic => "image/heic",
-            Format::Avif => "image/avif",
-            Format::Tiff => "image/tiff",
-            Format::Bmp => "image/bmp",
-            Format::Mp4 => "video/mp4",
-            Format::Mov => "video/quicktime",
-            Format::Avi => "video/x-msvideo",
-            Format::Webm => "video/webm",
-            Format::Mpeg => "video/mpeg",
-            Format::Flv => "video/x-flv",
-            Format::Mkv => "video/x-matroska",
-        }
-    }
-
-    /// Whether it is a still picture or a video.
-    pub fn kind(self) -> Kind {
-        match self {
-            Format::Jpeg
-            | Format::Png
-            | Format::Webp
-            | Format::Gif
-            | Format::Heic
-            | Format::Avif
-            | Format::Tiff
-            | Format::Bmp => Kind::Image,
-            Format::Mp4
-            | Format::Mov
-            | Format::Avi
-            | Format::Webm
-            | Format::Mpeg
-            | Format::Flv
-            | Format::Mkv => Kind::Video,
-        }
-    }
-
-    /// The name as people write it: `JPEG`, `WebP`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Format::Jpeg => "JPEG",
-            Format::Png => "PNG",
-            Format::Webp => "WebP",
-            Format::Gif => "GIF",
-            Format::Heic => "HEIC",
-            Format::Avif => "AVIF",
-            Format::Tiff => "TIFF",
-            Format::Bmp => "BMP",
-            Format::Mp4 => "MP4",
-            Format::Mov => "QuickTime",
-            Format::Avi => "AVI",
-            Format::Webm => "WebM",
-            Format::Mpeg => "MPEG",
-            Format::Flv => "FLV",
-            Format::Mkv => "Matroska",
-        }
-    }
-
-    /// The usual file extension, without the dot.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Format::Jpeg => "jpg",
-            Format::Png => "png",
-            Format::Webp => "webp",
-            Format::Gif => "gif",
-            Format::Heic => "heic",
-            Format::Avif => "avif",
-            Format::Tiff => "tiff",
-            Format::Bmp => "bmp",
-            Format::Mp4 => "mp4",
-            Format::Mov => "mov",
-            Format::Avi => "avi",
-            Format::Webm => "webm",
-            Format::Mpeg => "mpg",
-            Format::Flv => "flv",
-            Format::Mkv => "mkv",
+            Format::Jpeg => head.starts_with(b"\xff\xd8\xff"),
+            Format::Png => head.starts_with(b"\x89PNG\r\n\x1a\n"),
+            Format::Webp => riff(b"WEBP"),
+            Format::Gif => head.starts_with(b"GIF87a") || head.starts_with(b"GIF89a"),
+            Format::Tiff => {
+                matches!(head, [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..])
+            }
+            Format::Bmp => is_bmp(head),
+            Format::Avi => riff(b"AVI "),
+            Format::Mpeg => {
+                matches!(head, [0, 0, 1, 0xba | 0xb3, ..])
+                    || iso_kind(head).is_none() && is_transport_stream(head)
+            }
+            Format::Flv => head.starts_with(b"FLV\x01"),
+            Format::Webm | Format::Mkv => matroska(head) == Some(self),
+            Format::Heic | Format::Avif | Format::Mp4 | Format::Mov => match iso_kind(head) {
+                Some(b"ftyp") => by_brand(head) == Some(self),
+                // QuickTime files from before the file type box.
+                Some(_) => self == Format::Mov,
+                None => false,
+            },
         }
     }
 }
 
-/// Whether it is a camera's raw file that does not call itself TIFF: of Canon, Fujifilm, Panasonic, Olympus or Sigma.
+/// Returns `true` for the raw file of a camera that does not call itself TIFF: of Canon, Fujifilm, Panasonic,
+/// Olympus or Sigma.
 pub(super) fn is_raw(head: &[u8]) -> bool {
     let starts: [&[u8]; 6] = [b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb"];
     head.get(4..12) == Some(b"ftypcrx ") || starts.iter().any(|it| head.starts_with(it))
 }
 
-/// MPEG's packets of 188 bytes, which begin with a `G`; camcorders put four bytes of time before each.
+/// The kind of the first box, if a file of the MPEG-4 family can begin with it.
+fn iso_kind(head: &[u8]) -> Option<&[u8]> {
+    let kinds: [&[u8]; 5] = [b"ftyp", b"moov", b"mdat", b"wide", b"pnot"];
+    head.get(4..8).filter(|kind| kinds.contains(kind))
+}
+
+/// MPEG packets have 188 bytes and begin with a `G`; camcorders put a time of four bytes before each.
 fn is_transport_stream(head: &[u8]) -> bool {
     let begins = |first: usize, step: usize| (0..3).all(|n| head.get(first + n * step) == Some(&0x47));
     begins(0, 188) || begins(4, 192)
 }
 
-/// `BM` alone is also the start of many a text, so the header behind it must make sense.
+/// Many texts start with `BM` too, so the header after it must make sense.
 fn is_bmp(head: &[u8]) -> bool {
     let planes = match le32(head, 14) {
         Some(12) => le16(head, 22),
         Some(16 | 40 | 52 | 56 | 64 | 108 | 124) => le16(head, 26),
         _ => None,
     };
-    planes == Some(1)
+    head.starts_with(b"BM") && planes == Some(1)
 }
 
-/// Matroska and WebM are one container; the document type in its header tells which.
+/// Matroska and WebM share one container; the document type in its header tells them apart.
 fn matroska(head: &[u8]) -> Option<Format> {
+    let head = head.strip_prefix(b"\x1a\x45\xdf\xa3")?;
     let at = head.windows(2).position(|id| id == [0x42, 0x82])?;
     let name = head.get(at + 3..)?;
     if name.starts_with(b"webm") {
@@ -180,41 +183,60 @@ fn matroska(head: &[u8]) -> Option<Format> {
     }
 }
 
-/// Pictures and videos of the MPEG-4 family are told apart by brand: the main one, else the first compatible one known.
-fn iso_media(head: &[u8]) -> Option<Format> {
+/// Brands tell pictures and videos of the MPEG-4 family apart: the main brand, else the first known
+/// compatible one.
+fn by_brand(head: &[u8]) -> Option<Format> {
     let end = be32(head, 0).and_then(|size| usize::try_from(size).ok())?.min(head.len());
     let brands: Vec<&[u8]> = head.get(8..end)?.chunks_exact(4).collect();
     let (main, rest) = brands.split_first()?;
     // The second entry is a version number, not a brand.
     let compatible = rest.get(1..).unwrap_or_default();
-    match brand(main)? {
-        // A generic picture brand says nothing of the codec inside.
-        Some(Format::Heic) if matches!(*main, b"mif1" | b"msf1") => {
-            let codec = compatible.iter().filter(|b| !matches!(**b, b"mif1" | b"msf1"));
-            codec.filter_map(|b| brand(b).flatten()).find(|f| f.kind() == Kind::Image).or(Some(Format::Heic))
+    match brand(main) {
+        Brand::Foreign => None,
+        // A generic picture brand does not name the codec inside.
+        Brand::Of(Format::Heic) if matches!(*main, b"mif1" | b"msf1") => {
+            let codecs = compatible.iter().filter(|it| !matches!(**it, b"mif1" | b"msf1"));
+            let known = codecs.filter_map(|it| brand(it).format());
+            known.into_iter().find(|format| format.kind() == Kind::Image).or(Some(Format::Heic))
         }
-        Some(format) => Some(format),
-        None => compatible.iter().find_map(|b| brand(b).flatten()),
+        Brand::Of(format) => Some(format),
+        Brand::Unknown => compatible.iter().find_map(|it| brand(it).format()),
     }
 }
 
-/// The format of a brand: outer `None` for what is certainly neither picture nor video, inner for an unknown brand.
-fn brand(brand: &[u8]) -> Option<Option<Format>> {
+/// The meaning of a brand.
+enum Brand {
+    Of(Format),
+    /// It is neither a picture that is known here nor a video.
+    Foreign,
+    Unknown,
+}
+
+impl Brand {
+    fn format(self) -> Option<Format> {
+        match self {
+            Self::Of(format) => Some(format),
+            Self::Foreign | Self::Unknown => None,
+        }
+    }
+}
+
+fn brand(brand: &[u8]) -> Brand {
     match brand {
         b"heic" | b"heix" | b"heim" | b"heis" | b"hevc" | b"hevx" | b"hevm" | b"hevs" | b"mif1" | b"msf1" => {
-            Some(Some(Format::Heic))
+            Brand::Of(Format::Heic)
         }
-        b"avif" | b"avis" => Some(Some(Format::Avif)),
-        b"qt  " => Some(Some(Format::Mov)),
-        b"M4A " | b"M4B " | b"M4P " | b"crx " | b"jp2 " | b"jpx " | b"jxl " => None,
+        b"avif" | b"avis" => Brand::Of(Format::Avif),
+        b"qt  " => Brand::Of(Format::Mov),
+        b"M4A " | b"M4B " | b"M4P " | b"crx " | b"jp2 " | b"jpx " | b"jxl " => Brand::Foreign,
         b"isom" | b"avc1" | b"dash" | b"mmp4" | b"MSNV" | b"f4v " | b"F4V " | b"XAVC" => {
-            Some(Some(Format::Mp4))
+            Brand::Of(Format::Mp4)
         }
         [b'i', b's', b'o', _]
         | [b'm', b'p', b'4', _]
         | [b'M', b'4', b'V', _]
         | [b'3', b'g', _, _]
-        | [b'N', b'D', _, _] => Some(Some(Format::Mp4)),
-        _ => Some(None),
+        | [b'N', b'D', _, _] => Brand::Of(Format::Mp4),
+        _ => Brand::Unknown,
     }
 }

@@ -1,24 +1,36 @@
-//! How large the pictures become that are made of a picture.
+//! The sizes of the pictures that are made of a picture.
 
-use super::VisionSpec;
+/// The picture that a provider wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VisionSpec {
+    /// Most pixels.
+    pub max_pixels: u64,
+    /// Longest side, in pixels.
+    pub max_side_px: u32,
+    /// Both sides are a multiple of this, and at least twice this. Small pictures are padded with white, not
+    /// enlarged.
+    pub patch_px: u32,
+    /// Whether the provider wants a JPEG (quality 88) in addition to the pixels.
+    pub jpeg: bool,
+}
 
 /// Longest side of a thumbnail, in pixels.
 const THUMBNAIL_PX: u32 = 256;
-/// How far width and height may be stretched against each other so that no padding is needed. Three percent are not
-/// seen, neither by people nor by models, which stretch more than that themselves.
+/// How far width and height may be stretched against each other to avoid padding. Neither people nor models
+/// notice three percent; models stretch more than that themselves.
 const MAX_STRETCH: f64 = 1.03;
 
-/// The picture and the white around it.
+/// The sizes of a picture with and without the white padding around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// Width and height of the picture, which lies in the upper left corner.
+    /// Width and height of the picture, in the upper left corner.
     pub(super) content: (u32, u32),
     /// Width and height of the whole, both multiples of a patch.
     pub(super) padded: (u32, u32),
 }
 
 impl Layout {
-    /// Pixels of the whole.
+    /// Pixels of the whole, padding included.
     pub(super) fn pixels(&self) -> u64 {
         u64::from(self.padded.0) * u64::from(self.padded.1)
     }
@@ -26,9 +38,9 @@ impl Layout {
 
 /// Lays out an upright picture for a model.
 ///
-/// A picture that fits with its padding stays as it is, pixel for pixel. A larger one becomes as large as the limits
-/// allow: stretched a little, so that it ends at the edge of a patch, where that is hardly seen; else with its own
-/// proportions and padding. Each side is at least two patches, even if the limits are smaller than that.
+/// A picture that fits with its padding keeps its pixels. A larger one becomes as large as the limits allow:
+/// stretched a little to end at the edge of a patch if that is not noticed, otherwise with its own
+/// proportions and padding. Each side has at least two patches, even if the limits are smaller.
 pub(super) fn vision(width: u32, height: u32, spec: &VisionSpec) -> Layout {
     let patch = spec.patch_px.max(1);
     let most_side = (spec.max_side_px / patch).max(2);
@@ -61,7 +73,7 @@ pub(super) fn vision(width: u32, height: u32, spec: &VisionSpec) -> Layout {
                 stretched = (area, (w, h));
             }
         }
-        // The picture with its own proportions in a box of so many columns and as many rows as may be.
+        // The picture with its own proportions in a box of these columns and the most rows.
         let content = shrink((width, height), whole((columns, most_rows.max(2))));
         let area = u64::from(content.0) * u64::from(content.1);
         let (columns, rows) = padded(content);
@@ -75,7 +87,7 @@ pub(super) fn vision(width: u32, height: u32, spec: &VisionSpec) -> Layout {
     Layout { content: kept.1, padded: whole(padded(kept.1)) }
 }
 
-/// Width and height of the thumbnail of an upright picture: never larger than the picture.
+/// Width and height of the thumbnail of an upright picture; never larger than the picture.
 pub(super) fn thumbnail(width: u32, height: u32) -> (u32, u32) {
     shrink((width, height), (THUMBNAIL_PX, THUMBNAIL_PX))
 }
@@ -87,7 +99,7 @@ fn shrink((width, height): (u32, u32), (box_width, box_height): (u32, u32)) -> (
     if w <= bw && h <= bh {
         return (width.max(1), height.max(1));
     }
-    // Rounded to the nearest, which cannot leave the box since the box is whole.
+    // Rounding to the nearest stays in the box, whose sides are whole numbers.
     let scale = |side: u64, over: u64, under: u64| {
         u32::try_from((side * over + under / 2) / under).unwrap_or(u32::MAX).max(1)
     };

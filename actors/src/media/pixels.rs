@@ -1,4 +1,4 @@
-//! Decoded pixels, brought to eight bits and to grey or red, green, blue without a second copy of the picture.
+//! Decoded pixels, reduced in place to eight bits and to grey or red, green, blue.
 
 use image::ColorType;
 
@@ -14,10 +14,11 @@ pub(super) struct Pixels {
 }
 
 impl Pixels {
-    /// Takes what a decoder gave, in native byte order. Alpha is blended on white here, at full size: a resize of the
-    /// result is then the same as a resize with premultiplied alpha, without dark fringes and without its buffers.
+    /// Takes the output of a decoder, in native byte order. Alpha is blended on white at full size, so that a
+    /// resize has the result of one with premultiplied alpha, without dark fringes and without the buffers
+    /// for it.
     ///
-    /// `None` for a length that does not fit the size.
+    /// Returns `None` for a length that does not fit the size, and for a layout that is not known here.
     pub(super) fn flatten(width: u32, height: u32, colour: ColorType, mut data: Vec<u8>) -> Option<Self> {
         let pixel = usize::from(colour.bytes_per_pixel());
         let row = usize::try_from(width).ok()?.checked_mul(pixel)?;
@@ -47,14 +48,15 @@ impl Pixels {
                 let [r, g, b, a] = floats(p);
                 [on_white(r, a), on_white(g, a), on_white(b, a)]
             }),
-            // The enum may grow.
+            // The enum of `image` is not exhaustive.
             _ => return None,
         }
         Some(Self { width, height, channels, data })
     }
 }
 
-/// Turns pixels of `N` bytes into pixels of `M` bytes in place, a row at a time so that the loops can be unrolled.
+/// Converts pixels of `N` bytes to pixels of `M` bytes in place, row by row, so that the loops can be
+/// unrolled.
 fn shrink_rows<const N: usize, const M: usize>(
     data: &mut Vec<u8>,
     row: usize,
@@ -73,12 +75,13 @@ fn shrink_rows<const N: usize, const M: usize>(
     data.truncate(rows * out_row);
 }
 
+/// Blends a value on white.
 pub(super) fn on_white(value: u8, alpha: u8) -> u8 {
     let (value, alpha) = (u32::from(value), u32::from(alpha));
     ((value * alpha + 255 * (255 - alpha) + 127) / 255) as u8
 }
 
-/// Sixteen bits to eight, rounded.
+/// Converts sixteen bits to eight, rounded.
 fn narrow(bytes: &[u8; 2]) -> u8 {
     ((u32::from(u16::from_ne_bytes(*bytes)) * 255 + 32_767) / 65_535) as u8
 }
@@ -91,7 +94,7 @@ fn words<const N: usize, const M: usize>(pixel: &[u8; N]) -> [u8; M] {
     out
 }
 
-/// Floats from 0 to 1 to eight bits; what is no number becomes black.
+/// Converts floats from 0 to 1 to eight bits; NaN becomes black.
 fn floats<const N: usize, const M: usize>(pixel: &[u8; N]) -> [u8; M] {
     let mut out = [0; M];
     for (to, from) in out.iter_mut().zip(pixel.as_chunks::<4>().0) {

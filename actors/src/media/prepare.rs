@@ -1,32 +1,34 @@
-//! From the bytes of a file to thumbnail, vision input and facts, by one decode.
+//! Makes thumbnail, vision input and facts of a still picture, by one decode.
 
 use std::io::Cursor;
 
-use super::decode::{Decoded, decode};
+use super::decode::decode;
+use super::error::Error;
+use super::facts::{Facts, PixelFacts};
 use super::header::{admit, header};
-use super::render::{self, Rgb};
-use super::{Error, Facts, Limits, Picture, Prepared, VisionSpec, facts, layout};
+use super::layout::{self, VisionSpec};
+use super::limits::Limits;
+use super::picture::{Picture, Prepared};
+use super::render::{self, Rgb, THUMBNAIL_QUALITY, VISION_QUALITY};
+use super::still::Decoded;
 
-/// JPEG quality of thumbnails.
-pub(super) const THUMBNAIL_QUALITY: u8 = 85;
-/// JPEG quality of what a model sees.
-pub(super) const VISION_QUALITY: u8 = 88;
-
-/// Makes all that is wanted of a picture from its bytes, with one decode.
+/// Makes thumbnail, vision input and facts of a picture, with one decode.
 ///
-/// The picture is turned upright by its EXIF orientation, its alpha is blended on white, and of an animation the first
-/// frame is taken. The thumbnail has at most 256 pixels a side, is never enlarged and is made only if
-/// `want_thumbnail`; if it alone fails, the rest is still there. Holds at most [`Inspected::decode_bytes`], `bytes`
-/// included, and looks at the limits again, as the file may have changed since the door.
+/// The picture is turned upright by its EXIF orientation, its alpha is blended on white, and of an animation
+/// the first frame is used. The thumbnail has at most 256 pixels a side, is never enlarged, and is made only
+/// if `want_thumbnail` is set; if it alone fails, the rest is still returned. Holds at most
+/// [`Inspected::decode_bytes`], `bytes` included, and checks the limits again, as the file may have changed
+/// since it was inspected.
 ///
-/// Takes up to a second for the largest pictures and never waits for anything: for a thread that may block.
+/// Takes up to a second for the largest pictures and never waits: call it in a thread that may block.
 ///
 /// # Errors
-/// As [`inspect`](super::inspect), and [`ErrorKind::Undecodable`](super::ErrorKind::Undecodable) if the decoder gives
-/// up. A JPEG that is cut short is not an error: what is missing is grey, and [`Facts::damaged`] is set.
+/// As [`inspect`](super::inspect), and [`ErrorKind::Undecodable`](super::ErrorKind::Undecodable) if the
+/// decoder fails. A JPEG that is cut short is not an error: the missing part is grey, and [`Facts::damaged`]
+/// is set.
 ///
 /// # Panics
-/// The decoders are not known to panic; a caller that must not end by one should still be ready for it.
+/// The decoders are not known to panic, but a caller that must not end by a panic should catch it.
 ///
 /// [`Inspected::decode_bytes`]: super::Inspected::decode_bytes
 pub fn prepare(
@@ -46,7 +48,7 @@ pub fn prepare(
     let layout = layout::vision(width, height, vision);
     let small = layout::thumbnail(width, height);
 
-    // A model that wants very small pictures leaves too few pixels for a thumbnail.
+    // The picture for a model that wants very small ones has too few pixels for a thumbnail.
     let from_all = want_thumbnail && (layout.content.0 < small.0 || layout.content.1 < small.1);
     let early = from_all.then(|| render::resized_copy(&mut pixels, turn(small)));
     let stored = render::resized(pixels, turn(layout.content))?;
@@ -59,7 +61,7 @@ pub fn prepare(
         render::jpeg(&picture, THUMBNAIL_QUALITY)
     });
 
-    let seen = facts::look(&content);
+    let seen = PixelFacts::of(&content);
     let facts = Facts {
         width,
         height,

@@ -1,13 +1,18 @@
-//! Pixels in, pictures out: resized, turned, padded and encoded.
+//! Resizes, turns, pads and encodes decoded pixels.
 
 use fast_image_resize::images::TypedImage;
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
-use super::exif::Orientation;
+use super::error::{Error, ErrorKind};
+use super::orientation::Orientation;
 use super::pixels::Pixels;
-use super::{Error, ErrorKind};
+
+/// JPEG quality of thumbnails.
+pub(super) const THUMBNAIL_QUALITY: u8 = 85;
+/// JPEG quality of pictures for a model.
+pub(super) const VISION_QUALITY: u8 = 88;
 
 /// Red, green, blue; `width * height * 3` bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,19 +22,19 @@ pub(crate) struct Rgb {
     pub(crate) data: Vec<u8>,
 }
 
-/// Resizes to an exact size; the picture itself if it has that size. Grey stays one byte a pixel.
+/// Resizes to an exact size. Grey stays one byte a pixel.
 pub(super) fn resized(mut picture: Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
     if (picture.width, picture.height) == size { Ok(picture) } else { resized_copy(&mut picture, size) }
 }
 
-/// Writes grey as red, green, blue.
+/// Expands grey to red, green, blue.
 pub(super) fn coloured(picture: Pixels) -> Rgb {
     let Pixels { width, height, channels, data } = picture;
     let data = if channels == 1 { data.iter().flat_map(|&l| [l, l, l]).collect() } else { data };
     Rgb { width, height, data }
 }
 
-/// Resizes from a picture that is kept, and stays as it is.
+/// Makes a copy of another size. The picture is only read, though the resizer wants it mutable.
 pub(super) fn resized_copy(picture: &mut Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
     let from = (picture.width, picture.height);
     if from == size {
@@ -42,7 +47,7 @@ pub(super) fn resized_copy(picture: &mut Pixels, size: (u32, u32)) -> Result<Pix
     Ok(Pixels { width: size.0, height: size.1, channels: picture.channels, data })
 }
 
-/// Makes a smaller picture of one that is kept, and stays as it is.
+/// Makes a smaller copy. The picture is only read, though the resizer wants it mutable.
 pub(super) fn reduced(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
     let from = (picture.width, picture.height);
     let data = if from == (width, height) {
@@ -53,7 +58,8 @@ pub(super) fn reduced(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<
     Ok(Rgb { width, height, data })
 }
 
-/// Makes a picture smaller or larger in the plainest way, as for a network that was trained with such pictures; it stays as it is.
+/// Makes a smaller or larger copy by bilinear interpolation, for a network that was trained with such
+/// pictures. The picture is only read, though the resizer wants it mutable.
 #[cfg(feature = "builtin")]
 pub(crate) fn interpolated(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
     let from = (picture.width, picture.height);
@@ -61,19 +67,20 @@ pub(crate) fn interpolated(picture: &mut Rgb, (width, height): (u32, u32)) -> Re
     Ok(Rgb { width, height, data })
 }
 
-/// Of a type that is known, since what the library would choose from at run time is half of this crate's machine code. It makes as much again
-/// for a source that is of another type than its own buffers, which can be changed; so this one could be, but is not.
+/// Resizes pixels of a static type: choosing the type at run time would double the machine code of this
+/// crate. A source that is not one of the library's own mutable buffers would double it again, so `data` is
+/// mutable, but only read.
 fn scaled<P: PixelTrait>(
     data: &mut [u8],
     from: (u32, u32),
     to: (u32, u32),
     filter: FilterType,
 ) -> Result<Vec<u8>, Error> {
-    let source = TypedImage::<P>::from_buffer(from.0, from.1, data).map_err(trouble)?;
+    let source = TypedImage::<P>::from_buffer(from.0, from.1, data).map_err(failed)?;
     let mut pixels = vec![0; to.0 as usize * to.1 as usize * P::size()];
-    let mut target = TypedImage::<P>::from_buffer(to.0, to.1, &mut pixels).map_err(trouble)?;
+    let mut target = TypedImage::<P>::from_buffer(to.0, to.1, &mut pixels).map_err(failed)?;
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
-    Resizer::new().resize_typed(&source, &mut target, &options).map_err(trouble)?;
+    Resizer::new().resize_typed(&source, &mut target, &options).map_err(failed)?;
     Ok(pixels)
 }
 
@@ -81,7 +88,7 @@ fn scaled<P: PixelTrait>(
 pub(super) fn upright(picture: Rgb, orientation: Orientation) -> Rgb {
     let Rgb { width, height, data } = picture;
     let (w, h) = (width as usize, height as usize);
-    // Where the pixel comes from that is to stand at x, y of the result.
+    // The index of the stored pixel for x, y of the result.
     let source: fn(usize, usize, usize, usize) -> usize = match orientation.number() {
         2 => |x, y, w, _| y * w + (w - 1 - x),
         3 => |x, y, w, h| (h - 1 - y) * w + (w - 1 - x),
@@ -116,7 +123,7 @@ pub(super) fn padded(picture: Rgb, (width, height): (u32, u32)) -> Rgb {
     Rgb { width, height, data }
 }
 
-/// Encodes as a baseline JPEG with chroma at half size, which every model server and browser takes.
+/// Encodes a baseline JPEG with chroma at half size, which every model server and browser accepts.
 pub(super) fn jpeg(picture: &Rgb, quality: u8) -> Result<Vec<u8>, Error> {
     let too_large = |_| Error::new(ErrorKind::TooLarge, "a JPEG has at most 65535 pixels a side");
     let width = u16::try_from(picture.width).map_err(too_large)?;
@@ -125,12 +132,12 @@ pub(super) fn jpeg(picture: &Rgb, quality: u8) -> Result<Vec<u8>, Error> {
     let mut encoder = Encoder::new(&mut bytes, quality);
     encoder.set_sampling_factor(SamplingFactor::F_2_2);
     encoder.set_chroma_subsampling_method(jpeg_encoder::ChromaSubsamplingMethod::Average);
-    encoder.encode(&picture.data, width, height, ColorType::Rgb).map_err(trouble)?;
+    encoder.encode(&picture.data, width, height, ColorType::Rgb).map_err(failed)?;
     Ok(bytes)
 }
 
-fn trouble(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Undecodable, format!("cannot resize or encode the picture: {error}"))
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::undecodable(format!("cannot resize or encode the picture: {error}"))
 }
 
 #[cfg(test)]
@@ -143,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn each_orientation_stands_upright() {
+    fn each_orientation_is_turned_upright() {
         for (number, size, expected) in [
             (1, (3, 2), [1, 2, 3, 4, 5, 6]),
             (2, (3, 2), [3, 2, 1, 6, 5, 4]),

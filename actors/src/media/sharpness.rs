@@ -1,26 +1,26 @@
-//! How sharp the sharpest parts of a picture are.
+//! The sharpness of the sharpest parts of a picture.
 //!
-//! Differences of neighbouring pixels are held against differences over four pixels, tile by tile. At a hard edge both
-//! are as large, but the second is met four times as often; in a blurred edge the first are a quarter of the second. So
-//! the ratio of their squares runs from 1/16 (blurred) past 1/4 (a hard edge) to about 1/2 (fine texture), however
-//! strong the contrast.
+//! In each tile, differences of neighbouring pixels are compared with differences over four pixels. At a hard
+//! edge both have the same size, but the second kind occurs four times as often; in a blurred edge the first
+//! kind has a quarter of the size. So the ratio of their squares runs from 1/16 (blurred) past 1/4 (a hard
+//! edge) to about 1/2 (fine texture), independent of the contrast.
 //!
-//! Measured on ten photos of about a megapixel: as they are 0.25 to 0.74, blurred with a radius (sigma) of 1 pixel 0.11
-//! to 0.19, of 2 pixels 0.075 to 0.09, of 3 pixels 0.067 to 0.077.
+//! Measured on ten photos of about a megapixel: 0.25 to 0.74 unchanged, 0.11 to 0.19 blurred with a radius
+//! (sigma) of 1 pixel, 0.075 to 0.09 with 2 pixels, 0.067 to 0.077 with 3 pixels.
 
 use super::render::Rgb;
 
-/// Tiles a side; the sharpest tenth of those that show anything counts, so that a sharp face before a soft background
-/// is a sharp picture.
+/// Tiles a side. The sharpest tenth of the tiles with contrast decides, so that a sharp face in front of a
+/// soft background makes a sharp picture.
 const TILES: usize = 8;
 const STEP: usize = 4;
-/// Mean square of the coarse differences below which a tile shows nothing but noise and soft shading.
+/// Mean square of the coarse differences below which a tile has only noise and soft shading.
 const LEAST_CONTRAST: f64 = 60.0;
 
-/// 0 where nothing can be said, as nothing is to be seen; else 1 (blurred) to 100.
+/// Returns 1 (blurred) to 100, or 0 for a picture without edges.
 pub(super) fn of(picture: &Rgb) -> u8 {
     let (width, height) = (picture.width as usize, picture.height as usize);
-    // Sides too short for a single tile that can be judged.
+    // The sides are too short for a single tile.
     if width < 4 * STEP || height < 4 * STEP {
         return 0;
     }
@@ -44,7 +44,7 @@ pub(super) fn of(picture: &Rgb) -> u8 {
                 let next = &luma[(y + 1) * width..][..width];
                 let far = &luma[(y + STEP) * width..][..width];
                 let (mut f, mut c) = (0_u32, 0_u32);
-                // Slices of one length, so that the loop has no checks and becomes vector code.
+                // Slices of one length spare the bounds checks, so that the loop becomes vector code.
                 let (start, n) = (columns.start, columns.len());
                 let here = &line[start..][..n];
                 let right = &line[start + 1..][..n];
@@ -66,6 +66,6 @@ pub(super) fn of(picture: &Rgb) -> u8 {
     }
     ratios.sort_by(f64::total_cmp);
     let Some(&sharp) = ratios.get(ratios.len() * 9 / 10) else { return 0 };
-    // From 1/16 to 1/2 in equal steps of the ratio.
+    // A logarithmic scale from 1/16 to 1/2.
     (100.0 * (16.0 * sharp).log2() / 3.0).round().clamp(1.0, 100.0) as u8
 }

@@ -1,12 +1,13 @@
-//! A file as the headers' readers see it: bytes at offsets, and an end.
+//! Reads bytes of a file at offsets.
 
 use std::io::{self, BufRead, Read as _, Seek, SeekFrom};
 
-/// What headers are read from, of any kind, so that the code that reads them is compiled once.
+/// A file or bytes in memory; as a trait object, so that the readers of headers are compiled once.
 pub(super) trait Input: BufRead + Seek {}
 
 impl<T: BufRead + Seek> Input for T {}
 
+/// A file of a known length.
 pub(super) struct Source<'a> {
     reader: &'a mut dyn Input,
     len: u64,
@@ -22,7 +23,7 @@ impl<'a> Source<'a> {
         self.len
     }
 
-    /// Up to `N` bytes from an offset; the rest of the array stays zero. The number tells how many there were.
+    /// Reads up to `N` bytes from an offset and returns their number; the rest of the array is zero.
     pub(super) fn at<const N: usize>(&mut self, offset: u64) -> io::Result<([u8; N], usize)> {
         let mut bytes = [0; N];
         let mut got = 0;
@@ -41,19 +42,19 @@ impl<'a> Source<'a> {
         Ok((bytes, got))
     }
 
-    /// Exactly `N` bytes from an offset, or `None` where the file ends before.
+    /// Reads exactly `N` bytes from an offset; `None` if the file ends before.
     pub(super) fn exactly<const N: usize>(&mut self, offset: u64) -> io::Result<Option<[u8; N]>> {
         let (bytes, got) = self.at(offset)?;
         Ok((got == N).then_some(bytes))
     }
 
-    /// Appends `length` bytes from an offset, or as many as there are; the caller bounds their number.
+    /// Appends up to `length` bytes from an offset. The caller bounds their number.
     pub(super) fn append(&mut self, offset: u64, length: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
         self.reader.seek(SeekFrom::Start(offset))?;
         (&mut *self.reader).take(length as u64).read_to_end(bytes).map(drop)
     }
 
-    /// The reader itself, at the start of the file, for a decoder that reads its header on its own.
+    /// The reader at the start of the file, for a decoder that reads its header itself.
     pub(super) fn rewound(&mut self) -> io::Result<&mut dyn Input> {
         self.reader.seek(SeekFrom::Start(0))?;
         Ok(self.reader)

@@ -70,7 +70,7 @@ pub async fn good(path: &Path) -> Clip {
     );
     let clip = prepare(path).await;
     assert!(clip.is_ok(), "{}: {:?}", path.display(), clip.err());
-    let clip = clip.expect("looked at");
+    let clip = clip.expect("prepared");
     assert_eq!(clip.pictures.len(), clip.seconds.len());
     assert!(clip.seconds.is_sorted_by(|a, b| a < b), "{:?}", clip.seconds);
     clip

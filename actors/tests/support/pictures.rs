@@ -1,4 +1,4 @@
-//! Pictures that tests make themselves, and what the media module makes of them.
+//! Pictures for tests, and helpers to prepare them.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
 use std::io::Cursor;
@@ -96,4 +96,4 @@ pub fn kind_of(bytes: &[u8]) -> ErrorKind {
     inspect(bytes).expect_err("refused").kind
 }
 
-// ---- formats -------------------------------------------------------------------------------------------------------
+// ---- formats ----------------------------------------------------------------------------------------------

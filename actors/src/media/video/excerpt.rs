@@ -1,42 +1,36 @@
-//! A few frames of a video, with the others that they need, as a small video of its own.
+//! Chooses a few frames of a video, with the other frames that are needed to decode them.
 //!
-//! The time of a video is cut into as many equal spans as frames are wanted. From each comes a key frame, if there is
-//! one, as it needs no other; else the first frame of the span, with all from the key frame before it.
+//! The duration of a video is cut into one span for each wanted frame. A key frame is taken from each span if
+//! it has one, as it needs no other frame; otherwise the first frame of the span, with all frames since the
+//! key frame before it.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::ops::Range;
 
 use super::index::{Container, Index, Sample};
-use super::mux;
-use super::source::Source;
+use super::sampling::{MAX_DECODED, SPARE, spans};
 
-/// Most frames that are decoded for the sake of those that are wanted: two minutes at 25 a second.
-pub(super) const MAX_SAMPLES: usize = 3000;
 /// Most bytes of an excerpt.
-pub(super) const MAX_BYTES: u64 = 48 << 20;
-/// Frames after a wanted one that go along, should the decoder leave that one out.
-pub(super) const SPARE: usize = 4;
+const MAX_BYTES: u64 = 48 << 20;
 
-/// Which frames of a video go into an excerpt.
+/// The frames of a video that are in an excerpt.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Excerpt {
-    /// All frames that go along, by their place in the index, in the order in which they are decoded.
+    /// All frames of the excerpt as indices in [`Index::samples`], in decoding order.
     pub(super) samples: Vec<usize>,
-    /// The spans from which one frame each is wanted, as ranks among the frames that go along when sorted by their time,
-    /// the end included.
+    /// The spans from which one frame each is wanted: first and last rank among the frames of the excerpt,
+    /// sorted by time.
     pub(super) wanted: Vec<(i64, i64)>,
-    /// The time of each frame that goes along, in ticks, sorted.
+    /// The time of each frame of the excerpt, in ticks, sorted.
     pub(super) times: Vec<i64>,
-    /// Only key frames go along.
+    /// It consists of key frames only.
     pub(super) keys_only: bool,
-    /// By how much the time of a frame in the excerpt is higher than its rank.
+    /// The time of a frame in the excerpt minus its rank.
     pub(super) delay: i64,
 }
 
 impl Excerpt {
-    /// Chooses frames so that up to `count` of them can be had, spread over what is shown of the video. `None` if they are so
-    /// large that not even one can be.
+    /// Chooses up to `count` frames, spread over the shown part of the video. Returns `None` if not even one
+    /// frame is small enough.
     pub(super) fn choose(index: &Index, count: usize) -> Option<Self> {
         let mut count = count.max(1);
         loop {
@@ -64,20 +58,20 @@ impl Excerpt {
                 wanted.push((key.at, key.at));
             } else if let Some((place, sample)) = index.samples.iter().enumerate().find(|it| inside(&it)) {
                 let before = &index.samples[..place];
-                // Without a key frame before it, it is tried with all that there is.
+                // Without a key frame before it, all frames before it are tried.
                 let from = before.iter().rposition(|sample| sample.key).unwrap_or(0);
                 dear.push((place - from, from, place, (sample.at, end - 1)));
             }
         }
         let mut bytes: u64 = chosen.iter().map(|&place| u64::from(index.samples[place].size)).sum();
         let keys_only = dear.is_empty();
-        // The cheapest first: of a video with few key frames as many as can be had.
+        // The cheapest first, to get as many frames as possible of a video with few key frames.
         dear.sort_unstable();
         for (_, from, place, span) in dear {
             let until = (place + SPARE).min(index.samples.len() - 1);
             let more: Vec<usize> = (from..=until).filter(|it| !chosen.contains(it)).collect();
             bytes += more.iter().map(|&place| u64::from(index.samples[place].size)).sum::<u64>();
-            if chosen.len() + more.len() > MAX_SAMPLES || bytes > MAX_BYTES {
+            if chosen.len() + more.len() > MAX_DECODED || bytes > MAX_BYTES {
                 break;
             }
             chosen.extend(more);
@@ -94,7 +88,7 @@ impl Excerpt {
             wanted.into_iter().map(|(start, end)| (rank(start), rank(end + 1) - 1)).collect();
         wanted.sort_unstable();
         let mut excerpt = Self { samples, wanted, times, keys_only, delay: 0 };
-        // In an MP4 file no frame is shown before it is decoded.
+        // An MP4 file cannot show a frame before it is decoded.
         if let Container::Mp4(_) = index.container {
             let late = excerpt.ranks(index).iter().zip(0..).map(|(rank, i)| i - rank).max();
             excerpt.delay = late.unwrap_or(0);
@@ -102,7 +96,7 @@ impl Excerpt {
         excerpt
     }
 
-    /// The place of each frame among all when they are sorted by their time; those of the same time follow each other.
+    /// The rank of each frame by time; frames of equal time keep their order.
     pub(super) fn ranks(&self, index: &Index) -> Vec<i64> {
         let mut by_time: Vec<usize> = (0..self.samples.len()).collect();
         by_time.sort_by_key(|&i| (index.samples[self.samples[i]].at, i));
@@ -111,39 +105,10 @@ impl Excerpt {
         ranks
     }
 
-    /// Bytes of the frames that go along.
+    /// Bytes of all frames of the excerpt.
     pub(super) fn bytes(&self, index: &Index) -> u64 {
         self.samples.iter().map(|&place| u64::from(index.samples[place].size)).sum()
     }
-
-    /// Reads the frames out of the file and writes them behind an index of their own. The times in it are the ranks of the
-    /// frames, one a tick.
-    pub(super) fn write(&self, index: &Index, source: &mut Source<'_>) -> io::Result<Vec<u8>> {
-        let (mut file, track) = match &index.container {
-            Container::Mp4(description) => (mux::mp4(self, index, description), None),
-            Container::Matroska { entry, number } => (mux::matroska(entry), Some(*number)),
-        };
-        for (&place, rank) in self.samples.iter().zip(self.ranks(index)) {
-            let Sample { offset, size, key, .. } = index.samples[place];
-            if let Some(number) = track {
-                file.extend(mux::cluster(number, rank, key, size));
-            }
-            let before = file.len();
-            source.append(offset, size as usize, &mut file)?;
-            if file.len() - before != size as usize {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-        Ok(file)
-    }
-}
-
-/// The spans of time from which one frame each is wanted: a second each, or longer if so many seconds are fewer than there are.
-pub(super) fn spans(shown: &Range<i64>, timescale: u32, count: usize) -> Vec<(i64, i64)> {
-    let (start, end) = (i128::from(shown.start), i128::from(shown.end));
-    let (second, count) = (i128::from(timescale), count as i128);
-    let edge = |n: i128| (start + (second * n).max((end - start) * n / count)).min(end) as i64;
-    (0..count).map(|n| (edge(n), edge(n + 1))).collect()
 }
 
 #[cfg(test)]
@@ -151,7 +116,7 @@ mod tests {
     use super::super::track::Track;
     use super::*;
 
-    /// Ten frames a second, a key frame every so many, `size` bytes each.
+    /// Ten frames a second of `size` bytes each, with a key frame every `every` frames.
     fn index(frames: usize, every: usize, size: u32) -> Index {
         let samples = (0..frames).map(|n| Sample {
             offset: n as u64 * u64::from(size),
@@ -182,30 +147,19 @@ mod tests {
     }
 
     #[test]
-    fn a_span_without_a_key_frame_gives_its_first_with_those_that_it_needs() {
-        // Key frames at 0 and 80: the spans at 20, 40 and 60 need all from the first on, that at 100 those from the second.
+    fn a_span_without_a_key_frame_gives_its_first_frame_with_those_that_it_needs() {
+        // Key frames are at 0 and 80: the spans at 20, 40 and 60 need all since the first, the span at 100
+        // all since the second.
         assert_eq!(choose(&index(120, 80, 1), 6), (vec![0, 20, 40, 60, 80, 100], 65 + 25));
     }
 
     #[test]
-    fn what_costs_too_much_is_left_out_and_the_rest_is_kept() {
+    fn frames_that_cost_too_much_are_left_out_and_the_rest_is_kept() {
         let (times, samples) = choose(&index(100_000, 100_000, 1), 10);
         assert_eq!((times, samples), (vec![0], 1));
         // Of frames of six MiB only a few fit.
         let (times, _) = choose(&index(600, 10, 6 << 20), 10);
         assert_eq!(times.len(), 5);
         assert_eq!(Excerpt::choose(&index(10, 1, 49 << 20), 1), None);
-    }
-
-    #[test]
-    fn frames_are_taken_out_of_the_file_in_the_order_of_decoding() {
-        let index = index(20, 10, 2);
-        let bytes: Vec<u8> = (0..40).collect();
-        let excerpt = Excerpt::choose(&index, 2).expect("there is one");
-        let file =
-            excerpt.write(&index, &mut Source::new(&mut io::Cursor::new(&bytes), 40)).expect("written");
-        assert!(file.ends_with(&[b'm', b'd', b'a', b't', 0, 1, 20, 21]), "{}", file.escape_ascii());
-        let short = excerpt.write(&index, &mut Source::new(&mut io::Cursor::new(&bytes[..21]), 40));
-        assert_eq!(short.expect_err("cut short").kind(), io::ErrorKind::UnexpectedEof);
     }
 }

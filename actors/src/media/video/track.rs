@@ -1,38 +1,40 @@
-//! What is known of a video before a frame of it is decoded.
+//! The description of a video by its container.
 
-use super::exif::{self, Orientation};
+use crate::media::orientation::Orientation;
+use crate::media::origin;
 
-/// Longest value of a tag that is looked at, in bytes.
+/// Longest value of a tag that is read, in bytes.
 const MAX_TAG_BYTES: usize = 256;
 
 /// A video as its container describes it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Track {
-    /// The coding by `ffmpeg`'s name for it.
+pub(crate) struct Track {
+    /// The codec by `ffmpeg`'s name for it.
     pub(super) codec: String,
-    /// Width and height of what is decoded.
-    pub(super) coded: (u32, u32),
+    /// Width and height of the decoded frames.
+    pub(crate) coded: (u32, u32),
     /// Width and height that a player shows, not yet turned.
     pub(super) shown: (u32, u32),
     pub(super) orientation: Orientation,
     pub(super) duration_ms: Option<u64>,
-    /// Local to the camera if it says so, else universal time.
+    /// The camera's local time if it is known, otherwise universal time.
     pub(super) taken_at: Option<String>,
     pub(super) camera: Option<String>,
     /// Degrees north and east.
     pub(super) coordinates: Option<(f64, f64)>,
-    /// Frames are missing that should be there.
+    /// Frames are missing.
     pub(super) damaged: bool,
 }
 
 impl Track {
-    /// A track of frames of a size, whose pixels have a ratio of width to height. `None` for a size of nothing.
+    /// A track of frames of a size; `ratio` is that of a pixel's width to its height. Returns `None` for a
+    /// size of zero.
     pub(super) fn new(codec: String, coded: (u32, u32), ratio: (u32, u32)) -> Option<Self> {
         let (width, height) = coded;
         if width == 0 || height == 0 {
             return None;
         }
-        // A player stretches the width; ratios that nobody means are not followed.
+        // A player stretches the width; absurd ratios are ignored.
         let stretch = if ratio.1 == 0 { 1.0 } else { f64::from(ratio.0) / f64::from(ratio.1) };
         let stretch = if (0.1..=10.0).contains(&stretch) { stretch } else { 1.0 };
         let shown = ((f64::from(width) * stretch).round().max(1.0) as u32, height);
@@ -56,10 +58,10 @@ impl Track {
     }
 }
 
-/// What cameras write into containers about time, place and themselves, under whatever name.
+/// The tags about time, place and camera in a container, under any of their names.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Tags {
-    /// When the file was begun, in seconds since 1970.
+    /// When the file was created, in seconds since 1970.
     pub(super) created_s: Option<i64>,
     date: Option<String>,
     make: Option<String>,
@@ -68,7 +70,7 @@ pub(super) struct Tags {
 }
 
 impl Tags {
-    /// Takes note of a tag; unknown ones are ignored.
+    /// Adds a tag. Unknown ones are ignored.
     pub(super) fn set(&mut self, name: &str, value: &[u8]) {
         let value = value.get(..MAX_TAG_BYTES).unwrap_or(value);
         let value = String::from_utf8_lossy(value).trim_matches(['\0', ' ']).to_owned();
@@ -76,7 +78,7 @@ impl Tags {
         let name =
             name.strip_prefix("com.apple.quicktime.").or(name.strip_prefix("com.android.")).unwrap_or(&name);
         match name {
-            // The camera's own time; `creation_time` is only the container's.
+            // The camera's own time; `creation_time` is that of the container.
             "creationdate" => self.date = Some(value),
             "date" | "creation_time" if self.date.is_none() => self.date = Some(value),
             "make" | "manufacturer" => self.make = Some(value),
@@ -86,29 +88,29 @@ impl Tags {
         }
     }
 
-    /// Writes into a track what the tags say of it.
+    /// Sets time, place and camera of a track.
     pub(super) fn apply(&self, track: &mut Track) {
         let created = || {
-            // Before digital cameras there was only a clock that was never set.
+            // A time before 1970 comes from a clock that was never set.
             let moment = jiff::Timestamp::from_second(self.created_s.filter(|&it| it > 0)?).ok()?;
             Some(moment.strftime("%Y-%m-%dT%H:%M:%S").to_string())
         };
         track.taken_at =
-            self.date.as_deref().and_then(|date| exif::taken_at(date.as_bytes())).or_else(created);
+            self.date.as_deref().and_then(|date| origin::taken_at(date.as_bytes())).or_else(created);
         let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
-        track.camera = exif::camera(bytes(&self.make).as_deref(), bytes(&self.model).as_deref());
+        track.camera = origin::camera(bytes(&self.make).as_deref(), bytes(&self.model).as_deref());
         track.coordinates = self.location.as_deref().and_then(coordinates);
     }
 }
 
-/// Degrees north and east as ISO 6709 writes them: `+59.3200+018.0700+012.3/`.
+/// Degrees north and east from ISO 6709: `+59.3200+018.0700+012.3/`.
 fn coordinates(text: &str) -> Option<(f64, f64)> {
     let signs: Vec<usize> = text.match_indices(['+', '-']).map(|(at, _)| at).collect();
     let (north, east) = (*signs.first()?, *signs.get(1)?);
     let end = signs.get(2).copied().or(text.find('/')).unwrap_or(text.len());
     let (latitude, longitude): (f64, f64) =
         (text.get(north..east)?.parse().ok()?, text.get(east..end)?.parse().ok()?);
-    exif::place(latitude, longitude)
+    origin::coordinates(latitude, longitude)
 }
 
 #[cfg(test)]

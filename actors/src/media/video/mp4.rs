@@ -1,42 +1,45 @@
-//! The index of an MP4 or QuickTime file: what its video track says of itself, and where each of its frames lies.
+//! Reads the index of an MP4 or QuickTime file: the description of its video track and the places of its
+//! frames.
 //!
-//! It is read here because the frames that are wanted can then be taken out of the file one by one: `ffmpeg` is given a
-//! few of them and not the file, need not be asked about it first, and does not see what else it holds.
+//! With the index a few frames can be copied out of the file: `ffmpeg` gets those instead of the file,
+//! `ffprobe` is not needed, and neither sees the rest of the file.
 
 use std::io;
 use std::ops::Range;
 
-use super::boxes::{self, Fields, boxes};
-use super::exif::Orientation;
 use super::index::{Container, Index, Sample};
-use super::source::Source;
 use super::track::{Tags, Track};
+use crate::media::boxes::{self, Fields, boxes};
+use crate::media::orientation::Orientation;
+use crate::media::source::Source;
 
-/// Largest index that is read, in bytes; ten hours have some 15 MiB.
+/// Largest index that is read, in bytes; ten hours have about 15 MiB.
 const MAX_INDEX_BYTES: u64 = 32 << 20;
 /// Most frames of a track: five hours at sixty a second.
 const MAX_SAMPLES: usize = 1 << 20;
 /// Most boxes at the top of a file.
 const MAX_BOXES: usize = 10_000;
 
-/// What came of looking for an index.
+/// The result of reading an index.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Reading {
-    /// There is one.
+pub(crate) enum Reading {
+    /// The index.
     Index(Box<Index>),
-    /// It is laid out in a way that is not read here, such as in fragments, or cut from several parts.
+    /// A layout that is not read here, such as fragments, or an edit list of several parts.
     Other,
-    /// It ends before its index, or never got one.
+    /// The file ends before its index, or never got one.
     Unfinished,
-    /// It has no video track.
+    /// There is no video track.
     NoVideo,
     /// The video is encrypted.
     Encrypted,
 }
 
-/// Looks for the index of a file.
-pub(super) fn read(source: &mut Source<'_>) -> io::Result<Reading> {
-    let Some(place) = find(source)? else { return Ok(Reading::Unfinished) };
+/// Reads the index of a file.
+pub(crate) fn read(source: &mut Source<'_>) -> io::Result<Reading> {
+    let Some(place) = boxes::find_in_file(source, b"moov", MAX_BOXES)? else {
+        return Ok(Reading::Unfinished);
+    };
     if place.end - place.start > MAX_INDEX_BYTES {
         return Ok(Reading::Other);
     }
@@ -45,23 +48,7 @@ pub(super) fn read(source: &mut Source<'_>) -> io::Result<Reading> {
     Ok(index(&moov, source.len()))
 }
 
-fn find(source: &mut Source<'_>) -> io::Result<Option<Range<u64>>> {
-    let mut at = 0;
-    for _ in 0..MAX_BOXES {
-        let (head, got) = source.at::<16>(at)?;
-        let left = source.len().saturating_sub(at);
-        let Some((header, size)) = boxes::size(&head[..got], left).filter(|(_, size)| *size <= left) else {
-            break;
-        };
-        if &head[4..8] == b"moov" {
-            return Ok(Some(at + header as u64..at + size));
-        }
-        at += size;
-    }
-    Ok(None)
-}
-
-/// The contents of the box that a path of kinds leads to.
+/// The contents of the first box at a path of kinds.
 fn inside<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     path.iter().try_fold(bytes, |bytes, kind| {
         let found = boxes(bytes, 0..bytes.len()).find(|it| &it.kind == *kind)?;
@@ -76,14 +63,14 @@ fn index(moov: &[u8], len: u64) -> Reading {
             inside(trak, &[b"mdia", b"hdlr"]).and_then(|hdlr| hdlr.get(8..12)) == Some(b"vide")
         })
     };
-    // Pictures of chapters are tracks too, but are not shown.
+    // Pictures of chapters are video tracks too, but are not enabled.
     let enabled =
         |trak: &&[u8]| inside(trak, &[b"tkhd"]).is_some_and(|tkhd| tkhd.get(3).is_some_and(|it| it & 1 == 1));
     let Some(trak) = tracks().find(enabled).or_else(|| tracks().next()) else { return Reading::NoVideo };
     if inside(trak, &[b"mdia", b"minf", b"stbl", b"stsd"]).is_some_and(|it| it.get(12..16) == Some(b"encv")) {
         return Reading::Encrypted;
     }
-    // The index may be one of the first fragment alone.
+    // The index may cover only the first fragment.
     if inside(moov, &[b"mvex"]).is_some() {
         return Reading::Other;
     }
@@ -93,7 +80,7 @@ fn index(moov: &[u8], len: u64) -> Reading {
     }
 }
 
-/// The boxes that say where frames lie.
+/// The boxes with the places of frames.
 struct Table<'a> {
     stbl: &'a [u8],
     description: &'a [u8],
@@ -117,7 +104,7 @@ impl<'a> Table<'a> {
             sample.size > 0 && sample.offset.checked_add(sample.size.into()).is_some_and(|end| end <= len)
         });
         let (first, last) = (samples.iter().map(|it| it.at).min()?, samples.iter().map(|it| it.at).max()?);
-        // The last frame is shown as long as the others on average.
+        // The last frame has the average duration.
         let end = last.checked_add(((last - first) / (samples.len() as i64 - 1).max(1)).max(1))?;
         let shown = self.edited(moov, trak, first..end)?;
         let seconds = (shown.end - shown.start) as f64 / f64::from(self.timescale);
@@ -150,7 +137,7 @@ impl<'a> Table<'a> {
         Some(track)
     }
 
-    /// All frames in the order in which they are decoded, wherever they are said to lie.
+    /// All frames in decoding order; their places may be outside of the file.
     fn samples(&self) -> Option<Vec<Sample>> {
         let sizes = self.sizes()?;
         let mut samples: Vec<Sample> =
@@ -173,7 +160,7 @@ impl<'a> Table<'a> {
             let mut rest = samples.iter_mut();
             for _ in 0..fields.u32()? {
                 let (count, offset) = (fields.u32()?, fields.u32()?);
-                // Signed in the newer version of the box, and in what is written into the older one.
+                // Signed in the newer version of the box, and in practice in the older one too.
                 rest.by_ref().take(count as usize).for_each(|sample| sample.at += i64::from(offset as i32));
             }
         }
@@ -189,7 +176,7 @@ impl<'a> Table<'a> {
         (!samples.is_empty()).then_some(samples)
     }
 
-    /// A box behind its version and flags.
+    /// The contents of a box after its version and flags.
     fn table(&self, kind: &[u8; 4]) -> Option<Fields<'a>> {
         let mut fields = Fields::new(inside(self.stbl, &[kind])?);
         fields.version()?;
@@ -205,7 +192,7 @@ impl<'a> Table<'a> {
         if size > 0 { Some(vec![size; count]) } else { (0..count).map(|_| fields.u32()).collect() }
     }
 
-    /// Samples lie in chunks, one behind the other.
+    /// Sets the places of samples, which are consecutive in chunks.
     fn place(&self, samples: &mut [Sample]) -> Option<()> {
         let (mut chunks, wide) = match self.table(b"stco") {
             Some(fields) => (fields, 4),
@@ -216,7 +203,7 @@ impl<'a> Table<'a> {
         let mut runs_left = runs.u32()?;
         let mut run = |left: &mut u32| {
             *left = left.checked_sub(1)?;
-            // Another description would need another decoder.
+            // Samples of another description would need another decoder.
             let (first, samples, description) = (runs.u32()?, runs.u32()?, runs.u32()?);
             Some((first, samples, description))
         };
@@ -242,8 +229,8 @@ impl<'a> Table<'a> {
         rest.next().is_none().then_some(())
     }
 
-    /// The part that the edit list shows; all, where there is no list. `None` if it shows more than one, which a demuxer has to put
-    /// together.
+    /// The part that the edit list shows, or everything if there is no list. Returns `None` if it shows
+    /// several parts, which a demuxer has to join.
     fn edited(&self, moov: &[u8], trak: &[u8], all: Range<i64>) -> Option<Range<i64>> {
         let Some((scale, parts)) = edits(moov, trak) else { return Some(all) };
         let &[(start, duration)] = &parts[..] else { return parts.is_empty().then_some(all) };
@@ -254,7 +241,8 @@ impl<'a> Table<'a> {
     }
 }
 
-/// The first two parts of a track that an edit list shows: when each begins, and for how long it is shown in units of so many a second.
+/// The units a second of durations, and the first two parts of a track that an edit list shows, each with its
+/// start in ticks and its duration in these units.
 fn edits(moov: &[u8], trak: &[u8]) -> Option<(u32, Vec<(i64, u64)>)> {
     let mut mvhd = Fields::new(inside(moov, &[b"mvhd"])?);
     let long = mvhd.version()?.0 == 1;
@@ -270,7 +258,7 @@ fn edits(moov: &[u8], trak: &[u8]) -> Option<(u32, Vec<(i64, u64)>)> {
             (fields.u32()?.into(), i64::from(fields.u32()? as i32))
         };
         fields.u32()?;
-        // What is empty only delays.
+        // An empty part is a delay.
         if start >= 0 {
             parts.push((start, duration));
         }
@@ -281,7 +269,7 @@ fn edits(moov: &[u8], trak: &[u8]) -> Option<(u32, Vec<(i64, u64)>)> {
     Some((scale, parts))
 }
 
-/// The name of a coding as `ffmpeg` says it.
+/// The name of a codec by `ffmpeg`.
 fn codec(kind: [u8; 4]) -> String {
     let name = match &kind {
         b"avc1" | b"avc3" => "h264",
@@ -301,7 +289,7 @@ fn codec(kind: [u8; 4]) -> String {
     name.into()
 }
 
-/// How a frame is to be turned, from the matrix that maps it to the screen.
+/// The orientation by the matrix that maps a frame to the screen.
 fn orientation(matrix: &[u8]) -> Orientation {
     let mut fields = Fields::new(matrix);
     let mut next = || fields.u32().map_or(0, |it| (it as i32).signum());
@@ -318,7 +306,7 @@ fn orientation(matrix: &[u8]) -> Orientation {
     })
 }
 
-/// What cameras write about time, place and themselves.
+/// The tags about time, place and camera.
 fn tags(moov: &[u8]) -> Tags {
     let mut tags = Tags::default();
     if let Some(mut mvhd) = inside(moov, &[b"mvhd"]).map(Fields::new)
@@ -347,7 +335,7 @@ fn tags(moov: &[u8]) -> Tags {
     tags
 }
 
-/// QuickTime's own metadata: a list of names, and values that are numbered like the names.
+/// Adds the tags of QuickTime's metadata: a list of names, and values that refer to the names by number.
 fn quicktime(moov: &[u8], tags: &mut Tags) -> Option<()> {
     let meta = inside(moov, &[b"meta"]).or_else(|| inside(moov, &[b"udta", b"meta"]))?;
     // With version and flags in front, or without.

@@ -1,20 +1,20 @@
-//! The size of a coded picture, from the parameters that stand in front of it.
+//! Reads the size of a picture from the parameters of its HEVC coding.
 
-use super::boxes::Fields;
+use crate::media::boxes::Fields;
 
-/// What HEVC's parameters say of a picture.
+/// The parameters of a coded picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Coding {
-    /// Width and height of what is decoded, which fills whole blocks.
+    /// Width and height of the decoded picture, which consists of whole blocks.
     pub(super) coded: (u32, u32),
-    /// Width and height of the part of it that is picture.
+    /// Width and height of the part that is shown.
     pub(super) shown: (u32, u32),
     /// 0 grey, 1 colour at a quarter, 2 at half, 3 at full resolution.
     pub(super) chroma: u8,
 }
 
 impl Coding {
-    /// Samples of all planes.
+    /// Number of samples of all planes.
     pub(super) fn samples(&self) -> u64 {
         let pixels = u64::from(self.coded.0) * u64::from(self.coded.1);
         match self.chroma {
@@ -26,8 +26,8 @@ impl Coding {
     }
 }
 
-/// Reads the contents of a box `hvcC`: what its first sequence parameter set says. If there are more, they must say the
-/// same, so that no decoder can choose another.
+/// Reads the first sequence parameter set in a box `hvcC`. If there are more, they must be equal, so that a
+/// decoder cannot choose another one.
 pub(super) fn coding(configuration: &[u8]) -> Option<Coding> {
     let mut fields = Fields::new(configuration);
     fields.take(22)?;
@@ -57,7 +57,7 @@ fn sequence_parameters(payload: &[u8]) -> Option<Coding> {
     bits.skip(4)?;
     let sub_layers = bits.number(3)?;
     bits.skip(1)?;
-    // Profile and level of the whole, and of each layer in time that has its own.
+    // Profile and level of the whole, and of each temporal layer that has its own.
     bits.skip(96)?;
     let mut own = Vec::new();
     for _ in 0..sub_layers {
@@ -91,10 +91,10 @@ fn sequence_parameters(payload: &[u8]) -> Option<Coding> {
     sound.then_some(Coding { coded: (width, height), shown: (shown_width, shown_height), chroma })
 }
 
-/// As many bytes as the fields that are read can take.
+/// Most bytes that the fields which are read can take.
 const MAX_BYTES: usize = 256;
 
-/// The bytes without the threes that keep start codes out of them.
+/// The bytes without the emulation prevention bytes, which keep start codes out.
 fn unescaped(payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut zeros = 0;
@@ -131,7 +131,7 @@ impl Bits {
         Some(number)
     }
 
-    /// A number that says its own length.
+    /// An unsigned number in Exp-Golomb code.
     fn variable(&mut self) -> Option<u32> {
         let mut length = 0;
         while self.number(1)? == 0 {

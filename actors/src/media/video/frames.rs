@@ -1,10 +1,13 @@
-//! What `ffmpeg` gave, made into pictures.
+//! Makes pictures of the output of `ffmpeg`.
 
 use super::ffmpeg::Answer;
-use super::prepare::{THUMBNAIL_QUALITY, VISION_QUALITY};
-use super::render::{self, Rgb};
 use super::track::Track;
-use super::{Clip, Error, Facts, Limits, Picture, VisionSpec, facts, layout};
+use crate::media::error::Error;
+use crate::media::facts::{Facts, PixelFacts};
+use crate::media::layout::{self, VisionSpec};
+use crate::media::limits::Limits;
+use crate::media::picture::{Clip, Picture};
+use crate::media::render::{self, Rgb, THUMBNAIL_QUALITY, VISION_QUALITY};
 
 /// A frame as it is stored, not yet turned.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,12 +17,12 @@ pub(super) struct Frame {
     pub(super) rgb: Vec<u8>,
 }
 
-/// How large frames are wanted.
+/// The sizes of the pictures that are made of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Size {
-    /// Width and height as `ffmpeg` is to give them, not yet turned.
+    /// Width and height of `ffmpeg`'s output, not yet turned.
     pub(super) stored: (u32, u32),
-    /// Width and height of what a provider sees, upright.
+    /// Width and height of the picture for a provider, upright, without padding.
     content: (u32, u32),
     padded: (u32, u32),
     thumbnail: (u32, u32),
@@ -30,26 +33,27 @@ impl Size {
         let (width, height) = track.upright();
         let layout = layout::vision(width, height, vision);
         let thumbnail = layout::thumbnail(width, height);
-        // A model that wants very small pictures leaves too few pixels for a thumbnail.
+        // The picture for a model that wants very small ones has too few pixels for a thumbnail.
         let (w, h) = (layout.content.0.max(thumbnail.0), layout.content.1.max(thumbnail.1));
         let stored = if track.orientation.swaps_sides() { (h, w) } else { (w, h) };
         Self { stored, content: layout.content, padded: layout.padded, thumbnail }
     }
 
-    /// Bytes of a frame.
+    /// Bytes of a frame of `ffmpeg`'s output.
     pub(super) fn bytes(&self) -> usize {
         self.stored.0 as usize * self.stored.1 as usize * 3
     }
 }
 
-/// When a frame is shown, by the file's clock.
+/// The time of a frame by the file's clock.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Stamp {
     pub(super) ticks: i64,
     pub(super) seconds: f64,
 }
 
-/// The times of the frames in the order in which they came, from what the filter `showinfo` says; `None` for a frame without one.
+/// The times of the frames in their order in the output, from the log of the filter `showinfo`; `None` for a
+/// frame without a time.
 pub(super) fn stamps(log: &str) -> Vec<Option<Stamp>> {
     let value = |line: &str, name: &str| {
         let rest = line.split_once(name)?.1.trim_start();
@@ -65,7 +69,7 @@ pub(super) fn stamps(log: &str) -> Vec<Option<Stamp>> {
         .collect()
 }
 
-/// What a child failed at, as the end of a sentence.
+/// Why a child failed, as the end of a sentence.
 pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
     let log = &answer.log;
     let starved = ["Cannot allocate memory", "get_buffer() failed", "failed to map segment"];
@@ -76,11 +80,11 @@ pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
         );
     }
     if answer.flooded {
-        return "ffmpeg gave more than was asked of it and was ended".into();
+        return "ffmpeg wrote more than was requested and was killed".into();
     }
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&answer.status) {
-        // The two by which the system ends a process that used up its processor time.
+        // The system ends a process that used up its processor time by these two.
         return match signal {
             9 | 24 => "it took more processor time than limits.video_timeout_ms allows".into(),
             _ => format!("ffmpeg was ended by signal {signal}"),
@@ -89,20 +93,20 @@ pub(super) fn reason(answer: &Answer, limits: &Limits) -> String {
     if log.contains("Decoder (codec") {
         return "this ffmpeg has no decoder for it: install one with all codecs".into();
     }
-    // The last thing it says is that it gives up, and what comes before names the file.
-    let said = log.lines().rev().find_map(|line| {
-        let trouble = ["Invalid data", "moov atom", "not found", "Error", "error", "Invalid", "no frame"];
-        let tells = trouble.iter().any(|it| line.contains(it)) && !line.contains("marking filters");
-        tells.then(|| line.rsplit(": ").next().unwrap_or(line))
+    // The last matching line names the cause; its last part is the cause without the file's name.
+    let line = log.lines().rev().find_map(|line| {
+        let causes = ["Invalid data", "moov atom", "not found", "Error", "error", "Invalid", "no frame"];
+        let matches = causes.iter().any(|it| line.contains(it)) && !line.contains("marking filters");
+        matches.then(|| line.rsplit(": ").next().unwrap_or(line))
     });
-    let Some(said) = said else {
+    let Some(cause) = line else {
         return "the file may be damaged or cut short (ffmpeg gave no reason)".into();
     };
-    let said: String = said.chars().filter(|it| !it.is_control()).take(150).collect();
-    format!("ffmpeg says: {}", said.trim_end_matches(['.', ' ']).to_lowercase())
+    let cause: String = cause.chars().filter(|it| !it.is_control()).take(150).collect();
+    format!("ffmpeg says: {}", cause.trim_end_matches(['.', ' ']).to_lowercase())
 }
 
-/// Turns and encodes frames, and says of the first that is not blank what can be said without a model.
+/// Turns and encodes frames. Thumbnail and facts are those of the first frame that is not blank.
 pub(super) fn clip(
     track: &Track,
     size: &Size,
@@ -111,7 +115,7 @@ pub(super) fn clip(
     want_thumbnail: bool,
 ) -> Result<Clip, Error> {
     let (mut pictures, mut seconds) = (Vec::with_capacity(frames.len()), Vec::with_capacity(frames.len()));
-    // Of the first frame, until one comes that is not blank.
+    // Those of the first frame until one follows that is not blank.
     let (mut best, mut settled) = (None, false);
     for frame in frames {
         let (width, height) = size.stored;
@@ -121,7 +125,7 @@ pub(super) fn clip(
             settled = !is_blank;
             let thumbnail = want_thumbnail
                 .then(|| render::jpeg(&render::reduced(&mut upright, size.thumbnail)?, THUMBNAIL_QUALITY));
-            best = Some((thumbnail, facts::look(&upright)));
+            best = Some((thumbnail, PixelFacts::of(&upright)));
         }
         let content = if (upright.width, upright.height) == size.content {
             upright
@@ -154,9 +158,9 @@ pub(super) fn clip(
     Ok(Clip { thumbnail, pictures, seconds, facts })
 }
 
-/// Whether a frame is of one colour, as videos often begin.
+/// Returns `true` for a frame of one colour; many videos begin with one.
 fn blank(picture: &Rgb) -> bool {
-    /// Of 255, for a flat frame with the noise of its coding.
+    /// Standard deviation, of 255, of a flat frame with the noise of its coding.
     const LEAST_DEVIATION: f64 = 4.0;
     let values = picture.data.iter().skip(1).step_by(3 * 7).map(|&value| f64::from(value));
     let (count, sum, squares) =

@@ -1,16 +1,16 @@
 //! The elements of Matroska files: an identifier, a length, and contents, which may be elements again.
 
-/// What an element begins with.
+/// The head of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) id: u32,
     /// Bytes of the head itself.
     pub(super) length: u64,
-    /// Bytes of the contents; `None` where the writer could not know it.
+    /// Bytes of the contents; `None` if the writer did not know it.
     pub(super) size: Option<u64>,
 }
 
-/// Reads the head of an element out of its first bytes, twelve at most. `None` if they are none.
+/// Reads the head of an element from its first bytes, at most twelve. Returns `None` if they make no sense.
 pub(super) fn head(bytes: &[u8]) -> Option<Head> {
     let width = bytes.first()?.leading_zeros() as usize + 1;
     if width > 4 {
@@ -21,7 +21,8 @@ pub(super) fn head(bytes: &[u8]) -> Option<Head> {
     Some(Head { id, length: (width + length) as u64, size })
 }
 
-/// A number that says its own length, and that length. All ones say that it is not known.
+/// A number of variable length and its length. The number is `None` if all its bits are one, which means that
+/// it is unknown.
 pub(super) fn number(bytes: &[u8]) -> Option<(Option<u64>, usize)> {
     let length = bytes.first()?.leading_zeros() as usize + 1;
     if length > 8 {
@@ -32,7 +33,7 @@ pub(super) fn number(bytes: &[u8]) -> Option<(Option<u64>, usize)> {
     Some(((value != unknown).then_some(value), length))
 }
 
-/// The elements that lie one behind the other, up to the first that makes no sense.
+/// The consecutive elements, up to the first that makes no sense.
 pub(super) fn elements(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
@@ -44,17 +45,17 @@ pub(super) fn elements(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     })
 }
 
-/// The contents of the first element of a kind.
+/// The contents of the first element with an identifier.
 pub(super) fn find(bytes: &[u8], id: u32) -> Option<&[u8]> {
     elements(bytes).find(|it| it.0 == id).map(|it| it.1)
 }
 
-/// A whole number; of more than eight bytes the last ones count.
+/// An unsigned number of up to eight bytes.
 pub(super) fn uint(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, &byte| (number << 8) | u64::from(byte))
 }
 
-/// A number of four or eight bytes.
+/// A floating point number of four or eight bytes.
 pub(super) fn float(bytes: &[u8]) -> Option<f64> {
     match bytes.len() {
         4 => Some(f32::from_bits(uint(bytes) as u32).into()),
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_head_says_its_own_length() {
+    fn a_head_contains_its_length() {
         let head = |bytes: &[u8]| head(bytes).map(|it| (it.id, it.length, it.size));
         assert_eq!(head(&[0xa3, 0x81]), Some((0xa3, 2, Some(1))));
         assert_eq!(head(&[0x1f, 0x43, 0xb6, 0x75, 0x40, 0x80]), Some((0x1f43_b675, 6, Some(128))));
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read_and_what_is_cut_off_is_left_out() {
+    fn written_elements_can_be_read_and_truncated_ones_are_left_out() {
         let bytes = [element(0xec, &[]), element(0x4489, &[&1.5_f64.to_be_bytes()])].concat();
         let read: Vec<_> = elements(&bytes).collect();
         assert_eq!(read, [(0xec, &[][..]), (0x4489, &1.5_f64.to_be_bytes())]);

@@ -1,11 +1,35 @@
-//! The small files in which excerpts are given to `ffmpeg`. Times in them are the ranks of the frames, one a tick.
+//! Writes excerpts as small files for `ffmpeg`. The times in them are the ranks of the frames, one a tick.
+
+use std::io;
 
 use super::ebml::element;
 use super::excerpt::Excerpt;
-use super::index::Index;
+use super::index::{Container, Index, Sample};
+use crate::media::boxes::boxed;
+use crate::media::source::Source;
 
-/// All of an MP4 file but its frames, which follow one behind the other.
-pub(super) fn mp4(excerpt: &Excerpt, index: &Index, description: &[u8]) -> Vec<u8> {
+/// Copies the frames of an excerpt out of a file to a file with an index of its own.
+pub(super) fn write(excerpt: &Excerpt, index: &Index, source: &mut Source<'_>) -> io::Result<Vec<u8>> {
+    let (mut file, track) = match &index.container {
+        Container::Mp4(description) => (mp4(excerpt, index, description), None),
+        Container::Matroska { entry, number } => (matroska(entry), Some(*number)),
+    };
+    for (&place, rank) in excerpt.samples.iter().zip(excerpt.ranks(index)) {
+        let Sample { offset, size, key, .. } = index.samples[place];
+        if let Some(number) = track {
+            file.extend(cluster(number, rank, key, size));
+        }
+        let before = file.len();
+        source.append(offset, size as usize, &mut file)?;
+        if file.len() - before != size as usize {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(file)
+}
+
+/// The start of an MP4 file, up to its frames.
+fn mp4(excerpt: &Excerpt, index: &Index, description: &[u8]) -> Vec<u8> {
     let mut file = boxed(b"ftyp", &[b"isom\0\0\0\0isom"]);
     let length = moov(excerpt, index, description, 0).len();
     file.extend(moov(excerpt, index, description, (file.len() + length + 8) as u32));
@@ -14,18 +38,9 @@ pub(super) fn mp4(excerpt: &Excerpt, index: &Index, description: &[u8]) -> Vec<u
     file
 }
 
-fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
-    let length = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
-    let head = [&(length as u32).to_be_bytes()[..], kind].concat();
-    parts.iter().fold(head, |mut all, part| {
-        all.extend_from_slice(part);
-        all
-    })
-}
-
-/// The index of an excerpt whose frames begin at an offset.
+/// The index of an excerpt with its frames at an offset.
 fn moov(excerpt: &Excerpt, index: &Index, description: &[u8], offset: u32) -> Vec<u8> {
-    /// Any number: the ticks are counted, not timed.
+    /// Arbitrary: the ticks are counted, not timed.
     const TIMESCALE: u32 = 25;
     let count = excerpt.samples.len() as u32;
     let be = |numbers: &[u32]| numbers.iter().flat_map(|it| it.to_be_bytes()).collect::<Vec<u8>>();
@@ -41,7 +56,7 @@ fn moov(excerpt: &Excerpt, index: &Index, description: &[u8], offset: u32) -> Ve
     let sizes: Vec<u32> = samples().map(|sample| sample.size).collect();
     let matrix = be(&[0x1_0000, 0, 0, 0, 0x1_0000, 0, 0, 0, 0x4000_0000]);
     let (width, height) = index.track.coded;
-    // One chunk holds all.
+    // One chunk holds all frames.
     let table = boxed(
         b"stbl",
         &[
@@ -72,14 +87,14 @@ fn moov(excerpt: &Excerpt, index: &Index, description: &[u8], offset: u32) -> Ve
     )
 }
 
-/// What comes before the frames in a Matroska file of one track.
-pub(super) fn matroska(entry: &[u8]) -> Vec<u8> {
-    // Version 4, as some codings need it, to be read by whoever knows 2.
+/// The start of a Matroska file of one track, up to its frames.
+fn matroska(entry: &[u8]) -> Vec<u8> {
+    // Version 4, which some codecs need; a reader of version 2 is enough.
     let header = element(
         0x1a45_dfa3,
         &[&element(0x4282, &[b"matroska"]), &[0x42, 0x87, 0x81, 4, 0x42, 0x85, 0x81, 2]],
     );
-    // It goes on to the end.
+    // Its length is unknown: it extends to the end of the file.
     let segment = [0x18, 0x53, 0x80, 0x67, 0x01, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
     // Ticks of a millisecond.
     let info = element(0x1549_a966, &[&[0x2a, 0xd7, 0xb1, 0x83, 0x0f, 0x42, 0x40]]);
@@ -87,13 +102,38 @@ pub(super) fn matroska(entry: &[u8]) -> Vec<u8> {
     [&header[..], &segment, &info, &tracks].concat()
 }
 
-/// What comes before each frame there: a cluster of its own begins.
-pub(super) fn cluster(track: u8, rank: i64, key: bool, size: u32) -> Vec<u8> {
+/// The bytes before a frame of a Matroska file: the start of a cluster and a block.
+fn cluster(track: u8, rank: i64, key: bool, size: u32) -> Vec<u8> {
     let time = element(0xe7, &[&rank.to_be_bytes()]);
-    // Number of the track, no time beyond the cluster's, flags.
+    // Number of the track, time relative to the cluster, flags.
     let block = [0x80 | track, 0, 0, if key { 0x80 } else { 0 }];
     let length = |size: usize| (size as u64 | 1 << 56).to_be_bytes();
     let block = [&[0xa3][..], &length(block.len() + size as usize), &block].concat();
     let whole = time.len() + block.len() + size as usize;
     [&[0x1f, 0x43, 0xb6, 0x75][..], &length(whole), &time, &block].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::track::Track;
+    use super::*;
+
+    #[test]
+    fn frames_are_copied_in_decoding_order() {
+        let samples = (0..20).map(|n| Sample { offset: n as u64 * 2, size: 2, key: n % 10 == 0, at: n });
+        let index = Index {
+            track: Track::new("h264".into(), (64, 48), (1, 1)).expect("a size"),
+            container: Container::Mp4(b"\0\0\0\x08stsd".to_vec()),
+            timescale: 10,
+            shown: 0..20,
+            samples: samples.collect(),
+        };
+        let bytes: Vec<u8> = (0..40).collect();
+        let excerpt = Excerpt::choose(&index, 2).expect("there is one");
+        let file =
+            write(&excerpt, &index, &mut Source::new(&mut io::Cursor::new(&bytes), 40)).expect("written");
+        assert!(file.ends_with(&[b'm', b'd', b'a', b't', 0, 1, 20, 21]), "{}", file.escape_ascii());
+        let short = write(&excerpt, &index, &mut Source::new(&mut io::Cursor::new(&bytes[..21]), 40));
+        assert_eq!(short.expect_err("cut short").kind(), io::ErrorKind::UnexpectedEof);
+    }
 }

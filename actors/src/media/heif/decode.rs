@@ -1,75 +1,82 @@
-//! HEIC pictures: one coded picture after the other goes through the decoder into its place in the whole.
+//! Decodes HEIC pictures: the coded pictures are decoded one after the other and copied to their place in the
+//! whole.
 //!
-//! The decoder sees each of them alone, in a file of its own that is made here. So it never holds more than one, and
-//! nothing in the container can make it hold or do more than [`heif::layout`] has counted. It runs on one thread, and
-//! a panic of it is an error.
+//! The decoder gets each coded picture in a file of its own, which is made here. So it never holds more than
+//! one, and nothing in the container can make it hold or do more than [`composition`](super::composition) has
+//! counted. It runs on one thread, and its panic is an error.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Error;
-use super::decode::{broken, undecodable};
-use super::exif::{self, Exif};
-use super::heif::{Layout, Mosaic, Tile};
+use super::composition::{Composition, Mosaic, Tile};
 use super::hevc::Coding;
-use super::pixels::{Pixels, on_white};
+use crate::media::boxes::boxed;
+use crate::media::error::Error;
+use crate::media::exif::{self, Exif};
+use crate::media::pixels::{Pixels, on_white};
 
-/// Stack of the thread that decodes, in bytes.
+/// Stack of the decoding thread, in bytes.
 const STACK_BYTES: usize = 4 << 20;
 
-/// Ways to make colours of brightness and differences, by their numbers in H.273.
+/// Matrix coefficients by their numbers in H.273.
 const UNSPECIFIED: u16 = 2;
 const BT_601: u16 = 6;
 
-/// Bytes that a decode holds at most at one time: the whole, and one coded picture in work.
-pub(super) fn decoder_bytes(layout: &Layout) -> u64 {
-    let (width, height) = layout.canvas;
+/// Most bytes that a decode holds at one time: the whole, and one coded picture in work.
+pub(crate) fn decoder_bytes(composition: &Composition) -> u64 {
+    let (width, height) = composition.canvas;
     let pixels = u64::from(width) * u64::from(height);
-    let whole = |mosaic: &Mosaic, channels: u64| if fills(mosaic, layout) { 0 } else { pixels * channels };
-    // Of each sample four bytes and whether it is there, and four bytes more while edges are smoothed; of each pixel two
-    // bytes on how it was coded; the coded bytes four times on their way. Measured with all kinds of chroma.
+    let whole =
+        |mosaic: &Mosaic, channels: u64| if fills(mosaic, composition) { 0 } else { pixels * channels };
+    // For each sample four bytes, a flag, and four bytes more while edges are smoothed; for each pixel two
+    // bytes about its coding; the coded bytes four times on their way. Measured with all kinds of chroma.
     let at_work = |mosaic: &Mosaic| {
         let Coding { coded, .. } = mosaic.coding;
         let pixels = u64::from(coded.0) * u64::from(coded.1);
         mosaic.coding.samples() * 9 + pixels * 2 + mosaic.longest() * 4
     };
-    let colour = whole(&layout.colour, 3) + at_work(&layout.colour);
-    let alpha = layout.alpha.as_ref().map_or(0, |alpha| pixels * 3 + whole(alpha, 1) + at_work(alpha));
+    let colour = whole(&composition.colour, 3) + at_work(&composition.colour);
+    let alpha = composition.alpha.as_ref().map_or(0, |alpha| pixels * 3 + whole(alpha, 1) + at_work(alpha));
     colour.max(alpha) + STACK_BYTES as u64
 }
 
-/// Decodes a picture. Alpha is blended on white, and what the container crops away is gone; it is not turned yet.
-pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Pixels, Error> {
-    // The decoder would spread over all processors, of which other uploads have theirs.
+/// Decodes and crops a picture, with alpha blended on white. It is not turned yet.
+pub(crate) fn decode(bytes: &[u8], composition: &Composition) -> Result<Pixels, Error> {
+    // By default the decoder would use all processors, which other uploads need too.
     let thread = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(STACK_BYTES).build();
-    let thread = thread.map_err(|error| broken(&format!("no thread for it: {error}")))?;
-    let job = || thread.install(|| whole(bytes, layout));
-    let pixels = catch_unwind(AssertUnwindSafe(job)).map_err(|_| broken("the decoder failed on it"))??;
+    let thread = thread.map_err(|error| Error::broken(&format!("no thread for it: {error}")))?;
+    let job = || thread.install(|| whole(bytes, composition));
+    let pixels =
+        catch_unwind(AssertUnwindSafe(job)).map_err(|_| Error::broken("the decoder failed on it"))??;
     Ok(pixels)
 }
 
-/// The EXIF data of a picture, but for the orientation, which the container says.
-pub(super) fn exif(bytes: &[u8], layout: &Layout, most: usize) -> Exif {
-    let block = layout.exif.as_ref().and_then(|range| slice(bytes, range)).and_then(|block| {
-        // How many bytes come before the TIFF header stands in front.
+/// The EXIF data of a picture, with the orientation from the container.
+pub(crate) fn exif(bytes: &[u8], composition: &Composition) -> Exif {
+    let block = composition.exif.as_ref().and_then(|range| slice(bytes, range)).and_then(|block| {
+        // The number of bytes before the TIFF header comes first.
         let skip = usize::try_from(u32::from_be_bytes(*block.first_chunk()?)).ok()?;
         block.get(4_usize.checked_add(skip)?..)
     });
-    let read = block.filter(|block| block.len() <= most).map(exif::read).unwrap_or_default();
-    Exif { orientation: layout.orientation, ..read }
+    let read = block.map(exif::read_block).unwrap_or_default();
+    Exif { orientation: composition.orientation, ..read }
 }
 
-fn whole(bytes: &[u8], layout: &Layout) -> Result<Pixels, Error> {
-    let mut colour = assembled::<3>(bytes, layout, &layout.colour)?;
-    if let Some(alpha) = &layout.alpha {
-        let alpha = assembled::<1>(bytes, layout, alpha)?;
+fn whole(bytes: &[u8], composition: &Composition) -> Result<Pixels, Error> {
+    let mut colour = assembled::<3>(bytes, composition, &composition.colour)?;
+    if let Some(alpha) = &composition.alpha {
+        let alpha = assembled::<1>(bytes, composition, alpha)?;
         for (pixel, &alpha) in colour.as_chunks_mut::<3>().0.iter_mut().zip(&alpha) {
             *pixel = pixel.map(|value| {
-                if layout.premultiplied { value.saturating_add(255 - alpha) } else { on_white(value, alpha) }
+                if composition.premultiplied {
+                    value.saturating_add(255 - alpha)
+                } else {
+                    on_white(value, alpha)
+                }
             });
         }
     }
-    let (left, top, width, height) = layout.crop;
+    let (left, top, width, height) = composition.crop;
     if (left, top) != (0, 0) {
         let stride = (left + width) as usize * 3;
         let row = width as usize * 3;
@@ -82,18 +89,22 @@ fn whole(bytes: &[u8], layout: &Layout) -> Result<Pixels, Error> {
     Ok(Pixels { width, height, channels: 3, data: colour })
 }
 
-/// Whether one coded picture is the whole already.
-fn fills(mosaic: &Mosaic, layout: &Layout) -> bool {
-    mosaic.tiles.len() == 1 && mosaic.coding.shown == layout.canvas
+/// Returns `true` if one coded picture is the whole.
+fn fills(mosaic: &Mosaic, composition: &Composition) -> bool {
+    mosaic.tiles.len() == 1 && mosaic.coding.shown == composition.canvas
 }
 
-/// Decodes coded pictures one by one and lays them side by side, up to the right and lower edge of what is shown. Beyond
-/// lies what an encoder filled its last parts with.
-fn assembled<const N: usize>(bytes: &[u8], layout: &Layout, mosaic: &Mosaic) -> Result<Vec<u8>, Error> {
-    let (left, top, width, height) = layout.crop;
+/// Decodes coded pictures one by one and assembles them up to the right and lower edge of the part that is
+/// shown. Beyond that edge an encoder may fill in anything.
+fn assembled<const N: usize>(
+    bytes: &[u8],
+    composition: &Composition,
+    mosaic: &Mosaic,
+) -> Result<Vec<u8>, Error> {
+    let (left, top, width, height) = composition.crop;
     let (right, bottom) = ((left + width) as usize, (top + height) as usize);
-    if fills(mosaic, layout) {
-        return decoded::<N>(bytes, layout, mosaic, &mosaic.tiles[0], (right, bottom));
+    if fills(mosaic, composition) {
+        return decoded::<N>(bytes, composition, mosaic, &mosaic.tiles[0], (right, bottom));
     }
     let (tile_width, tile_height) = (mosaic.coding.shown.0 as usize, mosaic.coding.shown.1 as usize);
     let columns = mosaic.columns as usize;
@@ -104,7 +115,7 @@ fn assembled<const N: usize>(bytes: &[u8], layout: &Layout, mosaic: &Mosaic) -> 
             continue;
         }
         let part = (tile_width.min(right - left), tile_height.min(bottom - top));
-        let pixels = decoded::<N>(bytes, layout, mosaic, tile, part)?;
+        let pixels = decoded::<N>(bytes, composition, mosaic, tile, part)?;
         for (y, row) in pixels.chunks_exact(part.0 * N).enumerate() {
             let to = ((top + y) * right + left) * N;
             data[to..to + row.len()].copy_from_slice(row);
@@ -113,39 +124,40 @@ fn assembled<const N: usize>(bytes: &[u8], layout: &Layout, mosaic: &Mosaic) -> 
     Ok(data)
 }
 
-/// The upper left part of one coded picture as red, green, blue, or as one channel.
+/// Decodes the upper left part of one coded picture to red, green, blue, or to one channel.
 fn decoded<const N: usize>(
     bytes: &[u8],
-    layout: &Layout,
+    composition: &Composition,
     mosaic: &Mosaic,
     tile: &Tile,
     part: (usize, usize),
 ) -> Result<Vec<u8>, Error> {
     let parts = tile.data.iter().map(|range| slice(bytes, range)).collect::<Option<Vec<_>>>();
-    let parts = parts.ok_or_else(|| broken("it ends early"))?;
+    let parts = parts.ok_or_else(|| Error::broken("it ends early"))?;
     let configuration = &mosaic.configurations[tile.configuration];
-    let alone =
-        alone(configuration, layout.meaning.as_deref(), &parts).ok_or_else(|| broken("it is too large"))?;
-    let mut decoded = heic_decoder::decode(&alone).map_err(undecodable)?;
+    let alone = alone(configuration, composition.colour_space.as_deref(), &parts)
+        .ok_or_else(|| Error::broken("it is too large"))?;
+    let mut decoded = heic_decoder::decode(&alone).map_err(Error::decoder)?;
     let (width, height) = mosaic.coding.shown;
     if (decoded.width, decoded.height) != (width as usize, height as usize) {
-        return Err(broken("a part has another size than its header says"));
+        return Err(Error::broken("a part has another size than its header says"));
     }
     cut(&mut decoded, part);
     if N == 3 {
-        // Where nothing names the matrix it is the one of JPEG, as cameras mean it; the decoder would take television's.
+        // Cameras that name no matrix mean the one of JPEG; the decoder would assume that of television.
         let named = decoded.color_info.filter(|colour| colour.matrix_coefficients != UNSPECIFIED);
         let unnamed =
             heic_decoder::ColorInfo { matrix_coefficients: BT_601, ..decoded.color_info.unwrap_or_default() };
         let colour = named.unwrap_or(unnamed);
         let options = heic_decoder::RgbOptions { color: Some(colour), ..Default::default() };
-        return Ok(decoded.to_rgb8_with_options(&options).map_err(undecodable)?.data);
+        return Ok(decoded.to_rgb8_with_options(&options).map_err(Error::decoder)?.data);
     }
     let most = (1_i64 << decoded.bit_depth_luma.min(16)) - 1;
     Ok(decoded.y.iter().map(|&y| ((i64::from(y).clamp(0, most) * 255 + most / 2) / most) as u8).collect())
 }
 
-/// Cuts off what is right of and below a part, before its colours are spread over the pixels beside them.
+/// Cuts a picture to its upper left part before the colours are interpolated, so that no others mix into its
+/// edge.
 fn cut(picture: &mut heic_decoder::DecodedImage, (width, height): (usize, usize)) {
     let plane = |samples: &mut Vec<i32>, stride: &mut usize, width: usize, height: usize| {
         if *stride > width {
@@ -171,12 +183,13 @@ fn slice<'a>(bytes: &'a [u8], range: &Range<u64>) -> Option<&'a [u8]> {
     bytes.get(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
-/// A HEIC file of one coded picture and nothing else; `None` if it would be larger than its fields can say.
-fn alone(configuration: &[u8], meaning: Option<&[u8]>, parts: &[&[u8]]) -> Option<Vec<u8>> {
+/// Makes a HEIC file of one coded picture alone. Returns `None` if it would be too large for the fields of
+/// its lengths.
+fn alone(configuration: &[u8], colour_space: Option<&[u8]>, parts: &[&[u8]]) -> Option<Vec<u8>> {
     let length = u32::try_from(parts.iter().map(|part| part.len()).sum::<usize>()).ok()?;
     length.checked_add(1 << 20)?;
     let front = |offset: u32| {
-        let colour = meaning.map(|body| boxed(b"colr", &[body])).unwrap_or_default();
+        let colour = colour_space.map(|body| boxed(b"colr", &[body])).unwrap_or_default();
         let owned: &[u8] = if colour.is_empty() { &[1, 1] } else { &[2, 1, 2] };
         let kind = boxed(b"infe", &[&[2, 0, 0, 0, 0, 1, 0, 0], b"hvc1\0"]);
         let place = [
@@ -203,14 +216,4 @@ fn alone(configuration: &[u8], meaning: Option<&[u8]>, parts: &[&[u8]]) -> Optio
     file.reserve_exact(length as usize);
     parts.iter().for_each(|part| file.extend_from_slice(part));
     Some(file)
-}
-
-fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
-    let length = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
-    [&(length as u32).to_be_bytes()[..], kind]
-        .into_iter()
-        .chain(parts.iter().copied())
-        .flatten()
-        .copied()
-        .collect()
 }

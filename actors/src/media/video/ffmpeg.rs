@@ -1,5 +1,6 @@
-//! `ffmpeg` and `ffprobe` as child processes that can do little: no network, no other file, nothing written, no input from
-//! the terminal, an empty environment, bounded memory, processor time and output. A child dies with the future that waits for it.
+//! Runs `ffmpeg` and `ffprobe` as confined child processes: they write no file, have an empty environment and
+//! no terminal, and their memory, processor time and output are bounded. A child is killed if the future that
+//! waits for it is dropped.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,37 +10,55 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
-/// What a child maps into memory before it has read a byte, in bytes.
+/// Address space that a child takes before it has read a byte, in bytes.
 const BASE_BYTES: u64 = 320 << 20;
-/// Most that is kept of what a child says.
+/// Most bytes of a child's standard error.
 const MAX_LOG_BYTES: usize = 1 << 20;
 
-/// Where the programs lie.
+/// The paths of the programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Programs {
+pub(crate) struct Programs {
     pub(super) ffmpeg: PathBuf,
     pub(super) ffprobe: PathBuf,
 }
 
-/// What a child may use.
+/// A program that is not on `PATH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Ffmpeg,
+    Ffprobe,
+}
+
+impl Missing {
+    /// What is missing and what to do, as the end of a sentence.
+    pub(crate) fn sentence(self) -> &'static str {
+        match self {
+            Self::Ffmpeg => "ffmpeg is not on PATH: install the package ffmpeg",
+            Self::Ffprobe => "ffprobe is not on PATH: install the package ffmpeg",
+        }
+    }
+}
+
+/// The limits of a child.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
-    /// Memory beyond what it maps at its start, in bytes.
+    /// Memory in addition to [`BASE_BYTES`], in bytes.
     pub(super) memory: u64,
     /// Processor time.
     pub(super) cpu: Duration,
-    /// Output that is wanted, as a number of pieces of so many bytes; it is ended if it gives more.
+    /// Bytes of a piece of output, and the number of pieces. A child that writes more is killed.
     pub(super) output: (usize, usize),
 }
 
-/// What a child gave.
+/// The result of a child.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: ExitStatus,
     /// The pieces of output; the last one may be short.
     pub(super) output: Vec<Vec<u8>>,
+    /// Its standard error.
     pub(super) log: String,
-    /// It gave more than it was allowed to, and was ended for that.
+    /// It wrote more than it was allowed to and was killed.
     pub(super) flooded: bool,
 }
 
@@ -47,20 +66,20 @@ impl Programs {
     /// Looks for both on `PATH`.
     ///
     /// # Errors
-    /// The name of the one that is not there.
-    pub(super) fn find() -> Result<Self, &'static str> {
+    /// The first one that is missing.
+    pub(crate) fn find() -> Result<Self, Missing> {
         Self::find_on(std::env::var_os("PATH").as_deref())
     }
 
-    fn find_on(path: Option<&OsStr>) -> Result<Self, &'static str> {
-        let find = |name: &'static str| {
-            // A place that is not absolute would be another one for a child.
+    fn find_on(path: Option<&OsStr>) -> Result<Self, Missing> {
+        let find = |name: &str, missing| {
+            // The child has another working folder, so relative folders would not mean the same.
             let mut places =
                 std::env::split_paths(path.unwrap_or_default()).filter(|place| place.is_absolute());
             let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-            places.find_map(|place| Some(place.join(&file)).filter(|file| executable(file))).ok_or(name)
+            places.find_map(|place| Some(place.join(&file)).filter(|file| executable(file))).ok_or(missing)
         };
-        Ok(Self { ffmpeg: find("ffmpeg")?, ffprobe: find("ffprobe")? })
+        Ok(Self { ffmpeg: find("ffmpeg", Missing::Ffmpeg)?, ffprobe: find("ffprobe", Missing::Ffprobe)? })
     }
 }
 
@@ -100,14 +119,14 @@ pub(super) async fn run(
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let (Some(mut stdin), Some(input)) = (stdin, input) {
-            // A child that has seen enough closes its end.
+            // A child that has read enough closes its end.
             let _ = stdin.write_all(&input).await;
         }
     };
     let mut output = Vec::new();
     let mut log = Vec::new();
     let flooded = {
-        // Whatever a child would say beyond that is not wanted, and it would wait for ever for somebody to listen.
+        // A child with more output would wait for ever for it to be read.
         let read = async {
             let more = pieces(stdout, allowance.output, &mut output).await;
             if more {
@@ -116,23 +135,23 @@ pub(super) async fn run(
             more
         };
         let listen = async {
-            let mut said = Vec::new();
-            let more = pieces(stderr, (MAX_LOG_BYTES, 1), &mut said).await;
+            let mut lines = Vec::new();
+            let more = pieces(stderr, (MAX_LOG_BYTES, 1), &mut lines).await;
             if more {
                 group.kill();
             }
-            log = said.pop().unwrap_or_default();
+            log = lines.pop().unwrap_or_default();
             more
         };
-        let ((), more, said_more) = tokio::join!(write, read, listen);
-        more || said_more
+        let ((), more, more_log) = tokio::join!(write, read, listen);
+        more || more_log
     };
     let status = child.wait().await?;
     group.ended();
     Ok(Answer { status, output, log: String::from_utf8_lossy(&log).into_owned(), flooded })
 }
 
-/// Reads so many pieces of so many bytes; tells whether there was more.
+/// Reads `count` pieces of `size` bytes. Returns `true` if there was more.
 async fn pieces(
     pipe: Option<impl AsyncRead + Unpin>,
     (size, count): (usize, usize),
@@ -141,7 +160,7 @@ async fn pieces(
     let Some(mut pipe) = pipe else { return false };
     for _ in 0..count {
         let mut piece = Vec::with_capacity(size.min(1 << 20));
-        // What was read before an error is as good as before an end.
+        // Bytes that were read before an error are as good as bytes before the end.
         let _ = (&mut pipe).take(size as u64).read_to_end(&mut piece).await;
         let short = piece.len() < size;
         if !piece.is_empty() {
@@ -154,8 +173,8 @@ async fn pieces(
     pipe.read_u8().await.is_ok()
 }
 
-/// The shell sets the limits, which a process can only do for itself, and becomes the program. One that the system does not
-/// know is left out. A file may not grow by a byte.
+/// A shell sets the limits, which a process can set only for itself, and becomes the program. Limits that the
+/// system does not know are left out. No file may grow by a byte.
 #[cfg(unix)]
 fn confined(program: &Path, allowance: Allowance) -> Command {
     const LIMITS: &str =
@@ -164,7 +183,7 @@ fn confined(program: &Path, allowance: Allowance) -> Command {
     let kib = (allowance.memory + BASE_BYTES) >> 10;
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(LIMITS).arg("sh").arg(seconds.to_string()).arg(kib.to_string()).arg(program);
-    // A group of its own: it hears no Ctrl-C, and what it might start ends with it.
+    // In a group of its own it gets no Ctrl-C, and its own children are killed with it.
     command.process_group(0).current_dir("/");
     command
 }
@@ -174,7 +193,7 @@ fn confined(program: &Path, _: Allowance) -> Command {
     Command::new(program)
 }
 
-/// The child's process group, which is ended when this is dropped.
+/// The child's process group, which is killed when this is dropped.
 struct Group(Option<u32>);
 
 impl Group {
@@ -186,7 +205,7 @@ impl Group {
     fn kill(&self) {
         let group = self.0.and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
         if let Some(group) = group {
-            // It may have ended by itself.
+            // It may have ended already.
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
     }
@@ -194,7 +213,7 @@ impl Group {
     #[cfg(not(unix))]
     fn kill(&self) {}
 
-    /// It was waited for, and its number may belong to another process by now.
+    /// Forgets the group after the child has ended, since another process may get its number.
     fn ended(&mut self) {
         self.0 = None;
     }
@@ -212,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_missing_is_named() {
-        assert_eq!(Programs::find_on(None), Err("ffmpeg"));
-        assert_eq!(Programs::find_on(Some(OsStr::new("/nowhere:relative"))), Err("ffmpeg"));
+        assert_eq!(Programs::find_on(None), Err(Missing::Ffmpeg));
+        assert_eq!(Programs::find_on(Some(OsStr::new("/nowhere:relative"))), Err(Missing::Ffmpeg));
     }
 }

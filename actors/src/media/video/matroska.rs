@@ -1,7 +1,7 @@
-//! Matroska and WebM files: what they say of their video, and where its frames lie.
+//! Reads the description of the video and the places of its frames in Matroska and WebM files.
 //!
-//! There is no index of all frames. A short file is looked through from block to block; of a longer one the cues, which name key
-//! frames, say where to look.
+//! These files have no index of all frames. A short file is read from block to block; in a longer one the
+//! cues lead to key frames.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,23 +9,22 @@ use std::ops::Range;
 
 use super::blocks::{Block, Piece, Walk, id};
 use super::ebml::{elements, find, float, uint};
-use super::excerpt::{self, SPARE, spans};
 use super::index::{Container, Index, Sample};
-use super::source::Source;
+use super::sampling::{LEAST_BYTES_PER_S, MAX_DECODED, SHORT_S, SPARE, spans, wanted};
 use super::track::{Tags, Track};
-use super::video::{LEAST_BYTES_PER_S, SHORT_S, wanted};
+use crate::media::source::Source;
 
-/// Largest description of tracks, and of tags, that is read, in bytes.
+/// Largest description of tracks or tags that is read, in bytes.
 const MAX_TABLE_BYTES: u64 = 1 << 20;
-/// Largest list of cues: 200,000 of them.
+/// Largest list of cues, in bytes; enough for 200,000 of them.
 const MAX_CUES_BYTES: u64 = 4 << 20;
 /// Most frames of a short file.
 const MAX_SAMPLES: usize = 1 << 17;
 /// Times are kept in microseconds.
 const TICKS: u32 = 1_000_000;
 
-/// Looks for the frames of a file: all of them, or of a long video those from which a few can be had. `None` if the file is laid
-/// out in a way that is not read here, or says of its pictures what is not understood here.
+/// Finds the frames of a file: all of them, or in a long video those that are needed for a few. Returns
+/// `None` if the layout of the file or the description of its video is not supported here.
 pub(super) fn read(source: &mut Source<'_>) -> io::Result<Option<Index>> {
     let len = source.len();
     let mut walk = Walk::new(source);
@@ -37,27 +36,27 @@ pub(super) fn read(source: &mut Source<'_>) -> io::Result<Option<Index>> {
         Some(seconds) if seconds > SHORT_S => front.by_cues(&mut walk, &entry, seconds)?,
         _ => front.through(&mut walk, &entry, seconds, &mut tags)?,
     };
-    let Some(Found { samples, shown, damaged }) = found else { return Ok(None) };
+    let Some(Samples { samples, shown, damaged }) = found else { return Ok(None) };
     let mut track = entry.track;
     tags.apply(&mut track);
-    // A frame without another is of no length.
+    // A single frame has no duration.
     track.duration_ms = Some((shown.end - shown.start) as u64 / 1000).filter(|&it| it > 0);
     track.damaged = damaged;
     let container = Container::Matroska { entry: entry.bytes, number: entry.number };
     Ok(Some(Index { track, container, timescale: TICKS, shown, samples }))
 }
 
-/// What comes before the first frames.
+/// The part of a file before the first frames.
 #[derive(Default)]
 struct Front {
-    /// Where the contents of the segment begin: places are counted from there.
+    /// The start of the contents of the segment, from which offsets are counted.
     segment: u64,
-    /// Where the first cluster of frames begins.
+    /// The start of the first cluster of frames.
     cluster: u64,
     info: Vec<u8>,
     tracks: Vec<u8>,
     tags: Vec<u8>,
-    /// Where the cues are.
+    /// The range of the cues.
     cues: Option<Range<u64>>,
 }
 
@@ -69,7 +68,8 @@ struct Entry {
     bytes: Vec<u8>,
 }
 
-struct Found {
+/// The frames that were found.
+struct Samples {
     samples: Vec<Sample>,
     shown: Range<i64>,
     damaged: bool,
@@ -78,7 +78,7 @@ struct Found {
 impl Front {
     fn read(walk: &mut Walk<'_, '_>) -> io::Result<Option<Self>> {
         let mut front = Self::default();
-        // Where things are that come after the frames.
+        // The places of elements after the frames.
         let mut elsewhere: Vec<(u32, u64)> = Vec::new();
         loop {
             match walk.next()? {
@@ -127,18 +127,18 @@ impl Front {
         Ok(())
     }
 
-    /// Nanoseconds that times are counted in.
+    /// Nanoseconds of the file's own unit of time.
     fn scale(&self) -> u64 {
         find(&self.info, id::TIMESTAMP_SCALE).map(uint).filter(|&it| it > 0).unwrap_or(1_000_000)
     }
 
     fn ticks(&self, time: i64) -> i64 {
         let ticks = i128::from(time) * i128::from(self.scale()) / 1000;
-        // A time that is none, as no sum of two may overflow.
+        // Absurd times are clamped, so that no sum of two overflows.
         i64::try_from(ticks).unwrap_or(i64::MAX).clamp(i64::MIN / 4, i64::MAX / 4)
     }
 
-    /// The length that the file names.
+    /// The duration that the file names.
     fn seconds(&self) -> Option<f64> {
         let length = find(&self.info, id::DURATION).and_then(float)?;
         Some(length * self.scale() as f64 / 1e9).filter(|it| it.is_finite() && *it > 0.0)
@@ -148,7 +148,7 @@ impl Front {
         let mut entries = elements(&self.tracks).filter(|it| it.0 == id::TRACK_ENTRY);
         let (_, entry) = entries.find(|(_, it)| find(it, id::TRACK_TYPE).map(uint) == Some(1))?;
         let field = |id| find(entry, id).map_or(0, uint);
-        // What is turned, or begins with frames that are not shown, is for ffprobe to tell.
+        // A video that is turned or begins with hidden frames is left to ffprobe.
         let video = find(entry, id::VIDEO)?;
         let turned = find(video, id::PROJECTION).is_some_and(|it| {
             [id::YAW, id::PITCH, id::ROLL]
@@ -178,7 +178,7 @@ impl Front {
         })
     }
 
-    /// What the file says of time, place and camera.
+    /// The tags about time, place and camera.
     fn tags(&self, entry: &Entry) -> Tags {
         let mut tags = Tags::default();
         // Nanoseconds since 2001.
@@ -188,14 +188,14 @@ impl Front {
         tags
     }
 
-    /// All frames, found by going from block to block.
+    /// Finds all frames by reading from block to block.
     fn through(
         &self,
         walk: &mut Walk<'_, '_>,
         entry: &Entry,
         seconds: Option<f64>,
         tags: &mut Tags,
-    ) -> io::Result<Option<Found>> {
+    ) -> io::Result<Option<Samples>> {
         let (mut samples, mut last) = (Vec::new(), i64::MIN);
         walk.go(self.cluster);
         while let Some(piece) = walk.next()? {
@@ -216,29 +216,30 @@ impl Front {
                 return Ok(None);
             }
         }
-        // A demuxer may find more behind what makes no sense here.
+        // A demuxer may find more frames after an element that makes no sense here.
         if !walk.at_end() {
             return Ok(None);
         }
         let times = || samples.iter().map(|it: &Sample| it.at);
         let (Some(start), Some(end)) = (times().min(), times().max()) else { return Ok(None) };
-        // The last frame is shown as long as the others on average.
+        // The last frame has the average duration.
         let pace = ((end - start) / (samples.len() as i64 - 1).max(1)).max(1);
         let length = seconds.map_or(end - start + pace, |it| (it * f64::from(TICKS)) as i64);
         let shown = start..start.saturating_add(length.max(1));
         let step = (length / wanted(length as f64 / f64::from(TICKS)) as i64).max(TICKS.into());
-        Ok(Some(Found { damaged: last.saturating_add(pace) < shown.end - step, samples, shown }))
+        Ok(Some(Samples { damaged: last.saturating_add(pace) < shown.end - step, samples, shown }))
     }
 
-    /// Of each span the key frame that is nearest to its middle, or its first frame and those that it needs.
-    fn by_cues(&self, walk: &mut Walk<'_, '_>, entry: &Entry, seconds: f64) -> io::Result<Option<Found>> {
+    /// Finds in each span the key frame that is nearest to its middle, or its first frame and the frames that
+    /// it needs.
+    fn by_cues(&self, walk: &mut Walk<'_, '_>, entry: &Entry, seconds: f64) -> io::Result<Option<Samples>> {
         let Some(place) = self.cues.clone() else { return Ok(None) };
         let cues = cues(&walk.contents(place, MAX_CUES_BYTES)?, entry.number.into());
         walk.go(self.cluster);
         let Some(first) = walk.block(entry.number.into())? else { return Ok(None) };
         let start = self.ticks(first.at);
         let shown = start..start.saturating_add((seconds * f64::from(TICKS)) as i64);
-        // From which cues on frames are needed, and until when.
+        // The cues from which frames are needed, and the time up to which.
         let mut needed = BTreeMap::new();
         for (start, end) in spans(&shown, TICKS, wanted(seconds)) {
             let middle = start + (end - start) / 2;
@@ -259,8 +260,8 @@ impl Front {
             for n in 0.. {
                 let Some(block) = walk.block(entry.number.into())? else { return Ok(None) };
                 if spare.is_none() && block.at != time {
-                    // Clusters are short; a cue that is not in its own is a wrong one.
-                    if n > excerpt::MAX_SAMPLES {
+                    // Clusters are short; a cue whose frame is not in its cluster is wrong.
+                    if n > MAX_DECODED {
                         return Ok(None);
                     }
                     continue;
@@ -268,13 +269,13 @@ impl Front {
                 let Some(sample) = self.sample(&block) else { return Ok(None) };
                 let left = spare.unwrap_or(SPARE) - usize::from(sample.at >= until);
                 samples.push(sample);
-                if left == 0 || until == i64::MIN || samples.len() > excerpt::MAX_SAMPLES {
+                if left == 0 || until == i64::MIN || samples.len() > MAX_DECODED {
                     break;
                 }
                 spare = Some(left);
             }
         }
-        Ok(Some(Found { samples, shown, damaged: false }))
+        Ok(Some(Samples { samples, shown, damaged: false }))
     }
 
     fn sample(&self, block: &Block) -> Option<Sample> {
@@ -283,7 +284,7 @@ impl Front {
     }
 }
 
-/// When key frames of a track are shown, and where their clusters are, in order.
+/// Times of the key frames of a track with the offsets of their clusters, in order.
 fn cues(bytes: &[u8], track: u64) -> Vec<(i64, u64)> {
     let points = elements(bytes).filter(|it| it.0 == id::CUE_POINT).filter_map(|(_, point)| {
         let time = i64::try_from(uint(find(point, id::CUE_TIME)?)).ok()?;
@@ -296,7 +297,7 @@ fn cues(bytes: &[u8], track: u64) -> Vec<(i64, u64)> {
     cues
 }
 
-/// Takes note of the tags of the whole file and of one track.
+/// Adds the tags of the whole file and of one track.
 fn set(tags: &mut Tags, bytes: &[u8], entry: &Entry) {
     for (_, tag) in elements(bytes).filter(|it| it.0 == id::TAG) {
         let others = find(tag, id::TARGETS).is_some_and(|targets| {
@@ -314,7 +315,7 @@ fn set(tags: &mut Tags, bytes: &[u8], entry: &Entry) {
     }
 }
 
-/// The name of a coding as `ffmpeg` says it; `None` for one that is seldom in these files.
+/// The name of a codec by `ffmpeg`. Returns `None` for one that is rare in these files.
 fn codec(id: &[u8]) -> Option<&'static str> {
     Some(match id {
         b"V_MPEG4/ISO/AVC" => "h264",
@@ -340,7 +341,8 @@ mod tests {
         element(id, &[&value.to_be_bytes()])
     }
 
-    /// A file of ten frames a second, a key frame every so many, each cluster a second, between frames of sound.
+    /// A file of ten frames a second with a key frame every `every` frames, each cluster a second, between
+    /// frames of sound.
     fn file(seconds: u64, every: u64, flags: u8) -> Vec<u8> {
         let entry = [
             number(id::TRACK_NUMBER, 1),
@@ -358,7 +360,7 @@ mod tests {
             let blocks = (0..10_u8).flat_map(|n| {
                 let key = (second * 10 + u64::from(n)).is_multiple_of(every);
                 let time = (i16::from(n) * 100).to_be_bytes();
-                // A frame as a block that names those that it needs, or as one that says that it needs none.
+                // A frame is a group with or without a reference to another frame, or a simple block.
                 let frame = if n % 2 == 0 {
                     let needs = if key { vec![] } else { element(id::REFERENCE, &[&[0xff]]) };
                     let block = element(id::BLOCK, &[&[0x81], &time, &[flags], &[7; 50]]);
@@ -394,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_file_is_looked_through_from_block_to_block() {
+    fn a_short_file_is_read_from_block_to_block() {
         let bytes = file(12, 25, 0);
         let index = index(&bytes).expect("read");
         assert_eq!((index.samples.len(), index.shown, index.track.damaged), (120, 0..12_000_000, false));
@@ -404,12 +406,13 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_file_only_what_is_wanted_is_looked_at() {
+    fn only_the_wanted_parts_of_a_long_file_are_read() {
         // Spans of 20 s, a key frame in each: the one nearest to its middle.
         let often = index(&file(200, 50, 0)).expect("read");
         let times: Vec<i64> = often.samples.iter().map(|it| it.at / 1_000_000).collect();
         assert_eq!(times, (0..10).map(|n| n * 20 + 10).collect::<Vec<_>>());
-        // Key frames at 0, 70 and 140: from each up to the last span's first frame before the next, and a few to spare.
+        // Key frames at 0, 70 and 140: from each up to the last span's first frame before the next, and a few
+        // to spare.
         let seldom = index(&file(200, 700, 0)).expect("read");
         let runs = seldom.samples.chunk_by(|a, b| b.at - a.at == 100_000);
         let runs: Vec<(i64, i64)> =
@@ -418,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_laid_out_otherwise_is_left_to_a_demuxer() {
+    fn other_layouts_are_left_to_a_demuxer() {
         assert_eq!(index(&file(12, 25, 0x02)), None, "laced");
         let whole = file(12, 25, 0);
         assert_eq!(index(&[&whole[..], &whole].concat()), None, "two files in one");
@@ -426,12 +429,12 @@ mod tests {
         assert_eq!(index(b""), None);
         let long = file(200, 50, 0);
         assert_eq!(index(&long[..long.len() / 2]), None, "cues lead beyond the end");
-        let half = index(&whole[..whole.len() / 2]).expect("what there is");
+        let half = index(&whole[..whole.len() / 2]).expect("the first half");
         assert!(half.track.damaged && half.samples.len() >= 55 && half.shown == (0..12_000_000));
     }
 
     #[test]
-    fn lengths_that_nobody_knew_and_any_change_end_in_an_answer() {
+    fn unknown_lengths_and_any_change_end_in_an_answer() {
         let mut live = file(12, 25, 0);
         let mut places = Vec::new();
         for id in [id::SEGMENT, id::CLUSTER] {
@@ -453,7 +456,7 @@ mod tests {
             for _ in 0..300 {
                 let mut bytes = original.clone();
                 for _ in 0..1 + random(5) {
-                    // In what comes first, mostly.
+                    // Mostly near the start.
                     let within = if random(3) > 0 { bytes.len().min(1200) } else { bytes.len() };
                     let at = random(within);
                     bytes[at] = [0, 1, 0x7f, 0x80, 0xff, random(256) as u8][random(6)];
@@ -461,7 +464,7 @@ mod tests {
                 if let Some(index) = index(&bytes) {
                     let len = bytes.len() as u64;
                     assert!(index.samples.iter().all(|it| it.offset + u64::from(it.size) <= len));
-                    let _ = excerpt::Excerpt::choose(&index, 10);
+                    let _ = super::super::excerpt::Excerpt::choose(&index, 10);
                 }
             }
         }

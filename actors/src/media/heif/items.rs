@@ -1,65 +1,63 @@
-//! The box `meta` of a HEIC file: the items in it, what kind they are, where their bytes lie, what properties they have
-//! and how they refer to each other.
+//! The box `meta` of a HEIC file: its items with their kinds, places, properties and references.
 
 use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 
-use super::boxes::{self, Fields, boxes};
-use super::source::Source;
+use crate::media::boxes::{self, Fields, boxes};
+use crate::media::source::Source;
 
 /// Most boxes at the top of a file, and in `meta`.
 const MAX_BOXES: usize = 200;
-/// Largest `meta` box without its `idat`; a phone's photo of 200 tiles has 12 KiB and a colour profile.
+/// Largest `meta` box without its `idat`. A phone's photo of 200 tiles has 12 KiB and a colour profile.
 const MAX_META_BYTES: u64 = 1 << 20;
-/// Most pictures laid out as a grid; a phone's photo has one, and one each for depth, transparency and gain.
+/// Most pictures that are grids. A phone's photo has one, and one each for depth, transparency and gain.
 const MAX_GRIDS: usize = 16;
 
 /// The number of an item.
 pub(super) type Id = u32;
 
-/// What the box `meta` says.
+/// The contents of the box `meta`.
 #[derive(Debug, Default)]
 pub(super) struct Items {
-    /// The boxes in it, but for `idat`.
+    /// The boxes in it, without `idat`.
     bytes: Vec<u8>,
-    /// Where the contents of `idat` lie in the file.
+    /// The range of the contents of `idat` in the file.
     idat: Option<Range<u64>>,
-    /// The item that is the picture.
+    /// The item that is the main picture.
     pub(super) primary: Option<Id>,
     pub(super) kinds: HashMap<Id, [u8; 4]>,
-    /// Where the bytes of an item lie in the file.
+    /// The ranges of an item's bytes in the file.
     pub(super) places: HashMap<Id, Vec<Range<u64>>>,
-    /// Rows and columns, and width and height, of the items that are laid out as a grid.
+    /// Rows, columns, and width and height of the items that are grids.
     pub(super) grids: HashMap<Id, (u32, u32, (u32, u32))>,
     properties: Vec<boxes::Box>,
-    /// Which properties an item has, in order, counted from 0.
+    /// The properties of an item in order, as indices in `properties`.
     owned: HashMap<Id, Vec<usize>>,
-    /// Kind, from which item and to which ones.
+    /// Kind, referring item, and the items that it refers to.
     pub(super) references: Vec<([u8; 4], Id, Vec<Id>)>,
 }
 
 impl Items {
-    /// Reads the box from a file; `None` if there is none or it makes no sense.
+    /// Reads the box from a file. Returns `None` if it is missing or makes no sense.
     pub(super) fn read(source: &mut Source<'_>) -> io::Result<Option<Self>> {
         let mut items = Self::default();
-        let Some(body) = find(source, *b"meta")? else { return Ok(None) };
-        let mut at = body.start + 4;
-        for _ in 0..MAX_BOXES {
-            let (head, got) = source.at::<16>(at)?;
-            let left = body.end.saturating_sub(at);
-            let Some((header, size)) = boxes::size(&head[..got], left).filter(|(_, size)| *size <= left)
-            else {
-                break;
-            };
-            if &head[4..8] == b"idat" {
-                items.idat = Some(at + header as u64..at + size);
+        let Some(body) = boxes::find_in_file(source, b"meta", MAX_BOXES)? else { return Ok(None) };
+        // Version and flags come first.
+        let inner: Vec<_> = boxes::in_file(source, body.start + 4..body.end, MAX_BOXES).collect();
+        for found in inner {
+            let (kind, body) = found?;
+            let size = body.end - body.start;
+            if &kind == b"idat" {
+                items.idat = Some(body);
             } else if size + items.bytes.len() as u64 > MAX_META_BYTES {
                 return Ok(None);
             } else {
-                source.append(at, size as usize, &mut items.bytes)?;
+                // With a header of its own, as the one in the file may be longer.
+                items.bytes.extend((size as u32 + 8).to_be_bytes());
+                items.bytes.extend(kind);
+                source.append(body.start, size as usize, &mut items.bytes)?;
             }
-            at += size;
         }
         if items.parse().is_none() {
             return Ok(None);
@@ -110,7 +108,7 @@ impl Items {
         for entry in boxes(body, fields.at()..body.len()).filter(|it| &it.kind == b"infe") {
             let mut fields = Fields::new(&body[entry.body]);
             let (version, _) = fields.version()?;
-            // Older versions have no kind and are of no use to pictures.
+            // Older versions have no kind and are not used for pictures.
             if version >= 2 {
                 let id = fields.id(version > 2)?;
                 fields.u16()?;
@@ -138,7 +136,7 @@ impl Items {
                 let start = base.checked_add(fields.uint(offset_size)?)?;
                 place.push(start..start.checked_add(fields.uint(length_size)?)?);
             }
-            // Data in other files, and items made of items, stay without a place.
+            // Data in other files, and items made of items, have no place.
             match method {
                 0 if !elsewhere => drop(self.places.insert(id, place)),
                 1 => {
@@ -175,7 +173,7 @@ impl Items {
             for _ in 0..fields.u8()? {
                 let index =
                     if flags & 1 == 1 { fields.u16()? & 0x7fff } else { u16::from(fields.u8()? & 0x7f) };
-                // A zero stands for no property; some phones write it.
+                // Zero means no property; some phones write it.
                 owned.extend(usize::from(index).checked_sub(1));
             }
             self.owned.insert(id, owned);
@@ -183,7 +181,7 @@ impl Items {
         Some(())
     }
 
-    /// The contents of the properties of an item that have a kind, in order.
+    /// The contents of an item's properties of one kind, in order.
     pub(super) fn properties<'a>(&'a self, id: Id, kind: &'a [u8; 4]) -> impl Iterator<Item = &'a [u8]> {
         self.all_properties(id).filter(move |(it, _)| *it == kind).map(|(_, body)| body)
     }
@@ -197,30 +195,14 @@ impl Items {
         })
     }
 
-    /// What an item refers to in a way.
+    /// The items that an item refers to by a kind of reference.
     pub(super) fn references(&self, from: Id, kind: &[u8; 4]) -> &[Id] {
         let found = self.references.iter().find(|(it, id, _)| it == kind && *id == from);
         found.map_or(&[], |(_, _, to)| to)
     }
 }
 
-/// Where a box of a kind has its contents, among those at the top of a file.
-fn find(source: &mut Source<'_>, wanted: [u8; 4]) -> io::Result<Option<Range<u64>>> {
-    let mut at = 0;
-    for _ in 0..MAX_BOXES {
-        let (head, got) = source.at::<16>(at)?;
-        let left = source.len().saturating_sub(at);
-        let Some((header, size)) = boxes::size(&head[..got], left).filter(|(_, size)| *size <= left) else {
-            return Ok(None);
-        };
-        if head[4..8] == wanted {
-            return Ok(Some(at + header as u64..at + size));
-        }
-        at += size;
-    }
-    Ok(None)
-}
-
+/// Rows, columns, and width and height of a grid.
 fn grid(bytes: &[u8]) -> Option<(u32, u32, (u32, u32))> {
     let mut fields = Fields::new(bytes);
     let [_, flags, rows, columns] = fields.take(4)?.try_into().ok()?;

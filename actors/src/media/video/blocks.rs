@@ -1,96 +1,98 @@
-//! The frames of a Matroska file in the order in which they lie in it, each with its place and time.
+//! Walks through the elements of a Matroska file and finds the places and times of its frames.
 
 use std::io;
 use std::ops::Range;
 
 use super::ebml::{self, Head, uint};
-use super::source::Source;
+use crate::media::source::Source;
 
-/// Most elements of a file that are looked at: an hour has some 300,000.
+/// Most elements of a file that are read; an hour has about 300,000.
 const MAX_ELEMENTS: u32 = 1 << 20;
 
-/// What elements are called.
+/// The identifiers of elements.
 pub(super) mod id {
-    pub(in crate::media) const SEGMENT: u32 = 0x1853_8067;
-    pub(in crate::media) const SEEK_HEAD: u32 = 0x114d_9b74;
-    pub(in crate::media) const SEEK_ID: u32 = 0x53ab;
-    pub(in crate::media) const SEEK_AT: u32 = 0x53ac;
-    pub(in crate::media) const INFO: u32 = 0x1549_a966;
-    pub(in crate::media) const TIMESTAMP_SCALE: u32 = 0x2a_d7b1;
-    pub(in crate::media) const DURATION: u32 = 0x4489;
-    pub(in crate::media) const DATE: u32 = 0x4461;
-    pub(in crate::media) const TRACKS: u32 = 0x1654_ae6b;
-    pub(in crate::media) const TRACK_ENTRY: u32 = 0xae;
-    pub(in crate::media) const TRACK_NUMBER: u32 = 0xd7;
-    pub(in crate::media) const TRACK_UID: u32 = 0x73c5;
-    pub(in crate::media) const TRACK_TYPE: u32 = 0x83;
-    pub(in crate::media) const CODEC_ID: u32 = 0x86;
-    pub(in crate::media) const CODEC_DELAY: u32 = 0x56aa;
-    pub(in crate::media) const VIDEO: u32 = 0xe0;
-    pub(in crate::media) const PIXEL_WIDTH: u32 = 0xb0;
-    pub(in crate::media) const PIXEL_HEIGHT: u32 = 0xba;
-    pub(in crate::media) const DISPLAY_WIDTH: u32 = 0x54b0;
-    pub(in crate::media) const DISPLAY_HEIGHT: u32 = 0x54ba;
-    pub(in crate::media) const DISPLAY_UNIT: u32 = 0x54b2;
-    pub(in crate::media) const PROJECTION: u32 = 0x7670;
-    pub(in crate::media) const YAW: u32 = 0x7673;
-    pub(in crate::media) const PITCH: u32 = 0x7674;
-    pub(in crate::media) const ROLL: u32 = 0x7675;
-    pub(in crate::media) const CLUSTER: u32 = 0x1f43_b675;
-    pub(in crate::media) const TIMESTAMP: u32 = 0xe7;
-    pub(in crate::media) const SIMPLE_BLOCK: u32 = 0xa3;
-    pub(in crate::media) const BLOCK_GROUP: u32 = 0xa0;
-    pub(in crate::media) const BLOCK: u32 = 0xa1;
-    pub(in crate::media) const REFERENCE: u32 = 0xfb;
-    pub(in crate::media) const CUES: u32 = 0x1c53_bb6b;
-    pub(in crate::media) const CUE_POINT: u32 = 0xbb;
-    pub(in crate::media) const CUE_TIME: u32 = 0xb3;
-    pub(in crate::media) const CUE_PLACES: u32 = 0xb7;
-    pub(in crate::media) const CUE_TRACK: u32 = 0xf7;
-    pub(in crate::media) const CUE_CLUSTER: u32 = 0xf1;
-    pub(in crate::media) const TAGS: u32 = 0x1254_c367;
-    pub(in crate::media) const TAG: u32 = 0x7373;
-    pub(in crate::media) const TARGETS: u32 = 0x63c0;
-    pub(in crate::media) const TARGET_TRACK: u32 = 0x63c5;
-    pub(in crate::media) const TARGET_EDITION: u32 = 0x63c9;
-    pub(in crate::media) const TARGET_CHAPTER: u32 = 0x63c4;
-    pub(in crate::media) const TARGET_ATTACHMENT: u32 = 0x63c6;
-    pub(in crate::media) const SIMPLE_TAG: u32 = 0x67c8;
-    pub(in crate::media) const TAG_NAME: u32 = 0x45a3;
-    pub(in crate::media) const TAG_STRING: u32 = 0x4487;
-    pub(in crate::media) const EBML: u32 = 0x1a45_dfa3;
+    pub(in crate::media::video) const SEGMENT: u32 = 0x1853_8067;
+    pub(in crate::media::video) const SEEK_HEAD: u32 = 0x114d_9b74;
+    pub(in crate::media::video) const SEEK_ID: u32 = 0x53ab;
+    pub(in crate::media::video) const SEEK_AT: u32 = 0x53ac;
+    pub(in crate::media::video) const INFO: u32 = 0x1549_a966;
+    pub(in crate::media::video) const TIMESTAMP_SCALE: u32 = 0x2a_d7b1;
+    pub(in crate::media::video) const DURATION: u32 = 0x4489;
+    pub(in crate::media::video) const DATE: u32 = 0x4461;
+    pub(in crate::media::video) const TRACKS: u32 = 0x1654_ae6b;
+    pub(in crate::media::video) const TRACK_ENTRY: u32 = 0xae;
+    pub(in crate::media::video) const TRACK_NUMBER: u32 = 0xd7;
+    pub(in crate::media::video) const TRACK_UID: u32 = 0x73c5;
+    pub(in crate::media::video) const TRACK_TYPE: u32 = 0x83;
+    pub(in crate::media::video) const CODEC_ID: u32 = 0x86;
+    pub(in crate::media::video) const CODEC_DELAY: u32 = 0x56aa;
+    pub(in crate::media::video) const VIDEO: u32 = 0xe0;
+    pub(in crate::media::video) const PIXEL_WIDTH: u32 = 0xb0;
+    pub(in crate::media::video) const PIXEL_HEIGHT: u32 = 0xba;
+    pub(in crate::media::video) const DISPLAY_WIDTH: u32 = 0x54b0;
+    pub(in crate::media::video) const DISPLAY_HEIGHT: u32 = 0x54ba;
+    pub(in crate::media::video) const DISPLAY_UNIT: u32 = 0x54b2;
+    pub(in crate::media::video) const PROJECTION: u32 = 0x7670;
+    pub(in crate::media::video) const YAW: u32 = 0x7673;
+    pub(in crate::media::video) const PITCH: u32 = 0x7674;
+    pub(in crate::media::video) const ROLL: u32 = 0x7675;
+    pub(in crate::media::video) const CLUSTER: u32 = 0x1f43_b675;
+    pub(in crate::media::video) const TIMESTAMP: u32 = 0xe7;
+    pub(in crate::media::video) const SIMPLE_BLOCK: u32 = 0xa3;
+    pub(in crate::media::video) const BLOCK_GROUP: u32 = 0xa0;
+    pub(in crate::media::video) const BLOCK: u32 = 0xa1;
+    pub(in crate::media::video) const REFERENCE: u32 = 0xfb;
+    pub(in crate::media::video) const CUES: u32 = 0x1c53_bb6b;
+    pub(in crate::media::video) const CUE_POINT: u32 = 0xbb;
+    pub(in crate::media::video) const CUE_TIME: u32 = 0xb3;
+    pub(in crate::media::video) const CUE_PLACES: u32 = 0xb7;
+    pub(in crate::media::video) const CUE_TRACK: u32 = 0xf7;
+    pub(in crate::media::video) const CUE_CLUSTER: u32 = 0xf1;
+    pub(in crate::media::video) const TAGS: u32 = 0x1254_c367;
+    pub(in crate::media::video) const TAG: u32 = 0x7373;
+    pub(in crate::media::video) const TARGETS: u32 = 0x63c0;
+    pub(in crate::media::video) const TARGET_TRACK: u32 = 0x63c5;
+    pub(in crate::media::video) const TARGET_EDITION: u32 = 0x63c9;
+    pub(in crate::media::video) const TARGET_CHAPTER: u32 = 0x63c4;
+    pub(in crate::media::video) const TARGET_ATTACHMENT: u32 = 0x63c6;
+    pub(in crate::media::video) const SIMPLE_TAG: u32 = 0x67c8;
+    pub(in crate::media::video) const TAG_NAME: u32 = 0x45a3;
+    pub(in crate::media::video) const TAG_STRING: u32 = 0x4487;
+    pub(in crate::media::video) const EBML: u32 = 0x1a45_dfa3;
 }
 
 /// A frame, or more than one if it is laced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) track: u64,
-    /// When it is shown, in the file's own unit.
+    /// The time in the file's own unit.
     pub(super) at: i64,
-    /// It can be decoded without any other.
+    /// It can be decoded without any other frame.
     pub(super) key: bool,
     pub(super) laced: bool,
     pub(super) data: Range<u64>,
 }
 
-/// What one comes across.
+/// A piece of a file on the way through it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// The contents of a segment begin here.
+    /// The start of the contents of a segment.
     Segment(u64),
-    /// A cluster begins here.
+    /// The start of a cluster.
     Cluster(u64),
     Block(Block),
-    /// Anything else, and where its contents lie.
+    /// Any other element, with the range of its contents.
     Element(u32, Range<u64>),
 }
 
-/// A way through a file. Segments and clusters are entered and need not say where they end, as live recordings do not.
+/// Reads a file element by element. Segments and clusters are entered; their length may be unknown, as in
+/// live recordings.
 pub(super) struct Walk<'a, 's> {
     source: &'a mut Source<'s>,
     at: u64,
-    /// Of the cluster that one is in.
+    /// The time of the current cluster.
     time: i64,
+    /// Number of elements that may still be read.
     left: u32,
 }
 
@@ -99,17 +101,17 @@ impl<'a, 's> Walk<'a, 's> {
         Self { source, at: 0, time: 0, left: MAX_ELEMENTS }
     }
 
-    /// Goes on elsewhere.
+    /// Continues at another offset.
     pub(super) fn go(&mut self, at: u64) {
         self.at = at;
     }
 
-    /// Whether it stopped because there is no more.
+    /// Returns `true` at the end of the file.
     pub(super) fn at_end(&self) -> bool {
         self.at >= self.source.len()
     }
 
-    /// The contents of an element; none if there are more than so many bytes.
+    /// The contents of an element, or nothing if it has more than `most` bytes.
     pub(super) fn contents(&mut self, place: Range<u64>, most: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         if place.end - place.start <= most {
@@ -130,7 +132,7 @@ impl<'a, 's> Walk<'a, 's> {
         Ok(None)
     }
 
-    /// The next piece; `None` at the end, or before what makes no sense.
+    /// The next piece; `None` at the end, and before an element that makes no sense.
     pub(super) fn next(&mut self) -> io::Result<Option<Piece>> {
         while let Some((head, bytes)) = self.head()? {
             let begin = self.at;
@@ -145,7 +147,7 @@ impl<'a, 's> Walk<'a, 's> {
                     return Ok(Some(Piece::Cluster(begin)));
                 }
                 (_, None) => break,
-                // Another file behind this one counts its times anew.
+                // A concatenated second file counts its times from zero again.
                 (id::EBML, _) if begin > 0 => break,
                 (kind, Some(size)) => {
                     let Some(end) = start.checked_add(size) else { break };
@@ -172,7 +174,7 @@ impl<'a, 's> Walk<'a, 's> {
         Ok(None)
     }
 
-    /// The head of the element here, and some bytes of its contents.
+    /// The head of the current element, and the first bytes of its contents.
     fn head(&mut self) -> io::Result<Option<(Head, Vec<u8>)>> {
         self.left = self.left.saturating_sub(1);
         let (bytes, got) = self.source.at::<32>(self.at)?;
@@ -189,7 +191,7 @@ impl<'a, 's> Walk<'a, 's> {
         (start <= place.end).then_some(Block { track: track?, at, key, laced, data: start..place.end })
     }
 
-    /// A block with more said of it: that it needs no other is said by naming none.
+    /// A block with references to the frames that it needs; without any it is a key frame.
     fn group(&mut self, place: Range<u64>) -> io::Result<Option<Block>> {
         let (mut block, mut key) = (None, true);
         self.at = place.start;

@@ -1,26 +1,26 @@
-//! What `ffprobe` says of a video whose container is not read here.
+//! The description of a video by `ffprobe`.
 
 use std::ffi::OsString;
 
 use serde::Deserialize;
 
-use super::exif::Orientation;
 use super::track::{Tags, Track};
+use crate::media::orientation::Orientation;
 
-/// What is known of the video stream of a file.
+/// The video stream of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Probe {
     pub(super) track: Track,
     /// The number of the stream in the file.
     pub(super) stream: u32,
-    /// When the first frame is shown by the file's own clock, in seconds.
+    /// The time of the first frame by the file's clock, in seconds.
     pub(super) start: f64,
-    /// Seconds, where the file says it.
+    /// Duration in seconds, if the file names it.
     pub(super) duration: Option<f64>,
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct Report {
     #[serde(default)]
     streams: Vec<Stream>,
     #[serde(default)]
@@ -51,7 +51,7 @@ struct Stream {
 
 #[derive(Deserialize, Default)]
 struct Disposition {
-    /// A cover, and no video.
+    /// 1 for a cover, which is no video.
     #[serde(default)]
     attached_pic: u8,
 }
@@ -68,16 +68,16 @@ struct Whole {
     tags: serde_json::Map<String, serde_json::Value>,
 }
 
-/// What is asked of `ffprobe`, but for the file.
+/// The arguments by which `ffprobe` describes a file, without the file.
 pub(super) fn question() -> Vec<OsString> {
     ["-v", "error", "-print_format", "json", "-show_format", "-show_streams"].map(OsString::from).to_vec()
 }
 
-/// Reads the answer; `None` if there is no video stream with a size.
+/// Reads the answer. Returns `None` if there is no video stream with a size.
 pub(super) fn answer(json: &[u8]) -> Option<Probe> {
-    let said: Said = serde_json::from_slice(json).ok()?;
+    let report: Report = serde_json::from_slice(json).ok()?;
     let video = |it: &&Stream| it.codec_type == "video" && it.disposition.attached_pic == 0 && it.width > 0;
-    let stream = said.streams.iter().find(video)?;
+    let stream = report.streams.iter().find(video)?;
     let ratio = stream.sample_aspect_ratio.as_deref().and_then(|text| {
         let (over, under) = text.split_once(':')?;
         Some((over.parse().ok()?, under.parse().ok()?))
@@ -85,13 +85,13 @@ pub(super) fn answer(json: &[u8]) -> Option<Probe> {
     let ratio = ratio.filter(|&(over, under): &(u32, u32)| over > 0 && under > 0).unwrap_or((1, 1));
     let mut track = Track::new(stream.codec_name.clone(), (stream.width, stream.height), ratio)?;
     let mut tags = Tags::default();
-    for (name, value) in said.format.tags.iter().chain(&stream.tags) {
+    for (name, value) in report.format.tags.iter().chain(&stream.tags) {
         if let Some(value) = value.as_str() {
             tags.set(name, value.as_bytes());
         }
     }
     tags.apply(&mut track);
-    // Anticlockwise, or clockwise in the older form.
+    // Anticlockwise in side data, clockwise in the older tag.
     let matrix = stream.side_data_list.iter().find_map(|it| it.rotation).map(|it| -it);
     let turned = matrix.or_else(|| stream.tags.get("rotate")?.as_str()?.parse().ok()).unwrap_or(0.0);
     track.orientation = Orientation::new(match (turned / 90.0).round().rem_euclid(4.0) as u8 {
@@ -102,23 +102,23 @@ pub(super) fn answer(json: &[u8]) -> Option<Probe> {
     });
     let seconds = |text: &Option<String>| text.as_deref()?.parse::<f64>().ok().filter(|it| it.is_finite());
     let start = seconds(&stream.start_time).unwrap_or(0.0);
-    let duration = seconds(&stream.duration).or(seconds(&said.format.duration)).filter(|&it| it > 0.0);
+    let duration = seconds(&stream.duration).or(seconds(&report.format.duration)).filter(|&it| it > 0.0);
     Some(Probe { track, stream: stream.index, start, duration })
 }
 
-/// What is asked of `ffprobe` to learn when the frames of a stream, and all else, are shown.
+/// The arguments by which `ffprobe` lists the times of all packets, without the file.
 pub(super) fn packets() -> Vec<OsString> {
     let words =
         ["-v", "error", "-show_entries", "packet=stream_index,pts_time,duration_time", "-of", "csv=p=0"];
     words.map(OsString::from).to_vec()
 }
 
-/// What the answer says.
+/// The times of packets.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Packets {
-    /// When the packets of the video are shown, in seconds, in their order in the file.
+    /// The times of the packets of the video, in seconds, in their order in the file.
     pub(super) times: Vec<f64>,
-    /// When the last packet of any stream ends, where its length is said; else when it begins.
+    /// The end of the last packet of any stream, or its start if its duration is unknown.
     last: Option<f64>,
 }
 
@@ -147,7 +147,7 @@ impl Packets {
         })
     }
 
-    /// Whether the file, sound and all, ends before this time, though a frame is shown as long as the others on average.
+    /// Returns `true` if all streams end before a time, with a last frame of average duration.
     pub(super) fn end_before(&self, seconds: f64) -> bool {
         let span = self.span().map_or(0.0, |(first, last)| last - first);
         let pace = span / self.times.len().saturating_sub(1).max(1) as f64;
@@ -163,9 +163,10 @@ mod tests {
     fn the_answer_is_read_and_covers_are_left_out() {
         let json = br#"{"streams":[
             {"index":0,"codec_type":"audio","codec_name":"aac"},
-            {"index":1,"codec_type":"video","codec_name":"mjpeg","width":600,"height":600,"disposition":{"attached_pic":1}},
-            {"index":2,"codec_type":"video","codec_name":"h264","width":720,"height":576,"sample_aspect_ratio":"64:45",
-             "start_time":"1.4","tags":{"rotate":"90"},"disposition":{"attached_pic":0}}],
+            {"index":1,"codec_type":"video","codec_name":"mjpeg","width":600,"height":600,
+             "disposition":{"attached_pic":1}},
+            {"index":2,"codec_type":"video","codec_name":"h264","width":720,"height":576,
+             "sample_aspect_ratio":"64:45","start_time":"1.4","tags":{"rotate":"90"},"disposition":{"attached_pic":0}}],
             "format":{"duration":"12.5","tags":{"creation_time":"2026-05-04T10:11:12.000000Z"}}}"#;
         let probe = answer(json).expect("there is a video");
         assert_eq!((probe.stream, probe.start, probe.duration), (2, 1.4, Some(12.5)));
@@ -180,7 +181,8 @@ mod tests {
     fn a_turn_is_anticlockwise_in_the_newer_form() {
         let turned = |rotation: i32| {
             let json = format!(
-                r#"{{"streams":[{{"index":0,"codec_type":"video","width":64,"height":48,"side_data_list":[{{"rotation":{rotation}}}]}}]}}"#
+                r#"{{"streams":[{{"index":0,"codec_type":"video","width":64,"height":48,
+                "side_data_list":[{{"rotation":{rotation}}}]}}]}}"#
             );
             answer(json.as_bytes()).expect("a video").track.orientation.number()
         };

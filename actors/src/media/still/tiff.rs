@@ -1,0 +1,65 @@
+//! TIFF.
+
+use std::io::{self, Cursor};
+
+use image::{ImageDecoder, codecs::tiff::TiffDecoder};
+
+use super::decoded::{Decoded, read};
+use super::extent::Extent;
+use crate::media::bytes::{be32, le32};
+use crate::media::error::{Error, ErrorKind};
+use crate::media::exif;
+use crate::media::limits::Limits;
+use crate::media::source::Source;
+
+/// Reads the header. Returns `None` if it makes no sense.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`] for colours that are not decoded, and an error if the file cannot be read.
+pub(crate) fn extent(source: &mut Source<'_>) -> Result<Option<Extent>, Error> {
+    let len = source.len();
+    let reader = source.rewound().map_err(Error::unreadable)?;
+    let decoder = match TiffDecoder::new(reader) {
+        Ok(decoder) => decoder,
+        Err(image::ImageError::Unsupported(_)) => {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "cannot decode this kind of TIFF, its colours are stored in a rare way: save it as RGB",
+            ));
+        }
+        Err(
+            image::ImageError::Decoding(_)
+            | image::ImageError::Encoding(_)
+            | image::ImageError::Parameter(_)
+            | image::ImageError::Limits(_)
+            | image::ImageError::IoError(_),
+        ) => return Ok(None),
+    };
+    let (width, height) = decoder.dimensions();
+    // The decoder fills a buffer of its own, with four channels for CMYK, and copies it; compressed strips
+    // are read whole.
+    let channels = u64::from(decoder.color_type().bytes_per_pixel());
+    let inner = channels.max(u64::from(decoder.original_color_type().bits_per_pixel().div_ceil(8)));
+    let extent = Extent::new(width, height, channels + inner);
+    Ok(extent.map(|it| Extent { decoder_bytes: it.decoder_bytes.saturating_add(len), ..it }))
+}
+
+/// Decodes the first picture.
+pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, Error> {
+    let exif = exif::read(bytes);
+    let decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
+    Ok(Decoded::new(read(decoder, limits)?, exif, None))
+}
+
+/// Returns `true` for the raw file of a camera: many of them are TIFFs whose first picture is a small
+/// preview.
+pub(crate) fn is_raw(source: &mut Source<'_>) -> io::Result<bool> {
+    let Some(start) = source.exactly::<8>(0)? else { return Ok(false) };
+    let little = start[0] == b'I';
+    let offset = if little { le32(&start, 4) } else { be32(&start, 4) };
+    let (directory, got) = source.at::<4096>(u64::from(offset.unwrap_or(0)))?;
+    // The first directory alone, moved to the front; the values that are read lie inside it.
+    let moved = if little { 8_u32.to_le_bytes() } else { 8_u32.to_be_bytes() };
+    let alone = [&start[..4], &moved[..], &directory[..got]].concat();
+    Ok(exif::read(&alone).raw)
+}
