@@ -12,7 +12,7 @@ use std::{
 };
 
 use mediamill_actors::{
-    analysis::{DescribeRequest, Described, Identity, Object, Provider, ProviderError},
+    analysis::{DescribeRequest, Described, Identity, Object, Provider, ProviderError, ProviderProfile},
     batch_supervisor::{CancelBatch, DeleteUpload, Drain, PauseBatch, RetryFailed, SubmitBatch},
     config::Config,
     id::{BatchId, Owner, UploadId},
@@ -40,6 +40,10 @@ impl Provider for Verbose {
             prompt_version: 1,
             ..Identity::default()
         }
+    }
+
+    fn profile(&self) -> ProviderProfile {
+        ProviderProfile { vision_concurrency: 2, ..ProviderProfile::default() }
     }
 
     fn describe(&self, request: Arc<DescribeRequest>) -> Answer<'_, Described> {
