@@ -10,7 +10,7 @@ fn mediamill(arguments: &[&str]) -> Output {
 fn a_dump_is_restored_into_an_empty_folder_only() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-    let dump = r#"{"tree":"meta","key":"format","value":3}
+    let dump = r#"{"tree":"meta","key":"format","value":4}
 {"tree":"meta","key":"next_batch","value":7}
 {"tree":"removals","key":"019e0000-0000-7000-8000-000000000000","value":null}
 "#;
