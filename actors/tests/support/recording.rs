@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// Every format that there was.
-pub const FORMATS: [u32; 3] = [1, 2, 3];
+pub const FORMATS: [u32; 4] = [1, 2, 3, 4];
 
 /// A paused clock for what happens after the recordings, which were made in the first hours of 2026.
 pub async fn a_day_later() -> Clock {
