@@ -1,6 +1,7 @@
 //! The files of uploads: reading what was submitted, writing thumbnails so that they survive a power cut, removing what was deleted.
 
 mod claims;
+mod group_sync;
 mod incoming;
 
 use std::{
@@ -11,11 +12,11 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use self::claims::Claims;
 pub(crate) use self::{
     claims::Claim,
     incoming::{Arrived, Incoming},
 };
+use self::{claims::Claims, group_sync::GroupSync};
 use crate::{
     id::UploadId,
     upload::{FailureKind, FileKey, FileRef, Upload},
@@ -26,6 +27,7 @@ use crate::{
 pub struct Files {
     data_dir: PathBuf,
     claims: Claims,
+    group_sync: GroupSync,
 }
 
 /// A file that is open for reading.
@@ -42,7 +44,7 @@ pub struct OpenFile {
 impl Files {
     /// The files of a data folder, which exists.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        Self { data_dir: data_dir.into(), claims: Claims::default() }
+        Self { data_dir: data_dir.into(), claims: Claims::default(), group_sync: GroupSync::default() }
     }
 
     /// Opens a managed file.
@@ -242,7 +244,7 @@ impl Files {
             file.write_all(jpeg)?;
             fs::rename(&unfinished, &path)?;
             // File systems in use make the name of a new file durable with its bytes, so the rename comes first.
-            file.sync_all()
+            self.group_sync.sync(file)
         };
         write().inspect_err(|_| {
             let _ = fs::remove_file(&unfinished);
