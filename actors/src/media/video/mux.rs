@@ -2,11 +2,14 @@
 
 use std::io;
 
-use super::ebml::element;
+use super::ebml::{self, element};
 use super::excerpt::Excerpt;
 use super::index::{Container, Index, Sample};
 use crate::media::boxes::boxed;
 use crate::media::source::Source;
+
+/// Matroska's identifier of the configuration of a codec.
+const CODEC_PRIVATE: u32 = 0x63a2;
 
 /// Copies the frames of an excerpt out of a file to a file with an index of its own.
 pub(super) fn write(excerpt: &Excerpt, index: &Index, source: &mut Source<'_>) -> io::Result<Vec<u8>> {
@@ -14,6 +17,8 @@ pub(super) fn write(excerpt: &Excerpt, index: &Index, source: &mut Source<'_>) -
         Container::Mp4(description) => (mp4(excerpt, index, description), None),
         Container::Matroska { entry, number } => (matroska(entry), Some(*number)),
     };
+    let width = if index.track.codec == "hevc" { length_bytes(&index.container) } else { None };
+    let mut previous = None;
     for (&place, rank) in excerpt.samples.iter().zip(excerpt.ranks(index)) {
         let Sample { offset, size, key, .. } = index.samples[place];
         if let Some(number) = track {
@@ -24,8 +29,45 @@ pub(super) fn write(excerpt: &Excerpt, index: &Index, source: &mut Source<'_>) -
         if file.len() - before != size as usize {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let gap = excerpt.keys_only || previous.is_some_and(|previous| place > previous + 1);
+        if let Some(width) = width.filter(|_| gap) {
+            restart(&mut file[before..], width);
+        }
+        previous = Some(place);
     }
     Ok(file)
+}
+
+/// Bytes of the length of a unit in an HEVC frame, from the box `hvcC` or from Matroska's private data of the codec.
+fn length_bytes(container: &Container) -> Option<usize> {
+    let configuration = match container {
+        Container::Mp4(description) => {
+            let at = description.windows(4).position(|kind| kind == b"hvcC")?;
+            description.get(at + 4..)?
+        }
+        Container::Matroska { entry, .. } => ebml::find(entry, CODEC_PRIVATE)?,
+    };
+    Some(usize::from(configuration.get(21)? & 3) + 1)
+}
+
+/// Makes a key frame of HEVC the start of a sequence, by the kind of its units that is meant for cuts.
+///
+/// A decoder orders frames by a number modulo a power of two, which continues at most key frames. After a gap of more
+/// than half of that it would take the key frame for an earlier one.
+fn restart(frame: &mut [u8], width: usize) {
+    const CLEAN_RANDOM_ACCESS: u8 = 21;
+    const BROKEN_LINK_ACCESS: u8 = 16;
+    let mut rest = frame;
+    while let Some((length, units)) = rest.split_at_mut_checked(width) {
+        let length = length.iter().fold(0, |number, &byte| (number << 8) | usize::from(byte));
+        let Some((unit, after)) = units.split_at_mut_checked(length) else { break };
+        if let Some(head) = unit.first_mut()
+            && *head >> 1 & 0x3f == CLEAN_RANDOM_ACCESS
+        {
+            *head = *head & 0x81 | BROKEN_LINK_ACCESS << 1;
+        }
+        rest = after;
+    }
 }
 
 /// The start of an MP4 file, up to its frames.
@@ -135,5 +177,18 @@ mod tests {
         assert!(file.ends_with(&[b'm', b'd', b'a', b't', 0, 1, 20, 21]), "{}", file.escape_ascii());
         let short = write(&excerpt, &index, &mut Source::new(&mut io::Cursor::new(&bytes[..21]), 40));
         assert_eq!(short.expect_err("cut short").kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn only_the_units_of_a_key_frame_restart_a_sequence() {
+        let mut frame = [0, 2, 0x4e, 1, 0, 3, 0x2a, 1, 9, 0, 2, 0x2b, 1, 0, 9, 0x2a];
+        restart(&mut frame, 2);
+        assert_eq!(frame, [0, 2, 0x4e, 1, 0, 3, 0x20, 1, 9, 0, 2, 0x21, 1, 0, 9, 0x2a]);
+        // Bytes that are no units stay as they are.
+        for (mut bytes, width) in [(vec![], 4), (vec![0x2a; 3], 4), (vec![0xff; 9], 4), (vec![0; 9], 1)] {
+            let before = bytes.clone();
+            restart(&mut bytes, width);
+            assert_eq!(bytes, before);
+        }
     }
 }
