@@ -44,7 +44,7 @@ pub async fn the_id_of_anothers_batch_is_refused<B: Backend>(bench: &Bench<B>) {
     let store = bench.open().await;
     let ann = submit(&store, &owner("ann"), 1).await;
     let taken = NewBatch { id: Some(ann.batch_id), ..batch(&owner("bob"), files(1)) };
-    let answer = changes_nothing(&store, store.commands.admit(taken, 100)).await;
+    let answer = changes_nothing!(&store, store.commands.admit(taken, 100)).await;
     assert!(matches!(answer, Err(CommandError::Conflict(_))), "{answer:?}");
 }
 
@@ -53,7 +53,7 @@ pub async fn a_full_queue_refuses_and_takes_nothing<B: Backend>(bench: &Bench<B>
     submit(&store, &ann, 3).await;
     let begun = begin(&store, 1).await;
     let too_many = batch(&owner("bob"), files(2));
-    let answer = changes_nothing(&store, store.commands.admit(too_many, 4)).await;
+    let answer = changes_nothing!(&store, store.commands.admit(too_many, 4)).await;
     assert_eq!(answer, Err(CommandError::Full { limit: 4 }), "those in flight count, of all owners");
     store.commands.admit(batch(&owner("bob"), files(1)), 4).await.expect("it is just not full");
     store.commands.admit(batch(&ann, Vec::new()), 4).await.expect("it needs no room");

@@ -66,7 +66,7 @@ pub async fn an_attempt_records_what_it_gives_and_completes<B: Backend>(bench: &
     );
     // It answers its completion again, and nothing else.
     let answers = answers(commands, &begun, description(&store));
-    for (name, error) in changes_nothing(&store, answers).await {
+    for (name, error) in changes_nothing!(&store, answers).await {
         assert_eq!(error, (name != "complete").then_some(CommandError::Stale), "{name}");
     }
     is_sound(&store).await;
@@ -178,14 +178,14 @@ pub async fn steps_out_of_order_are_refused<B: Backend>(bench: &Bench<B>) {
     let is_conflict = |answer: Result<(), CommandError>| {
         assert!(matches!(answer, Err(CommandError::Conflict(_))), "{answer:?}");
     };
-    is_conflict(changes_nothing(&store, commands.resume_embedding(token())).await);
+    is_conflict(changes_nothing!(&store, commands.resume_embedding(token())).await);
     let complete = commands.complete(token(), vec![1.0, 0.0, 0.0], identity(), None, 5);
-    is_conflict(changes_nothing(&store, complete).await);
+    is_conflict(changes_nothing!(&store, complete).await);
     let first = commands.record_description(token(), description(&store), Vec::new(), 5);
     first.await.expect("recorded");
     let other = Description { text: "Another.".into(), ..description(&store) };
     let second = commands.record_description(token(), other, Vec::new(), 5);
-    is_conflict(changes_nothing(&store, second).await);
+    is_conflict(changes_nothing!(&store, second).await);
     let complete = commands.complete(token(), vec![1.0, 0.0, 0.0], identity(), None, 5);
     complete.await.expect("a refusal leaves the attempt as it was");
     is_sound(&store).await;

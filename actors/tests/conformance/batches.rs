@@ -34,7 +34,7 @@ pub async fn cancelling_ends_all_that_is_unfinished<B: Backend>(bench: &Bench<B>
     assert_eq!(running.attempts[0].outcome, Some(AttemptOutcome::GivenUp));
     assert_eq!(upload(&store, &ann, batch.uploads[4]).await.attempts, []);
     assert!(begin(&store, 9).await.is_empty());
-    changes_nothing(&store, store.commands.cancel(ann.clone(), batch.batch_id)).await.expect("it has ended");
+    changes_nothing!(&store, store.commands.cancel(ann.clone(), batch.batch_id)).await.expect("it has ended");
     is_sound(&store).await;
 }
 
@@ -48,7 +48,7 @@ pub async fn a_paused_batch_begins_nothing_until_it_is_resumed<B: Backend>(bench
     assert_eq!(ids(&next), second.uploads, "the other batch goes on");
     complete(&store, &begun).await.expect("running attempts go on");
     assert!(log(&store, &ann).await.last().expect("some").batch.expect("of a batch").paused);
-    changes_nothing(&store, pause(true)).await.expect("it is paused");
+    changes_nothing!(&store, pause(true)).await.expect("it is paused");
     store.close().await;
 
     let store = bench.open().await;
@@ -58,7 +58,7 @@ pub async fn a_paused_batch_begins_nothing_until_it_is_resumed<B: Backend>(bench
     complete(&store, &suspect[0]).await.expect("completed");
     assert!(begin(&store, 9).await.is_empty(), "it is still paused");
     pause(false).await.expect("resumed");
-    changes_nothing(&store, pause(false)).await.expect("it is not paused");
+    changes_nothing!(&store, pause(false)).await.expect("it is not paused");
     let last = begin_one(&store).await;
     assert_eq!(last.token.upload, first.uploads[1]);
     complete(&store, &last).await.expect("completed");
@@ -66,9 +66,9 @@ pub async fn a_paused_batch_begins_nothing_until_it_is_resumed<B: Backend>(bench
     for kind in [EventKind::BatchPaused, EventKind::BatchResumed] {
         assert_eq!(kinds.iter().filter(|it| **it == kind).count(), 1, "{kind:?}");
     }
-    let ended = changes_nothing(&store, pause(true)).await;
+    let ended = changes_nothing!(&store, pause(true)).await;
     assert!(matches!(ended, Err(CommandError::Conflict(_))), "{ended:?}");
-    changes_nothing(&store, pause(false)).await.expect("it is not paused");
+    changes_nothing!(&store, pause(false)).await.expect("it is not paused");
     is_sound(&store).await;
 }
 
@@ -82,7 +82,7 @@ pub async fn a_retry_gives_failed_uploads_a_round<B: Backend>(bench: &Bench<B>) 
     let record = async || store.queries.batch(ann.clone(), batch.batch_id).await.expect("the batch");
     retry().await.expect("retried while another upload is unfinished");
     assert_eq!((record().await.round, record().await.counts.failed), (1, 0), "its round goes on");
-    changes_nothing(&store, retry()).await.expect("none is failed");
+    changes_nothing!(&store, retry()).await.expect("none is failed");
     fail_twice(&store, &begin_one(&store).await).await;
     fail_twice(&store, &begun[2]).await;
     assert_eq!((record().await.ended_round, record().await.counts.failed), (1, 2));
@@ -110,9 +110,9 @@ pub async fn a_deleted_upload_leaves_nothing_behind<B: Backend>(bench: &Bench<B>
     fail_twice(&store, &begun[1]).await;
     let mut notices = store.commands.notices();
     for upload in &batch.uploads {
-        changes_nothing(&store, store.commands.delete(bob.clone(), *upload)).await.expect("not bob's");
+        changes_nothing!(&store, store.commands.delete(bob.clone(), *upload)).await.expect("not bob's");
         store.commands.delete(ann.clone(), *upload).await.expect("deleted");
-        changes_nothing(&store, store.commands.delete(ann.clone(), *upload)).await.expect("it is gone");
+        changes_nothing!(&store, store.commands.delete(ann.clone(), *upload)).await.expect("it is gone");
     }
     let mut expected: Vec<String> = batch.uploads.iter().map(|id| format!("files of {id}")).collect();
     expected.push(revoked(&begun[2].token));
@@ -133,7 +133,7 @@ pub async fn a_deleted_upload_leaves_nothing_behind<B: Backend>(bench: &Bench<B>
     assert_eq!(removals, batch.uploads);
     store.commands.files_removed(batch.uploads.clone()).await.expect("written");
     assert!(store.queries.removals().await.expect("read").is_empty());
-    changes_nothing(&store, store.commands.files_removed(batch.uploads)).await.expect("they are gone");
+    changes_nothing!(&store, store.commands.files_removed(batch.uploads)).await.expect("they are gone");
     let record = store.queries.batch(ann, batch.batch_id).await.expect("the batch");
     assert_eq!((record.counts.total, record.status().as_str(), record.ended_round), (0, "completed", 1));
     let dump = dump(&store).await;
@@ -169,10 +169,10 @@ pub async fn batches_of_others_are_not_found<B: Backend>(bench: &Bench<B>) {
             ]
         };
         assert_eq!(
-            changes_nothing(&store, answers).await,
+            changes_nothing!(&store, answers).await,
             [const { Err(CommandError::NotFound("batch")) }; 4]
         );
         let unknown = store.commands.delete(owner, UploadId::generate());
-        changes_nothing(&store, unknown).await.expect("it is gone already");
+        changes_nothing!(&store, unknown).await.expect("it is gone already");
     }
 }

@@ -101,7 +101,7 @@ pub async fn a_lost_answer_is_given_again_after_a_restart<B: Backend>(bench: &Be
             assert_eq!($command.await.map(drop), unknown(), stringify!($command));
             $store.close().await;
             $store = bench.open().await;
-            let again = changes_nothing(&$store, $command).await;
+            let again = changes_nothing!(&$store, $command).await;
             is_sound(&$store).await;
             again.expect(stringify!($command))
         }};
@@ -167,7 +167,7 @@ pub async fn a_lost_attempt_ends_as_interrupted<B: Backend>(bench: &Bench<B>) {
     assert_eq!(failed.map(drop), unknown());
     store.close().await;
     store = bench.open_within(mediamill_actors::store::Scope::All, 0).await;
-    let after = changes_nothing(&store, fail(&store, &begun)).await;
+    let after = changes_nothing!(&store, fail(&store, &begun)).await;
     assert!(matches!(after, AfterAttempt::Waits), "{after:?}");
     let record = upload(&store, &ann, batch.uploads[0]).await;
     assert_eq!((record.status, record.failures.len()), (Status::Pending, 1));

@@ -244,8 +244,16 @@ pub async fn fail_twice(store: &Bare, begun: &Begun) {
     assert!(matches!(after, AfterAttempt::Ended), "{after:?}");
 }
 
-/// Whatever is done a second later changes nothing that is kept.
-pub async fn changes_nothing<T>(store: &Bare, doing: impl Future<Output = T>) -> T {
+/// A command, given a second later, changes nothing that is kept. Answers with its answer.
+macro_rules! changes_nothing {
+    ($store:expr, $command:expr) => {
+        // A command is queued by its call, which has to come after the first look.
+        $crate::conformance::leaves_unchanged($store, async { $command.await })
+    };
+}
+pub(crate) use changes_nothing;
+
+pub async fn leaves_unchanged<T>(store: &Bare, doing: impl Future<Output = T>) -> T {
     tokio::time::advance(Duration::from_secs(1)).await;
     let before = bare_store::dump(store).await;
     let answer = doing.await;
@@ -316,7 +324,7 @@ pub async fn answers(
 
 /// Every command of this attempt is refused, and none changes anything.
 pub async fn is_refused(store: &Bare, commands: &Commands, begun: &Begun) {
-    let answers = changes_nothing(store, answers(commands, begun, bare_store::description(store))).await;
+    let answers = changes_nothing!(store, answers(commands, begun, bare_store::description(store))).await;
     for (name, error) in answers {
         assert_eq!(error, Some(CommandError::Stale), "{name}");
     }

@@ -56,7 +56,7 @@ pub async fn files_that_changed_places_take_nothing_while_the_queue_is_full<B: B
         displaced: vec![uploads[2]],
         ..batch(&ann, at(&["/c"]))
     };
-    let answer = changes_nothing(&store, store.commands.admit(new, 3)).await;
+    let answer = changes_nothing!(&store, store.commands.admit(new, 3)).await;
     assert_eq!(answer, Err(CommandError::Full { limit: 3 }));
 }
 
@@ -76,7 +76,7 @@ pub async fn files_that_change_places_keep_their_uploads<B: Backend>(bench: &Ben
         assert_eq!((record.place(), &record.file_name[..]), (Some(path.as_ref()), &path[1..]));
         assert_eq!(record.also_at, []);
     }
-    changes_nothing(&store, store.commands.admit(swap(), 0)).await.expect("the same");
+    changes_nothing!(&store, store.commands.admit(swap(), 0)).await.expect("the same");
     complete(&store, &begun).await.expect("its attempt still runs");
     is_sound(&store).await;
 }
@@ -89,11 +89,11 @@ pub async fn paths_are_written_without_a_batch<B: Backend>(bench: &Bench<B>) {
     store.commands.admit(copy(), 0).await.expect("written");
     assert_eq!(upload(&store, &ann, a).await.also_at, [PlacePath::new("/copy")]);
     assert_eq!(found(&store, &ann, &["/a", "/copy"]).await, [Some(a), Some(a)]);
-    changes_nothing(&store, store.commands.admit(copy(), 0)).await.expect("the same");
+    changes_nothing!(&store, store.commands.admit(copy(), 0)).await.expect("the same");
     let of_another = only_paths(&bob, vec![copied(a, "/mine")], vec![a]);
-    changes_nothing(&store, store.commands.admit(of_another, 0)).await.expect("nothing to do");
+    changes_nothing!(&store, store.commands.admit(of_another, 0)).await.expect("nothing to do");
     let gone = only_paths(&ann, vec![copied(UploadId::generate(), "/gone")], vec![UploadId::generate()]);
-    changes_nothing(&store, store.commands.admit(gone, 0)).await.expect("nothing to do");
+    changes_nothing!(&store, store.commands.admit(gone, 0)).await.expect("nothing to do");
     assert_eq!(store.queries.batches(ann.clone(), 0, 9).await.expect("read").len(), 1);
     // More than a record remembers are not written.
     let many = (0..Upload::MAX_ALSO_AT + 5).map(|n| copied(a, &format!("/copy{n}"))).collect();
@@ -118,7 +118,7 @@ pub async fn a_displaced_upload_goes_on_at_another_path_or_is_deleted<B: Backend
     assert_eq!(super::sent(&mut notices).await, expected.into(), "its attempt was running");
     super::is_refused(&store, &store.commands, &begun).await;
     // One that still has its path is not displaced.
-    changes_nothing(&store, store.commands.admit(only_paths(&ann, Vec::new(), vec![b, c]), 0))
+    changes_nothing!(&store, store.commands.admit(only_paths(&ann, Vec::new(), vec![b, c]), 0))
         .await
         .expect("nothing to do");
     is_sound(&store).await;

@@ -18,7 +18,7 @@ use crate::support::bare_store::{batch, complete, description, failure, files, i
 macro_rules! twice {
     ($store:expr, $command:expr) => {{
         let first = $command.await;
-        let again = changes_nothing($store, $command).await;
+        let again = changes_nothing!($store, $command).await;
         assert_eq!(format!("{first:?}"), format!("{again:?}"), stringify!($command));
         first
     }};
@@ -49,7 +49,7 @@ pub async fn a_repeated_command_changes_nothing<B: Backend>(bench: &Bench<B>) {
     let text = description(&store);
     twice!(&store, commands.record_description(token(), text.clone(), Vec::new(), 5)).expect("recorded");
     // Nor does one that is late take the attempt back.
-    changes_nothing(&store, commands.record_media(token(), Thumbnail::Made, facts()))
+    changes_nothing!(&store, commands.record_media(token(), Thumbnail::Made, facts()))
         .await
         .expect("recorded");
     twice!(&store, commands.resume_embedding(token())).expect("it embeds");
@@ -78,16 +78,16 @@ pub async fn a_repeated_command_changes_nothing<B: Backend>(bench: &Bench<B>) {
     twice!(&store, commands.cancel(ann.clone(), id)).expect("cancelled");
     twice!(&store, commands.retry_failed(ann.clone(), id)).expect("retried");
     twice!(&store, commands.renew()).expect("it is alive");
-    changes_nothing(&store, commands.start(Scope::All, 3)).await.expect("it has started");
+    changes_nothing!(&store, commands.start(Scope::All, 3)).await.expect("it has started");
 
     let other = second_run(&store).await;
     begin(&other, 1).await;
     assert_eq!(commands.recover(other.commands.run(), Scope::All, 3).await, Ok((1, 0)));
-    let again = changes_nothing(&store, commands.recover(other.commands.run(), Scope::All, 3)).await;
+    let again = changes_nothing!(&store, commands.recover(other.commands.run(), Scope::All, 3)).await;
     assert_eq!(again, Ok((0, 0)), "there is nothing left to recover");
     begin(&store, 1).await;
     assert_eq!(commands.end().await, Ok(1));
-    assert_eq!(changes_nothing(&store, commands.end()).await, Ok(0), "there is nothing left to end");
+    assert_eq!(changes_nothing!(&store, commands.end()).await, Ok(0), "there is nothing left to end");
     is_sound(&store).await;
 }
 
@@ -96,22 +96,22 @@ pub async fn a_repeated_failure_gives_the_same_next_attempt<B: Backend>(bench: &
     let id = submit(&store, &ann, 1).await.uploads[0];
     let begun = begin_one(&store).await;
     let AfterAttempt::Retried(second) = fail(&store, &begun).await else { unreachable!("it is tried again") };
-    let again = changes_nothing(&store, fail(&store, &begun)).await;
+    let again = changes_nothing!(&store, fail(&store, &begun)).await;
     let AfterAttempt::Retried(again) = again else { unreachable!("the same answer: {again:?}") };
     assert_eq!((&again.token, &again.upload), (&second.token, &second.upload));
     // Once the next attempt has ended, the answer says how the upload is now.
     store.commands.hand_back(second.token.clone(), None).await.expect("written");
-    let again = changes_nothing(&store, fail(&store, &begun)).await;
+    let again = changes_nothing!(&store, fail(&store, &begun)).await;
     assert!(matches!(again, AfterAttempt::Waits), "{again:?}");
     complete(&store, &begin_one(&store).await).await.expect("completed");
-    let again = changes_nothing(&store, store.commands.fail(begun.token.clone(), failure(&begun))).await;
+    let again = changes_nothing!(&store, store.commands.fail(begun.token.clone(), failure(&begun))).await;
     assert!(matches!(again, Err(CommandError::Stale)), "{again:?}");
     assert_eq!(upload(&store, &ann, id).await.status, Status::Completed);
 
     submit(&store, &ann, 1).await;
     let begun = begin_one(&store).await;
     fail_twice(&store, &begun).await;
-    let again = changes_nothing(&store, fail(&store, &begun)).await;
+    let again = changes_nothing!(&store, fail(&store, &begun)).await;
     assert!(matches!(again, AfterAttempt::Ended), "{again:?}");
 }
 
@@ -122,16 +122,16 @@ pub async fn a_repeated_take_gives_the_same_attempts<B: Backend>(bench: &Bench<B
     let first = store.commands.begin_take(1, 3).await.expect("begun");
     let second = tokens(store.commands.begin_take(2, 1).await.expect("begun"));
     assert_eq!((first.len(), second.len()), (3, 1));
-    let again = changes_nothing(&store, store.commands.begin_take(1, 3)).await.expect("again");
+    let again = changes_nothing!(&store, store.commands.begin_take(1, 3)).await.expect("again");
     assert_eq!(tokens(again), tokens(first.clone()));
-    let again = changes_nothing(&store, store.commands.begin_take(2, 9)).await.expect("again");
+    let again = changes_nothing!(&store, store.commands.begin_take(2, 9)).await.expect("again");
     assert_eq!(tokens(again), second);
     // An attempt that follows a failure belongs to the take; one that ended does not.
     complete(&store, &first[0]).await.expect("completed");
     let AfterAttempt::Retried(next) = fail(&store, &first[1]).await else {
         unreachable!("it is tried again")
     };
-    let again = changes_nothing(&store, store.commands.begin_take(1, 3)).await.expect("again");
+    let again = changes_nothing!(&store, store.commands.begin_take(1, 3)).await.expect("again");
     assert_eq!(tokens(again), HashSet::from([next.token, first[2].token.clone()]));
     is_sound(&store).await;
 }

@@ -86,7 +86,7 @@ pub async fn a_recovered_run_is_refused_and_others_are_untouched<B: Backend>(ben
         is_refused(&two, &one.commands, begun).await;
     }
     assert_eq!(one.commands.renew().await, Err(CommandError::Stale));
-    assert!(matches!(changes_nothing(&one, one.commands.begin_next(9)).await, Err(CommandError::Stale)));
+    assert!(matches!(changes_nothing!(&one, one.commands.begin_next(9)).await, Err(CommandError::Stale)));
     assert_eq!(one.commands.set_provider_state(ProviderState::Ready).await, Err(CommandError::Stale));
     for begun in &kept {
         complete(&two, begun).await.expect("its run is alive");
@@ -250,7 +250,7 @@ pub async fn the_state_of_the_provider_belongs_to_the_run<B: Backend>(bench: &Be
     assert_eq!(changes().await, [0, 0, 0], "nobody waits for it");
     set(away()).await.expect("recorded");
     assert_eq!(changes().await, [1, 1, 0], "all with unfinished uploads wait for it");
-    changes_nothing(&store, set(away())).await.expect("it is so");
+    changes_nothing!(&store, set(away())).await.expect("it is so");
     set(ProviderState::Ready).await.expect("recorded");
     assert_eq!(changes().await, [2, 2, 0]);
     let event = log(&store, &ann).await.pop().expect("one");
