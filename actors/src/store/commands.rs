@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use futures_util::TryFutureExt as _;
 use tokio::sync::mpsc;
 
 use super::{
@@ -34,10 +35,15 @@ use crate::{
 
 /// Changes the store on behalf of one run. Clones share the run.
 ///
-/// Commands of all clones take effect in the order of the calls, and a returned future only waits for the answer; but
-/// [`start`](Self::start), [`recover`](Self::recover), [`admit`](Self::admit), [`cancel`](Self::cancel) and
-/// [`retry_failed`](Self::retry_failed) are written in pieces, the first when they are polled. An answer is one of three: done and durable, refused with nothing written, or [`CommandError::Unknown`]. A command that is repeated after a lost
-/// answer gives the same answer and changes nothing more.
+/// Commands of all clones take effect in the order of the calls; a returned future waits for the answer. The
+/// future of a command of more than 1,000 uploads also writes its later pieces. An answer is one of three:
+/// done and durable, refused with nothing written, or [`CommandError::Unknown`].
+///
+/// A command that is repeated after a lost answer gives the same answer and changes nothing more. The counts
+/// in the answers of [`Commands::start`], [`Commands::recover`] and [`Commands::end`] are 0 when nothing was
+/// left to do.
+///
+/// Before the first [`Commands::start`] on an open store, every command is [`CommandError::Stale`].
 #[derive(Clone)]
 pub struct Commands {
     sled: Arc<Sled>,
@@ -85,7 +91,9 @@ impl Commands {
 
     // Runs
 
-    /// Starts the run: waiting uploads within the scope wait for it, and the runs of dead processes are recovered.
+    /// Starts the run. The first start on an open store loads the waiting uploads within the scope, and
+    /// recovers the runs of dead processes. A later start adds a run beside the live ones, with the scope of
+    /// the first.
     ///
     /// # Errors
     /// [`CommandError::Unknown`] if the store cannot be read or written.
@@ -93,7 +101,7 @@ impl Commands {
         let Loaded { mut resting, runs, cancelled, arriving } = self.sled.load(scope.clone()).await?;
         self.write(StartRun { run: self.run }).await?;
         let mut interrupted = 0;
-        for run in runs.into_iter().filter(|run| *run != self.run) {
+        for run in runs {
             let (more, outside) = self.recover(run, scope.clone(), max_interruptions).await?;
             interrupted += more;
             resting += outside;
@@ -114,14 +122,14 @@ impl Commands {
     ///
     /// # Errors
     /// [`CommandError::Unknown`] if the store cannot be written.
-    pub async fn recover(
+    pub fn recover(
         &self,
         run: RunId,
         scope: Scope,
         max_interruptions: u32,
-    ) -> Result<(usize, usize), CommandError> {
-        let recovered = self.write(RecoverRun { run, scope, max_interruptions }).await?;
-        Ok((recovered.interrupted, recovered.resting))
+    ) -> impl Future<Output = Result<(usize, usize), CommandError>> + Send + use<> {
+        let recovered = self.write(RecoverRun { run, scope, max_interruptions });
+        recovered.map_ok(|it| (it.interrupted, it.resting))
     }
 
     /// Renews the lease of this run. With sled the lock of the data folder is the lease, so nothing is written.
@@ -162,22 +170,29 @@ impl Commands {
     ///
     /// # Errors
     /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id: nothing of it is taken.
-    pub async fn admit(&self, new: NewBatch, max_queued: u64) -> Result<(), CommandError> {
+    pub fn admit(
+        &self,
+        new: NewBatch,
+        max_queued: u64,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
         let NewBatch { id: batch, owner, refused, uploads, relocations, displaced } = new;
         let total = uploads.len() as u64;
         let mut pieces = Pieces::new(relocations, displaced, uploads);
-        let Some(piece) = pieces.next() else { return Ok(()) };
-        let first = Admit { owner: owner.clone(), batch, refused, total, max_queued, piece };
-        let mut is_cancelled = match self.write(first).await? {
-            Admission::Begun { cancelled } => cancelled,
-            Admission::Repeated => return Ok(()),
-        };
-        for piece in pieces {
-            is_cancelled = self.write(AdmitMore { owner: owner.clone(), batch, piece }).await?;
-        }
-        match batch.filter(|_| is_cancelled) {
-            Some(batch) => self.cancel(owner, batch).await,
-            None => Ok(()),
+        let piece = pieces.next().unwrap_or_default();
+        let first = self.write(Admit { owner: owner.clone(), batch, refused, total, max_queued, piece });
+        let commands = self.clone();
+        async move {
+            let mut is_cancelled = match first.await? {
+                Admission::Begun { cancelled } => cancelled,
+                Admission::Repeated => return Ok(()),
+            };
+            for piece in pieces {
+                is_cancelled = commands.write(AdmitMore { owner: owner.clone(), batch, piece }).await?;
+            }
+            match batch.filter(|_| is_cancelled) {
+                Some(batch) => commands.cancel(owner, batch).await,
+                None => Ok(()),
+            }
         }
     }
 
@@ -185,9 +200,19 @@ impl Commands {
     ///
     /// # Errors
     /// [`CommandError::NotFound`], [`CommandError::Unknown`].
-    pub async fn cancel(&self, owner: Owner, batch: BatchId) -> Result<(), CommandError> {
-        while self.write(CancelBatch { owner: owner.clone(), batch }).await? {}
-        Ok(())
+    pub fn cancel(
+        &self,
+        owner: Owner,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        let mut piece = self.write(CancelBatch { owner: owner.clone(), batch });
+        let commands = self.clone();
+        async move {
+            while piece.await? {
+                piece = commands.write(CancelBatch { owner: owner.clone(), batch });
+            }
+            Ok(())
+        }
     }
 
     /// Pauses a batch (`true`) or resumes it. A batch that is so already stays so.
@@ -207,14 +232,20 @@ impl Commands {
     ///
     /// # Errors
     /// [`CommandError::NotFound`], [`CommandError::Unknown`].
-    pub async fn retry_failed(&self, owner: Owner, batch: BatchId) -> Result<(), CommandError> {
-        let (mut from, mut goes_on) = (0, false);
-        loop {
-            let piece = self.write(RetryFailed { owner: owner.clone(), batch, from, goes_on }).await?;
-            goes_on |= piece.some;
-            match piece.next {
-                Some(next) => from = next,
-                None => return Ok(()),
+    pub fn retry_failed(
+        &self,
+        owner: Owner,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        let mut goes_on = false;
+        let mut piece = self.write(RetryFailed { owner: owner.clone(), batch, from: 0, goes_on });
+        let commands = self.clone();
+        async move {
+            loop {
+                let retried = piece.await?;
+                goes_on |= retried.some;
+                let Some(from) = retried.next else { return Ok(()) };
+                piece = commands.write(RetryFailed { owner: owner.clone(), batch, from, goes_on });
             }
         }
     }

@@ -105,7 +105,7 @@ pub enum CommandError {
     NotFound(&'static str),
     /// The status of the batch or upload does not allow it.
     Conflict(String),
-    /// The attempt or the run has ended; its result is dropped.
+    /// The attempt or the run has ended, and its result is dropped; or the run has not started.
     Stale,
     /// More uploads would be unfinished than may.
     Full {

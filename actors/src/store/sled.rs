@@ -45,6 +45,7 @@ pub use self::{
 };
 use self::{index::State, keys::Tree, pages::Pages};
 use super::{Clock, CommandError, Faults, Notice, OpenError, Options, RunId};
+use crate::error::Error;
 
 /// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A panic hook may stay silent for it.
 pub const OPENING_THREAD: &str = "mediamill-open-store";
@@ -210,7 +211,10 @@ impl Sled {
             return Err(CommandError::Unknown(why.clone()));
         }
         let read = self.read(move |sled| Ok(sled.tree(Tree::Runs).get(&keys::run(run))?.is_some())).await;
-        read.map_err(CommandError::unknown)
+        read.map_err(|error| match error {
+            Error::Store(text) => CommandError::Unknown(text),
+            error => CommandError::unknown(error),
+        })
     }
 
     fn note_depth(&self, state: &State) {

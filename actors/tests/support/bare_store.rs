@@ -38,12 +38,17 @@ pub async fn open_with(
     max_interruptions: u32,
 ) -> Bare {
     let store = Store::open(folder.path(), options).expect("the store opens");
-    let (commands, queries) = (store.commands(), store.queries());
-    let recovered = commands.start(scope, max_interruptions).await.expect("the run starts");
-    Bare { store, commands, queries, recovered }
+    Bare::start(store, scope, max_interruptions).await
 }
 
 impl Bare {
+    /// Starts a run on an open store.
+    pub async fn start(store: Store, scope: Scope, max_interruptions: u32) -> Self {
+        let (commands, queries) = (store.commands(), store.queries());
+        let recovered = commands.start(scope, max_interruptions).await.expect("the run starts");
+        Self { store, commands, queries, recovered }
+    }
+
     /// Closes the store, as a process that dies leaves it.
     pub async fn close(self) {
         let Self { store, commands, .. } = self;

@@ -84,7 +84,9 @@ impl Command for RecordStage {
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<(), CommandError> {
         let now = work.now();
-        check(work, &self.token)?;
+        if check(work, &self.token)?.attempt.stage == self.stage {
+            return Ok(());
+        }
         if let Some(held) = work.change_held(self.token.upload, Part::Stage) {
             held.attempt.stage = self.stage;
             held.attempt.since = now;
@@ -109,7 +111,12 @@ impl Command for RecordMedia {
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<(), CommandError> {
         let Self { token, thumbnail, facts } = self;
-        check(work, &token)?;
+        let Held { upload, attempt } = check(work, &token)?;
+        let is_recorded = upload.thumbnail == thumbnail && upload.facts.as_ref() == Some(&facts);
+        // An earlier attempt may have recorded the same.
+        if is_recorded && attempt.stage != Stage::ExtractingFrames {
+            return Ok(());
+        }
         update(work, token.upload, Step::Prepare { thumbnail, facts })
     }
 }
@@ -222,8 +229,8 @@ impl Command for Fail {
         if check(work, &token).is_ok() {
             return fail(work, &token, failure);
         }
-        ended_as(work, &token, AttemptOutcome::Failed)?;
-        Ok(after_failure(work, &token))
+        let upload = ended_as(work, &token, AttemptOutcome::Failed)?;
+        after_failure(work, &token, &upload)
     }
 }
 
@@ -246,7 +253,8 @@ impl Command for HandBack {
         let Ok(held) = check(work, &token) else {
             return match ended_as(work, &token, AttemptOutcome::HandedBack) {
                 Err(_) if provider_went_away.is_some() => {
-                    ended_as(work, &token, AttemptOutcome::Failed).map(|_| after_failure(work, &token))
+                    let upload = ended_as(work, &token, AttemptOutcome::Failed)?;
+                    after_failure(work, &token, &upload)
                 }
                 ended => ended.map(|_| AfterAttempt::Waits),
             };
@@ -337,10 +345,21 @@ fn ended_as(
     if ended { Ok(upload) } else { Err(CommandError::Stale) }
 }
 
-/// The answer to a failure that is recorded already.
-fn after_failure(work: &mut dyn UnitOfWork, token: &Token) -> AfterAttempt {
+/// The answer to a failure that is recorded already. The next attempt may have ended meanwhile, with its run.
+fn after_failure(
+    work: &mut dyn UnitOfWork,
+    token: &Token,
+    upload: &Upload,
+) -> Result<AfterAttempt, CommandError> {
     let next = work.held(token.upload).filter(|held| {
         held.attempt.run == token.run && held.attempt.attempt == token.attempt.saturating_add(1)
     });
-    next.cloned().map_or(AfterAttempt::Ended, |held| AfterAttempt::Retried(Box::new(Begun::of(held))))
+    if let Some(held) = next.cloned() {
+        return Ok(AfterAttempt::Retried(Box::new(Begun::of(held))));
+    }
+    match upload.status {
+        Status::Failed => Ok(AfterAttempt::Ended),
+        Status::Pending | Status::Analyzing | Status::Embedding => Ok(AfterAttempt::Waits),
+        Status::Completed | Status::Cancelled => Err(CommandError::Stale),
+    }
 }

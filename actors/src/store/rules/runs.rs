@@ -87,6 +87,9 @@ impl Command for RecoverRun {
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<RecoveredRun, CommandError> {
         let Self { run, scope, max_interruptions: limit } = self;
         let running = work.held_by(run);
+        if running.is_empty() && work.run(run).is_none() {
+            return Ok(RecoveredRun::default());
+        }
         let mut recovered = RecoveredRun { interrupted: running.len(), resting: 0 };
         for id in running {
             let Some(held) = work.held(id).cloned() else { continue };

@@ -28,26 +28,29 @@ pub(super) fn acquire(
 /// Takes a step after which the attempt still runs.
 pub(super) fn update(work: &mut dyn UnitOfWork, id: UploadId, step: Step) -> Result<(), CommandError> {
     let now = work.now();
+    let upload = after(work, id, step)?;
+    debug_assert!(upload.status.is_active(), "a step that ends the attempt is taken by `release`");
     let Some(held) = work.change_held(id, Part::Record) else { return Err(CommandError::Stale) };
-    held.upload.apply(step, now).map_err(illegal)?;
-    debug_assert!(held.upload.status.is_active(), "a step that ends the attempt is taken by `release`");
-    held.attempt.stage = held.upload.stage;
+    held.attempt.stage = upload.stage;
     held.attempt.since = now;
+    held.upload = upload;
     Ok(())
 }
 
 /// Takes a step that ends the running attempt.
 pub(super) fn release(work: &mut dyn UnitOfWork, id: UploadId, step: Step) -> Result<Upload, CommandError> {
-    let now = work.now();
-    let Some(mut held) = work.remove_held(id) else { return Err(CommandError::Stale) };
-    let before = Counted::from(&held.upload);
-    if let Err(error) = held.upload.apply(step, now) {
-        work.add_held(held);
-        return Err(illegal(error));
-    }
-    reindex(work, before, &held.upload)?;
-    work.put_upload(&held.upload)?;
-    Ok(held.upload)
+    let upload = after(work, id, step)?;
+    let Some(held) = work.remove_held(id) else { return Err(CommandError::Stale) };
+    reindex(work, Counted::from(&held.upload), &upload)?;
+    work.put_upload(&upload)?;
+    Ok(upload)
+}
+
+/// The record of a running attempt after a step, which may be refused and is not written yet.
+fn after(work: &dyn UnitOfWork, id: UploadId, step: Step) -> Result<Upload, CommandError> {
+    let mut upload = work.held(id).ok_or(CommandError::Stale)?.upload.clone();
+    upload.apply(step, work.now()).map_err(illegal)?;
+    Ok(upload)
 }
 
 /// Takes a step of an upload that has no running attempt, before it or after it.

@@ -92,18 +92,21 @@ impl Sled {
         command: C,
     ) -> impl Future<Output = Result<C::Answer, CommandError>> + Send + use<C> {
         let (sender, receiver) = oneshot::channel();
-        self.enqueue(Box::new(move |draft| {
-            let result = apply(command, draft);
-            if let Err(CommandError::Unknown(text)) = &result {
-                draft.poison(text);
-            }
-            Box::new(move |durable| {
-                let _ = sender.send(match durable {
-                    Ok(()) => result,
-                    Err(text) => Err(CommandError::Unknown(text.to_owned())),
-                });
-            })
-        }));
+        match self.broken.get() {
+            Some(text) => drop(sender.send(Err(CommandError::Unknown(text.clone())))),
+            None => self.enqueue(Box::new(move |draft| {
+                let result = apply(command, draft);
+                if let Err(CommandError::Unknown(text)) = &result {
+                    draft.poison(text);
+                }
+                Box::new(move |durable| {
+                    let _ = sender.send(match durable {
+                        Ok(()) => result,
+                        Err(text) => Err(CommandError::Unknown(text.to_owned())),
+                    });
+                })
+            })),
+        }
         let ended = || Err(CommandError::Unknown("the committer has ended; the log says why".into()));
         receiver.map(move |answer| answer.unwrap_or_else(|_| ended()))
     }
@@ -189,6 +192,9 @@ impl Sled {
         }));
         let panicked = || Err("the code that writes the store panicked; the log says where".to_owned());
         let result = done.unwrap_or_else(|_| panicked());
+        if result.is_err() {
+            self.reload();
+        }
         parking_lot::RwLockWriteGuard::unlock_fair(reading);
         match result {
             Ok((change, notices)) => {
@@ -237,6 +243,9 @@ impl Sled {
 
 /// Applies a command to the draft.
 fn apply<C: Command>(command: C, draft: &mut Draft<'_>) -> Result<C::Answer, CommandError> {
+    if !draft.state.is_loaded() {
+        return Err(CommandError::Stale);
+    }
     draft.declare(command.touches());
     command.apply(draft)
 }

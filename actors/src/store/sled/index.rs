@@ -40,14 +40,16 @@ pub(super) struct State {
     /// Owners with more events than that.
     pub(super) overfull: HashSet<Owner>,
     pub(super) clock: Clock,
+    /// The scope of the first start; `None` before.
+    scope: Option<Scope>,
 }
 
-/// What a start found unfinished, beside uploads that simply wait.
+/// What the first start found unfinished, beside uploads that simply wait.
 #[derive(Default)]
 pub(in super::super) struct Loaded {
     /// Uploads outside the scope.
     pub(in super::super) resting: usize,
-    /// Runs with attempts or a record.
+    /// Runs of dead processes: those with attempts or a record.
     pub(in super::super) runs: Vec<RunId>,
     /// Batches that were cancelled and have uploads that are not.
     pub(in super::super) cancelled: Vec<(Owner, BatchId)>,
@@ -69,7 +71,13 @@ impl State {
             keep_events,
             overfull: HashSet::new(),
             clock,
+            scope: None,
         }
+    }
+
+    /// Whether a run has started on the open store.
+    pub(super) fn is_loaded(&self) -> bool {
+        self.scope.is_some()
     }
 
     /// Whether events can be forgotten while nobody waits for anything.
@@ -79,17 +87,33 @@ impl State {
 }
 
 impl Sled {
-    /// Builds the state from the trees. Waiting uploads outside the scope stay out of the queue.
+    /// Builds the state from the trees, once. Waiting uploads outside the scope stay out of the queue.
     pub(in super::super) async fn load(self: &Arc<Self>, scope: Scope) -> Result<Loaded, CommandError> {
         let sled = Arc::clone(self);
         let load = move || {
             let mut state = sled.state.lock();
-            let loaded = sled.load_state(&mut state, &scope);
+            if state.is_loaded() {
+                return Ok(Loaded::default());
+            }
+            let loaded = sled.load_state(&mut state, &scope)?;
             sled.note_depth(&state);
-            loaded
+            state.scope = Some(scope);
+            Ok(loaded)
         };
         let loaded = tokio::task::spawn_blocking(load).await.map_err(CommandError::unknown)?;
         loaded.map_err(CommandError::Unknown)
+    }
+
+    /// Builds the state anew when the store breaks, since it has changes that are not durable.
+    pub(super) fn reload(&self) {
+        let mut state = self.state.lock();
+        let Some(scope) = state.scope.take() else { return };
+        *state = State::new(state.newest_change, state.keep_events, state.clock);
+        if let Err(error) = self.load_state(&mut state, &scope) {
+            log::error!("the broken store cannot be read: {error}");
+        }
+        self.note_depth(&state);
+        state.scope = Some(scope);
     }
 
     fn load_state(&self, state: &mut State, scope: &Scope) -> Read<Loaded> {
