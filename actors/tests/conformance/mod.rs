@@ -13,6 +13,7 @@ pub mod faults;
 pub mod feed;
 pub mod histories;
 pub mod huge;
+mod model;
 pub mod paths;
 pub mod queries;
 pub mod repeats;
