@@ -8,7 +8,7 @@ use crate::id::UploadId;
 
 /// Where the bytes of an upload are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", from = "Stored")]
+#[serde(rename_all = "snake_case", from = "AnyForm")]
 pub enum FileRef {
     /// A file of the owner's that is only read, never changed.
     InPlace {
@@ -80,7 +80,7 @@ impl FileKey {
 /// A reference as records have it, of all versions.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Stored {
+enum AnyForm {
     InPlace(InPlace),
     Managed(FileKey),
     /// Formats 1 to 3.
@@ -99,13 +99,13 @@ enum InPlace {
     Path(PlacePath),
 }
 
-impl From<Stored> for FileRef {
-    fn from(stored: Stored) -> Self {
-        match stored {
-            Stored::InPlace(InPlace::On { node, path }) => Self::InPlace { node, path },
-            Stored::InPlace(InPlace::Path(path)) => Self::in_place(path),
-            Stored::Managed(key) => Self::Managed(key),
-            Stored::Stored => Self::Managed(FileKey::older()),
+impl From<AnyForm> for FileRef {
+    fn from(form: AnyForm) -> Self {
+        match form {
+            AnyForm::InPlace(InPlace::On { node, path }) => Self::InPlace { node, path },
+            AnyForm::InPlace(InPlace::Path(path)) => Self::in_place(path),
+            AnyForm::Managed(key) => Self::Managed(key),
+            AnyForm::Stored => Self::Managed(FileKey::older()),
         }
     }
 }
