@@ -59,7 +59,8 @@ def main():
         report(inputs, args.rounds)
 
 
-# ---- inputs ----------------------------------------------------------------------------------------------------
+# ---- inputs
+# ----------------------------------------------------------------------------------------------------
 
 
 def scene(width, height):
@@ -111,7 +112,8 @@ def make_inputs(photos):
     return wanted
 
 
-# ---- peers -----------------------------------------------------------------------------------------------------
+# ---- peers
+# -----------------------------------------------------------------------------------------------------
 
 
 def origin(path, lean=False):
@@ -128,7 +130,8 @@ def origin(path, lean=False):
             picture.thumbnail((side, side), Image.LANCZOS)
             out = io.BytesIO()
             picture.save(out, "JPEG", quality=quality)
-            # Only the bytes: pictures that are kept hold the heap open, and the next round is spared its page faults.
+            # Only the bytes: pictures that are kept hold the heap open, and the next round is
+            # spared its page faults.
             made.append(out.getvalue())
     return made
 
@@ -188,7 +191,8 @@ def run_peer(name, path, times):
     return line["cpu_ms"], line["peak_mib"]
 
 
-# ---- report ----------------------------------------------------------------------------------------------------
+# ---- report
+# ----------------------------------------------------------------------------------------------------
 
 # How often a process works a file, so that it is at work for about a second.
 TIMES = {"jpeg_1mp.jpg": 30, "jpeg_12mp.jpg": 8, "jpeg_48mp.jpg": 3, "png_3.7mp.png": 12, "webp_12mp.webp": 4}

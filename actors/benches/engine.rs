@@ -1,4 +1,5 @@
-//! What the engine itself costs, with a provider that costs nothing and tiny pictures. Every figure is for durable work.
+//! What the engine itself costs, with a provider that costs nothing and tiny pictures. Every figure
+//! is for durable work.
 //!
 //! ```text
 //! cargo bench -p mediamill-actors --bench engine                     all of it

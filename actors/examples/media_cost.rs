@@ -1,5 +1,6 @@
-//! Measures the media work of an upload: prints a line of JSON for each file with CPU and wall time, peak memory and
-//! the result. The benches use it, and it shows what becomes of one's own pictures.
+//! Measures the media work of an upload: prints a line of JSON for each file with CPU and wall
+//! time, peak memory and the result. The benches use it, and it shows what becomes of one's own
+//! pictures.
 //!
 //! ```text
 //! media_cost [--rounds N] [--threads N] [--by-ffmpeg] [--out FOLDER] FILE...

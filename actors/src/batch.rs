@@ -43,7 +43,8 @@ impl Status {
     }
 }
 
-/// How many uploads of a batch stand where. A cache of what the upload records say, written in the same transaction.
+/// How many uploads of a batch stand where. A cache of what the upload records say, written in the
+/// same transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// All uploads.
@@ -270,7 +271,8 @@ impl Batch {
         self.paused_at.is_none() && self.cancelled_at.is_none() && !self.arriving
     }
 
-    /// Seconds until the last upload ends, once three uploads ended at the present pace; `None` while it cannot be told.
+    /// Seconds until the last upload ends, once three uploads ended at the present pace; `None`
+    /// while it cannot be told.
     pub fn eta_seconds(&self, now: Timestamp) -> Option<u64> {
         self.pace.filter(|_| self.paused_at.is_none())?.eta_seconds(&self.counts, now)
     }

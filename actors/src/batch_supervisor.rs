@@ -1,7 +1,8 @@
 //! The next upload and how many at once: spawns UploadWorkers and notices the dead ones.
 //!
-//! It takes the commands about batches. A change is durable when it answers. It follows the notices of the store: the worker of an
-//! attempt that somebody else ended is aborted, and the files of deleted uploads are removed.
+//! It takes the commands about batches. A change is durable when it answers. It follows the notices
+//! of the store: the worker of an attempt that somebody else ended is aborted, and the files of
+//! deleted uploads are removed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,12 +34,14 @@ pub use crate::intake::Submitted;
 /// How often the run is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 
-/// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that were handed over are durable; files in
-/// place are only referenced. Without an answer (the process died) the batch may exist, and of more than 1,000 files a part of it.
+/// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that
+/// were handed over are durable; files in place are only referenced. Without an answer (the process
+/// died) the batch may exist, and of more than 1,000 files a part of it.
 ///
 /// # Errors
-/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`]: nothing of it was taken. [`Error::Store`]: the engine stops, and the
-/// next start shows whether it was taken. A file that is refused is no error of the batch: see [`Submitted`].
+/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`]: nothing of it was taken.
+/// [`Error::Store`]: the engine stops, and the next start shows whether it was taken. A file that
+/// is refused is no error of the batch: see [`Submitted`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Submitted, Error>")]
 pub struct SubmitBatch {
@@ -53,7 +56,8 @@ pub struct SubmitBatch {
 /// Cancels the unfinished uploads of a batch and aborts their calls. A batch that has ended stays as it is.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct CancelBatch {
@@ -66,7 +70,8 @@ pub struct CancelBatch {
 /// Begins no more uploads of a batch; running attempts finish.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct PauseBatch {
@@ -79,7 +84,8 @@ pub struct PauseBatch {
 /// Begins the uploads of a paused batch again.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct ResumeBatch {
@@ -92,7 +98,8 @@ pub struct ResumeBatch {
 /// Gives the failed uploads of a batch two fresh attempts: its next round.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct RetryFailed {
@@ -115,8 +122,9 @@ pub struct DeleteUpload {
     pub upload: UploadId,
 }
 
-/// Takes no more work, gives running attempts this long to finish, hands back the others, and stops the engine. Answers with how many
-/// attempts were handed back. Every later command is answered with [`Error::Stopping`].
+/// Takes no more work, gives running attempts this long to finish, hands back the others, and stops
+/// the engine. Answers with how many attempts were handed back. Every later command is answered
+/// with [`Error::Stopping`].
 ///
 /// # Errors
 /// [`Error::Store`] if they could not be handed back; the next start ends them as interrupted.
@@ -474,7 +482,8 @@ impl BatchSupervisor {
         }));
     }
 
-    /// Spawns a worker for each new attempt, also while it drains: the attempts have begun, and the drain waits for them.
+    /// Spawns a worker for each new attempt, also while it drains: the attempts have begun, and the
+    /// drain waits for them.
     fn begun(&mut self, begun: Vec<Begun>, ctx: &mut Context<Self>) {
         for begun in begun {
             let Some(AtWork { context, .. }) = &self.at_work else { break };

@@ -1,4 +1,5 @@
-//! What happened, numbered: the entries of the event log. They hold ids, codes and numbers, never names or text.
+//! What happened, numbered: the entries of the event log. They hold ids, codes and numbers, never
+//! names or text.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,7 @@ pub enum EventKind {
         /// It had not ended before.
         unfinished: bool,
     },
-    /// The provider went away, came back, or is misconfigured. It happened to every owner with unfinished uploads.
+    /// The provider went away, came back, or is misconfigured. It happened to every owner with
+    /// unfinished uploads.
     ProviderChanged,
 }

@@ -1,4 +1,5 @@
-//! The files of uploads: reading what was submitted, writing thumbnails so that they survive a power cut, removing what was deleted.
+//! The files of uploads: reading what was submitted, writing thumbnails so that they survive a
+//! power cut, removing what was deleted.
 
 mod claims;
 mod incoming;
@@ -79,7 +80,8 @@ impl Files {
         blocking(move || files.remove(id)).await
     }
 
-    /// Uploads whose originals were coming in when the last process ended: [`Files::promote`] or [`Files::delete`] each.
+    /// Uploads whose originals were coming in when the last process ended: [`Files::promote`] or
+    /// [`Files::delete`] each.
     ///
     /// # Errors
     /// The error of the disk.
@@ -88,8 +90,8 @@ impl Files {
         blocking(move || files.incoming_ids()).await
     }
 
-    /// Moves originals that came in, and whose uploads are written, to where they stay. A file that cannot be moved is found where it
-    /// is, and the next start moves it.
+    /// Moves originals that came in, and whose uploads are written, to where they stay. A file that
+    /// cannot be moved is found where it is, and the next start moves it.
     pub async fn promote(&self, ids: Vec<UploadId>) {
         let files = self.clone();
         let promoted = blocking(move || {
@@ -189,7 +191,8 @@ impl Files {
         if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&path)) }
     }
 
-    /// Makes sure that the bytes of an upload are those that were submitted, without holding them, and gives their path. Blocks.
+    /// Makes sure that the bytes of an upload are those that were submitted, without holding them,
+    /// and gives their path. Blocks.
     ///
     /// # Errors
     /// As [`Files::read`].
@@ -241,7 +244,8 @@ impl Files {
             let mut file = create()?;
             file.write_all(jpeg)?;
             fs::rename(&unfinished, &path)?;
-            // File systems in use make the name of a new file durable with its bytes, so the rename comes first.
+            // File systems in use make the name of a new file durable with its bytes, so the rename
+            // comes first.
             file.sync_all()
         };
         write().inspect_err(|_| {

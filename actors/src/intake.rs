@@ -1,7 +1,7 @@
 //! The way in: files are classified, and admitted as one batch.
 //!
-//! [`classify`] finds out what each file is and what is known of it; it only reads. [`receive`] writes bytes that are handed over.
-//! [`Intake::admit`] is one command of the store.
+//! [`classify`] finds out what each file is and what is known of it; it only reads. [`receive`]
+//! writes bytes that are handed over. [`Intake::admit`] is one command of the store.
 
 mod admission;
 mod classify;
@@ -64,7 +64,8 @@ impl Intake {
     /// Makes sure that the disk has room.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with room, since writing will fail.
+    /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with
+    /// room, since writing will fail.
     pub async fn check_disk(&self) -> Result<(), Error> {
         self.check_room(0).await
     }
@@ -109,7 +110,8 @@ impl Intake {
     /// `is_open` is asked before each file is read, since reading many large files takes minutes.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`] and the error of `is_open`: nothing of the batch is taken.
+    /// [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`] and the error of `is_open`:
+    /// nothing of the batch is taken.
     pub(crate) async fn admit(
         &self,
         owner: Owner,
@@ -162,7 +164,8 @@ impl Intake {
         if id.is_none() && relocations.is_empty() {
             return Ok(Submitted { batch_id: None, files });
         }
-        // From here on the uploads may be written, whatever becomes of this call. The next start removes files without one.
+        // From here on the uploads may be written, whatever becomes of this call. The next start
+        // removes files without one.
         received.iter_mut().for_each(Received::keep);
         let ids = received.iter().map(Received::id).collect();
         let new = NewBatch { id, owner, refused, uploads, relocations, displaced };

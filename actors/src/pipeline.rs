@@ -1,4 +1,5 @@
-//! The whole engine: opens the store, wires the actors, takes up what is unfinished, and says when and why it stopped.
+//! The whole engine: opens the store, wires the actors, takes up what is unfinished, and says when
+//! and why it stopped.
 //!
 //! Every message, once:
 //!
@@ -6,17 +7,11 @@
 #![cfg_attr(not(feature = "builtin"), doc = "```no_run")]
 //! use std::time::Duration;
 //!
-//! use actix::prelude::*;
-//! use mediamill_actors::{
-//!     batch_supervisor::{CancelBatch, DeleteUpload, Drain, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch},
-//!     config::Config,
-//!     error::Error,
-//!     id::Owner,
-//!     intake::{Admission, Source},
-//!     pipeline::{Pipeline, Stopped},
-//!     publisher::{Publication, Subscribe, Uploads},
-//!     query_service::{DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads},
-//! };
+//! use actix::prelude::*; use mediamill_actors::{ batch_supervisor::{CancelBatch, DeleteUpload,
+//! Drain, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch}, config::Config, error::Error,
+//! id::Owner, intake::{Admission, Source}, pipeline::{Pipeline, Stopped}, publisher::{Publication,
+//! Subscribe, Uploads}, query_service::{DumpStore, GetBatch, GetHealth, GetUpload, ListBatches,
+//! ListUploads, SearchUploads}, };
 //!
 //! struct Listener;
 //!
@@ -112,7 +107,8 @@ use crate::{
 /// How long subscribers have to take what is left when the engine stops.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// A running engine: the addresses of its actors. It goes on when this is dropped, and ends with the actix system or by a [`Drain`].
+/// A running engine: the addresses of its actors. It goes on when this is dropped, and ends with
+/// the actix system or by a [`Drain`].
 pub struct Pipeline {
     /// Takes the commands.
     pub supervisor: Addr<BatchSupervisor>,
@@ -322,8 +318,9 @@ impl Pipeline {
         }
     }
 
-    /// Stops in good order: running attempts have `limit` to finish, the rest is handed back. When this answers, the data folder is free,
-    /// unless somebody else still holds a part of this engine.
+    /// Stops in good order: running attempts have `limit` to finish, the rest is handed back. When
+    /// this answers, the data folder is free, unless somebody else still holds a part of this
+    /// engine.
     pub async fn stop(self, limit: Duration) -> Stopped {
         // An engine that stopped by itself no longer answers.
         let _ = self.supervisor.send(Drain(limit)).await;

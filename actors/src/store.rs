@@ -1,11 +1,12 @@
 //! Records, events and indexes, changed by commands and read by queries.
 //!
-//! [`Store::open`] gives two handles: [`Commands`] changes the store and is held by the actors alone; [`Queries`] reads it. The
-//! meaning of every command is in `rules/`, written against a `UnitOfWork`. `sled/` supplies that unit of work, the commit,
-//! the reads, the change feed, opening and healing, and the dump. No keys, closures or sled errors come out.
+//! [`Store::open`] gives two handles: [`Commands`] changes the store and is held by the actors
+//! alone; [`Queries`] reads it. The meaning of every command is in `rules/`, written against a
+//! `UnitOfWork`. `sled/` supplies that unit of work, the commit, the reads, the change feed,
+//! opening and healing, and the dump. No keys, closures or sled errors come out.
 //!
-//! A command is answered when it is durable, and a reader sees durable changes only. Events of an owner have numbers without
-//! gaps, in the order in which they become visible.
+//! A command is answered when it is durable, and a reader sees durable changes only. Events of an
+//! owner have numbers without gaps, in the order in which they become visible.
 
 mod admission;
 mod attempt;

@@ -1,7 +1,8 @@
 //! One upload, at most two failed attempts.
 //!
-//! It takes no work by message: it begins with an attempt, and goes on with the next one if that failed. It sends the supervisor
-//! [`WorkerStopped`] when it stops, also while it is dropped by a panic.
+//! It takes no work by message: it begins with an attempt, and goes on with the next one if that
+//! failed. It sends the supervisor [`WorkerStopped`] when it stops, also while it is dropped by a
+//! panic.
 
 mod attempt;
 mod preparation;
@@ -20,8 +21,8 @@ use crate::{
     store::{Begun, Commands, Queries, Token},
 };
 
-/// Thumbnails that wait for the disk at once, beside the pictures that are decoded. More threads cost more processor time and
-/// memory than the disk gains by them.
+/// Thumbnails that wait for the disk at once, beside the pictures that are decoded. More threads
+/// cost more processor time and memory than the disk gains by them.
 const THUMBNAILS_AT_ONCE: usize = 8;
 
 /// A worker stopped.

@@ -1,6 +1,7 @@
 //! A batch's life, pinned by what a dump shows of it. Names stand for ids, times and paths.
 //!
-//! If the change is meant, `UPDATE_SNAPSHOTS=1 cargo test -p mediamill-actors --test dumps` writes the snapshots again.
+//! If the change is meant, `UPDATE_SNAPSHOTS=1 cargo test -p mediamill-actors --test dumps` writes
+//! the snapshots again.
 
 mod support;
 

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 const LIMITS: Limits = Limits::DEFAULT;
 const VISION: VisionSpec = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: false };
 
-/// Quarters of 128 x 96 pixels with EXIF data whose orientation is 6, and 64 x 48 of which the left half is transparent.
+/// Quarters of 128 x 96 pixels with EXIF data whose orientation is 6, and 64 x 48 of which the left
+/// half is transparent.
 const QUARTERS: &[u8] = include_bytes!("fixtures/quarters.heic");
 const HALF: &[u8] = include_bytes!("fixtures/half.heic");
 

@@ -1,5 +1,6 @@
-//! Whatever is commanded in whatever order, however the provider answers and whenever the process dies: the store fits together after each
-//! step, all work ends, counts add up, and each run of a batch ends once.
+//! Whatever is commanded in whatever order, however the provider answers and whenever the process
+//! dies: the store fits together after each step, all work ends, counts add up, and each run of a
+//! batch ends once.
 
 mod support;
 
@@ -133,7 +134,8 @@ impl Known {
         self.files.iter().filter(|it| it.0 == *owner).map(|it| it.1.clone()).collect()
     }
 
-    /// Writes something new into a file, with a time of its own: a clock's steps may be so wide that two writes have the same.
+    /// Writes something new into a file, with a time of its own: a clock's steps may be so wide
+    /// that two writes have the same.
     fn write(&mut self, world: &World, name: &str) {
         self.written += 1;
         std::fs::write(world.path(name), support::picture(&format!("{name} {}", self.written)))
@@ -289,7 +291,8 @@ impl Known {
         tokio::time::timeout(Duration::from_secs(86_400), done).await.expect("all work ends");
     }
 
-    /// A second run over all files that are there takes up what is new, changed or failed, and a third only what the second did not complete.
+    /// A second run over all files that are there takes up what is new, changed or failed, and a
+    /// third only what the second did not complete.
     async fn walk_twice(&mut self, world: &World) {
         let owners: BTreeSet<Owner> = self.files.iter().map(|it| it.0.clone()).collect();
         for owner in owners {

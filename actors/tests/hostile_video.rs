@@ -1,5 +1,5 @@
-//! Videos that are damaged or mean harm, and programs that are missing or misbehave. Clips are made by `ffmpeg`, which must be
-//! installed.
+//! Videos that are damaged or mean harm, and programs that are missing or misbehave. Clips are made
+//! by `ffmpeg`, which must be installed.
 
 mod support;
 
@@ -220,7 +220,8 @@ async fn any_change_of_a_file_is_an_answer_and_not_a_panic() {
         if random(4) == 0 {
             bytes.truncate(random(bytes.len()));
         }
-        // The index is read and held against the file; frames are taken out of it only now and then, as each costs a process.
+        // The index is read and held against the file; frames are taken out of it only now and
+        // then, as each costs a process.
         let inspected =
             media::inspect(&mut std::io::Cursor::new(&bytes), bytes.len() as u64, &LIMITS, &VISION);
         if round % 60 < 2 && inspected.is_ok() {
@@ -326,7 +327,8 @@ async fn child_without_a_working_ffprobe() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_that_hangs_or_floods_is_ended() {
-    // With `exec` the program replaces the script, so that the process that is killed is the one that is looked for.
+    // With `exec` the program replaces the script, so that the process that is killed is the one
+    // that is looked for.
     for script in [
         "exec /bin/sleep 600",
         "/bin/sleep 600 & /bin/sleep 600",

@@ -1,7 +1,8 @@
 //! Kills a working engine with SIGKILL at random moments, again and again, and looks at what is left.
 //!
-//! A child process works and submits; each acknowledgement is a line on its standard output. After the last kill it may work to the end, and
-//! then every acknowledged upload must be there, completed, done once and counted once, with its thumbnail on disk, and events without a gap.
+//! A child process works and submits; each acknowledgement is a line on its standard output. After
+//! the last kill it may work to the end, and then every acknowledged upload must be there,
+//! completed, done once and counted once, with its thumbnail on disk, and events without a gap.
 //!
 //! ```text
 //! cargo test -p mediamill-actors --test kill                             30 kills
@@ -104,7 +105,8 @@ fn config(folder: &Path) -> Config {
     config
 }
 
-/// Works on what is unfinished, submits until it is killed if it is told to, and otherwise ends when all is done.
+/// Works on what is unfinished, submits until it is killed if it is told to, and otherwise ends
+/// when all is done.
 fn child(folder: &Path, submit: bool) -> ExitCode {
     actix_rt::System::new().block_on(async {
         let options = Options { provider: Some(Arc::new(Quick)), ..Options::default() };

@@ -78,7 +78,8 @@ async fn world(names: &[&str]) -> (World, Vec<UploadId>) {
     (world, uploads)
 }
 
-/// Writes a file, which gets a time of its own: a clock's steps may be so wide that several files have the same.
+/// Writes a file, which gets a time of its own: a clock's steps may be so wide that several files
+/// have the same.
 fn edit(world: &World, name: &str, into: &str) {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     fs::write(world.path(name), support::picture(into)).expect("written");

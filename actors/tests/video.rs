@@ -10,7 +10,8 @@ use mediamill_actors::{
 };
 use support::{World, clips::*};
 
-// ---- frames --------------------------------------------------------------------------------------------------------
+// ---- frames
+// --------------------------------------------------------------------------------------------------------
 
 #[actix_rt::test]
 async fn every_container_gives_ten_frames_from_all_of_its_span() {
@@ -252,7 +253,8 @@ async fn a_large_video_is_made_as_small_as_the_model_wants() {
     assert!(clip.thumbnail.is_none());
 }
 
-// ---- facts ---------------------------------------------------------------------------------------------------------
+// ---- facts
+// ---------------------------------------------------------------------------------------------------------
 
 #[actix_rt::test]
 async fn facts_come_from_the_tags_of_the_camera() {
@@ -284,7 +286,8 @@ async fn the_thumbnail_shows_the_first_frame_that_is_not_blank() {
     assert!(clip.thumbnail.expect("asked for").is_ok() && clip.facts.lightness == 0);
 }
 
-// ---- the worker ----------------------------------------------------------------------------------------------------
+// ---- the worker
+// ----------------------------------------------------------------------------------------------------
 
 #[actix_rt::test]
 async fn a_provider_is_shown_the_frames_of_a_video_with_their_times() {

@@ -1,9 +1,11 @@
 //! The server under load, killed once in the middle: `cargo bench --bench load`.
 //!
-//! 50 owners upload 20 photos each at once, 1,000 sockets are open of which 50 never read but ask for everything over and over, one sender sends a
-//! byte a second, and when a third of the work is done the server is killed with SIGKILL and started again. At the end everything that was
-//! acknowledged must have ended well, every socket that reads must have been told of it, and those that do not must have been let go. Then
-//! the machine is quiet, and 1,000 sockets of one owner are told of single photos. It fails if a figure exceeds its limit below.
+//! 50 owners upload 20 photos each at once, 1,000 sockets are open of which 50 never read but ask
+//! for everything over and over, one sender sends a byte a second, and when a third of the work is
+//! done the server is killed with SIGKILL and started again. At the end everything that was
+//! acknowledged must have ended well, every socket that reads must have been told of it, and those
+//! that do not must have been let go. Then the machine is quiet, and 1,000 sockets of one owner are
+//! told of single photos. It fails if a figure exceeds its limit below.
 //!
 //! Figures hold for server and clients on the same machine. The client is one thread.
 
@@ -287,7 +289,8 @@ impl Load {
         }
     }
 
-    /// Listens as one owner for as long as it takes, over the death of the server, and notes the ends of photos.
+    /// Listens as one owner for as long as it takes, over the death of the server, and notes the
+    /// ends of photos.
     async fn listen(&self, number: usize, owner: usize) {
         self.told.borrow_mut().insert(number, (owner, HashSet::new()));
         let (mut known, mut first) = (0, true);

@@ -10,7 +10,8 @@ use super::Fallible;
 pub(super) const MOST_ANSWER_MS: f64 = 1000.0;
 /// Longest time after which 99 of 100 changes reached their sockets while all was quiet, in ms.
 pub(super) const MOST_DELAY_MS: f64 = 50.0;
-/// Longest time after which 99 of 100 changes of one owner reached all of its sockets, in ms; most of it is the client's, which is one thread.
+/// Longest time after which 99 of 100 changes of one owner reached all of its sockets, in ms; most
+/// of it is the client's, which is one thread.
 pub(super) const MOST_FAN_OUT_MS: f64 = 250.0;
 /// Most memory that the server may hold, in MiB.
 pub(super) const MOST_MIB: f64 = 768.0;

@@ -1,5 +1,5 @@
-//! Uploads whose files are being written, so that a delete in between leaves nothing behind: the job of a thumbnail cannot be
-//! aborted, and may write its file after the others were removed.
+//! Uploads whose files are being written, so that a delete in between leaves nothing behind: the
+//! job of a thumbnail cannot be aborted, and may write its file after the others were removed.
 
 use std::{collections::HashMap, sync::Arc};
 

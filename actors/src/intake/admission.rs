@@ -16,8 +16,8 @@ use crate::{
 pub enum Source {
     /// A file that is only read, never changed. A relative path is taken from the current folder.
     InPlace(PathBuf),
-    /// The same, by a caller that gives each file its attempts once from that time on: a file that failed since is
-    /// [`Admission::Failed`].
+    /// The same, by a caller that gives each file its attempts once from that time on: a file that
+    /// failed since is [`Admission::Failed`].
     InSubmission {
         /// The file.
         path: PathBuf,

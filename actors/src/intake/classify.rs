@@ -1,5 +1,5 @@
-//! The classification of files before they become uploads: what the store knows of their paths, what their bytes are, and what the
-//! store knows of those. It only reads.
+//! The classification of files before they become uploads: what the store knows of their paths,
+//! what their bytes are, and what the store knows of those. It only reads.
 
 use std::{
     fs::{self, File},
@@ -30,7 +30,8 @@ use crate::{
     upload::{FailureKind, FileRef, PlacePath, Status, Thumbnail, Upload},
 };
 
-/// Files that are looked up in the store together: a reader waits until a running commit is durable, and would wait for each file.
+/// Files that are looked up in the store together: a reader waits until a running commit is
+/// durable, and would wait for each file.
 const LOOKED_UP_TOGETHER: usize = 64;
 /// Files that are read at once, so that a disk has several requests to order.
 const READ_AT_ONCE: usize = 8;
@@ -136,7 +137,8 @@ impl Classifier {
         }
     }
 
-    /// Decides the files whose bytes were received. For each of the others there is `None`, and its path beside.
+    /// Decides the files whose bytes were received. For each of the others there is `None`, and its
+    /// path beside.
     async fn receive(
         &self,
         sources: Vec<Source>,
@@ -354,7 +356,8 @@ impl Classifier {
             }
     }
 
-    /// Takes a step for each file, in a few blocking jobs: each job goes on with the next file, as long as the answer is waited for.
+    /// Takes a step for each file, in a few blocking jobs: each job goes on with the next file, as
+    /// long as the answer is waited for.
     async fn each<T: Send + 'static, U: Send + 'static>(
         &self,
         steps: Vec<Step<T>>,

@@ -1,4 +1,5 @@
-//! Bytes that are handed over: written to disk while they are hashed, never whole in memory, and removed unless they are submitted.
+//! Bytes that are handed over: written to disk while they are hashed, never whole in memory, and
+//! removed unless they are submitted.
 
 use std::io;
 
@@ -47,7 +48,8 @@ impl From<Error> for ReceiveError {
     }
 }
 
-/// A file that was received whole, is durable, and may be submitted. Dropped before, it leaves nothing behind.
+/// A file that was received whole, is durable, and may be submitted. Dropped before, it leaves
+/// nothing behind.
 #[derive(Debug)]
 pub struct Received {
     arrived: Arrived,

@@ -46,7 +46,8 @@ pub struct NewUpload {
     pub stamp: Option<FileStamp>,
     /// An older upload of the same file.
     pub replaces: Option<Replaces>,
-    /// A completed upload of the same bytes whose description still holds, so that only the later stages are done again.
+    /// A completed upload of the same bytes whose description still holds, so that only the later
+    /// stages are done again.
     pub described_as: Option<UploadId>,
 }
 

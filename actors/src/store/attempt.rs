@@ -40,7 +40,8 @@ pub struct RunningAttempt {
 }
 
 impl RunningAttempt {
-    /// Brings a record up to date with the attempt, whose beginning and stages are stored here alone until it gives something.
+    /// Brings a record up to date with the attempt, whose beginning and stages are stored here
+    /// alone until it gives something.
     pub(crate) fn bring(&self, upload: &mut Upload) {
         if upload.attempt < self.attempt {
             // A record that does not wait was written since, and is newer.

@@ -34,10 +34,12 @@ use crate::{
 
 /// Changes the store on behalf of one run. Clones share the run.
 ///
-/// Commands of all clones take effect in the order of the calls, and a returned future only waits for the answer; but
-/// [`start`](Self::start), [`recover`](Self::recover), [`admit`](Self::admit), [`cancel`](Self::cancel) and
-/// [`retry_failed`](Self::retry_failed) are written in pieces, the first when they are polled. An answer is one of three: done and durable, refused with nothing written, or [`CommandError::Unknown`]. A command that is repeated after a lost
-/// answer gives the same answer and changes nothing more.
+/// Commands of all clones take effect in the order of the calls, and a returned future only waits
+/// for the answer; but [`start`](Self::start), [`recover`](Self::recover), [`admit`](Self::admit),
+/// [`cancel`](Self::cancel) and [`retry_failed`](Self::retry_failed) are written in pieces, the
+/// first when they are polled. An answer is one of three: done and durable, refused with nothing
+/// written, or [`CommandError::Unknown`]. A command that is repeated after a lost answer gives the
+/// same answer and changes nothing more.
 #[derive(Clone)]
 pub struct Commands {
     sled: Arc<Sled>,
@@ -48,7 +50,8 @@ pub struct Commands {
 /// A notice of the change feed to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Somebody else ended this running attempt: its upload was cancelled or deleted, or its run was recovered.
+    /// Somebody else ended this running attempt: its upload was cancelled or deleted, or its run
+    /// was recovered.
     Revoked(Token),
     /// An upload was deleted, and its files are to be removed: see [`Commands::files_removed`].
     FilesToRemove(UploadId),
@@ -77,7 +80,8 @@ impl Commands {
 
     /// The notices to this run from now on. Attempts that run end without them only by their own commands.
     pub fn notices(&self) -> Notices {
-        // At most one notice for each attempt and each deleted upload, so the queue is as long as the work that it names.
+        // At most one notice for each attempt and each deleted upload, so the queue is as long as
+        // the work that it names.
         let (sender, receiver) = mpsc::unbounded_channel();
         self.sled.notify(self.run, sender);
         Notices(receiver)
@@ -85,7 +89,8 @@ impl Commands {
 
     // Runs
 
-    /// Starts the run: waiting uploads within the scope wait for it, and the runs of dead processes are recovered.
+    /// Starts the run: waiting uploads within the scope wait for it, and the runs of dead processes
+    /// are recovered.
     ///
     /// # Errors
     /// [`CommandError::Unknown`] if the store cannot be read or written.
@@ -109,8 +114,9 @@ impl Commands {
         Ok(Recovered { waiting: self.sled.queue_depth().waiting, interrupted, resting })
     }
 
-    /// Recovers the run of a dead process: its attempts end as interrupted, and its later commands are refused. Answers with how
-    /// many attempts there were, and how many of their uploads are outside the scope.
+    /// Recovers the run of a dead process: its attempts end as interrupted, and its later commands
+    /// are refused. Answers with how many attempts there were, and how many of their uploads are
+    /// outside the scope.
     ///
     /// # Errors
     /// [`CommandError::Unknown`] if the store cannot be written.
@@ -124,7 +130,8 @@ impl Commands {
         Ok((recovered.interrupted, recovered.resting))
     }
 
-    /// Renews the lease of this run. With sled the lock of the data folder is the lease, so nothing is written.
+    /// Renews the lease of this run. With sled the lock of the data folder is the lease, so nothing
+    /// is written.
     ///
     /// # Errors
     /// [`CommandError::Stale`] if the run has ended or was recovered; its process must begin nothing more.
@@ -135,7 +142,8 @@ impl Commands {
         }
     }
 
-    /// Ends the run in good order: its attempts are handed back, and it begins no more. Answers with how many attempts there were.
+    /// Ends the run in good order: its attempts are handed back, and it begins no more. Answers
+    /// with how many attempts there were.
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
@@ -156,12 +164,13 @@ impl Commands {
 
     // Batches
 
-    /// Admits a batch, if at most `max_queued` uploads are unfinished with it. Up to 1,000 files are one change; a larger batch is
-    /// written in pieces, and its uploads wait for the last one. If the process dies in between, the batch has the uploads that
-    /// were written.
+    /// Admits a batch, if at most `max_queued` uploads are unfinished with it. Up to 1,000 files
+    /// are one change; a larger batch is written in pieces, and its uploads wait for the last one.
+    /// If the process dies in between, the batch has the uploads that were written.
     ///
     /// # Errors
-    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id: nothing of it is taken.
+    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id:
+    /// nothing of it is taken.
     pub async fn admit(&self, new: NewBatch, max_queued: u64) -> Result<(), CommandError> {
         let NewBatch { id: batch, owner, refused, uploads, relocations, displaced } = new;
         let total = uploads.len() as u64;
@@ -193,7 +202,8 @@ impl Commands {
     /// Pauses a batch (`true`) or resumes it. A batch that is so already stays so.
     ///
     /// # Errors
-    /// [`CommandError::NotFound`]; [`CommandError::Conflict`] if the batch has ended; [`CommandError::Unknown`].
+    /// [`CommandError::NotFound`]; [`CommandError::Conflict`] if the batch has ended;
+    /// [`CommandError::Unknown`].
     pub fn set_paused(
         &self,
         owner: Owner,
@@ -203,7 +213,8 @@ impl Commands {
         self.write(SetPaused { owner, batch, paused })
     }
 
-    /// Gives the failed uploads of a batch two fresh attempts: its next round. A batch without failed uploads stays as it is.
+    /// Gives the failed uploads of a batch two fresh attempts: its next round. A batch without
+    /// failed uploads stays as it is.
     ///
     /// # Errors
     /// [`CommandError::NotFound`], [`CommandError::Unknown`].
@@ -219,7 +230,8 @@ impl Commands {
         }
     }
 
-    /// Deletes an upload, whatever its status. An upload that the owner does not have, or no longer has, is no error.
+    /// Deletes an upload, whatever its status. An upload that the owner does not have, or no longer
+    /// has, is no error.
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
@@ -244,8 +256,8 @@ impl Commands {
 
     // Attempts
 
-    /// Chooses up to `most` uploads whose turn it is, and begins an attempt of each. Nothing is begun beside a suspect, and a
-    /// suspect is begun alone.
+    /// Chooses up to `most` uploads whose turn it is, and begins an attempt of each. Nothing is
+    /// begun beside a suspect, and a suspect is begun alone.
     ///
     /// # Errors
     /// [`CommandError::Stale`] if the run has not started or has ended, [`CommandError::Unknown`].
@@ -256,8 +268,8 @@ impl Commands {
         self.begin_take(self.takes.fetch_add(1, Ordering::Relaxed) + 1, most)
     }
 
-    /// As [`Commands::begin_next`], with the number of the take, from 1: the same number gives the attempts again that were begun
-    /// under it and still run.
+    /// As [`Commands::begin_next`], with the number of the take, from 1: the same number gives the
+    /// attempts again that were begun under it and still run.
     ///
     /// # Errors
     /// As [`Commands::begin_next`].
@@ -297,7 +309,8 @@ impl Commands {
     /// Goes on with the description of an earlier attempt.
     ///
     /// # Errors
-    /// [`CommandError::Stale`]; [`CommandError::Conflict`] if there is no description; [`CommandError::Unknown`].
+    /// [`CommandError::Stale`]; [`CommandError::Conflict`] if there is no description;
+    /// [`CommandError::Unknown`].
     pub fn resume_embedding(
         &self,
         token: Token,
@@ -319,8 +332,8 @@ impl Commands {
         self.write(RecordDescription { token, description, objects, took_ms })
     }
 
-    /// Keeps the vector, with the change that was needed to get it, and ends the upload as completed. An older upload of the same
-    /// file goes.
+    /// Keeps the vector, with the change that was needed to get it, and ends the upload as
+    /// completed. An older upload of the same file goes.
     ///
     /// # Errors
     /// [`CommandError::Stale`], [`CommandError::Unknown`].
@@ -347,7 +360,8 @@ impl Commands {
         self.write(Fail { token, failure })
     }
 
-    /// Ends an attempt that does not count. It counts as failed, if the provider went away under this upload before.
+    /// Ends an attempt that does not count. It counts as failed, if the provider went away under
+    /// this upload before.
     ///
     /// # Errors
     /// [`CommandError::Stale`], [`CommandError::Unknown`].

@@ -112,7 +112,8 @@ pub enum CommandError {
         /// The limit.
         limit: u64,
     },
-    /// Whether it was written is unknown: the store is broken. After the next start, the same command gives the same answer.
+    /// Whether it was written is unknown: the store is broken. After the next start, the same
+    /// command gives the same answer.
     Unknown(String),
 }
 

@@ -7,7 +7,8 @@ use std::{fmt, sync::Arc};
 pub enum FaultPoint {
     /// Before a group of commands is written: nothing of it is kept, and the store is broken.
     BeforeCommit,
-    /// After a group is durable and before its answers: all of it is kept, the answers are unknown, and the store is broken.
+    /// After a group is durable and before its answers: all of it is kept, the answers are unknown,
+    /// and the store is broken.
     AfterCommit,
     /// In a read, which is answered with an error.
     Read,
@@ -20,7 +21,8 @@ type Inject = dyn Fn(FaultPoint) -> Option<String> + Send + Sync;
 pub struct Faults(Option<Arc<Inject>>);
 
 impl Faults {
-    /// Asks `inject` at each place: an answer is the sentence that it fails with. It is asked by several threads.
+    /// Asks `inject` at each place: an answer is the sentence that it fails with. It is asked by
+    /// several threads.
     pub fn new(inject: impl Fn(FaultPoint) -> Option<String> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(inject)))
     }

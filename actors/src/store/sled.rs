@@ -1,8 +1,9 @@
 //! The store on sled: the only place that names it.
 //!
-//! `keys` lays keys out; `unit_of_work` collects the writes of a group of commands; `committer` makes them durable; `index` builds
-//! the state in memory at a start; `reads` and `feed` answer queries; `event_log` and `vectors` say how events and vectors are
-//! kept; `queue` says whose turn it is; `opening` opens and heals; `dump` prints and restores; `verification` holds the trees
+//! `keys` lays keys out; `unit_of_work` collects the writes of a group of commands; `committer`
+//! makes them durable; `index` builds the state in memory at a start; `reads` and `feed` answer
+//! queries; `event_log` and `vectors` say how events and vectors are kept; `queue` says whose turn
+//! it is; `opening` opens and heals; `dump` prints and restores; `verification` holds the trees
 //! against each other; `pages` turns sled's panics on damaged pages into errors.
 
 mod committer;
@@ -46,7 +47,8 @@ pub use self::{
 use self::{index::State, keys::Tree, pages::Pages};
 use super::{Clock, CommandError, Faults, Notice, OpenError, Options, RunId};
 
-/// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A panic hook may stay silent for it.
+/// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A
+/// panic hook may stay silent for it.
 pub const OPENING_THREAD: &str = "mediamill-open-store";
 
 /// An open store.
@@ -64,7 +66,8 @@ pub(super) struct Sled {
     /// Rises with every group that was committed, and when the store breaks.
     newest: watch::Sender<u64>,
     durable_change: AtomicU64,
-    /// Lengths of the queue and of the attempts in flight, which can be read while the state is locked over a commit.
+    /// Lengths of the queue and of the attempts in flight, which can be read while the state is
+    /// locked over a commit.
     waiting: AtomicUsize,
     in_flight: AtomicUsize,
     /// Waits for the disk since the store was opened, and their time in microseconds.
@@ -148,7 +151,8 @@ impl Queries {
         &self.sled.data_dir
     }
 
-    /// Gives this handle up and waits until no other handle and no job uses the store; then the folder is free.
+    /// Gives this handle up and waits until no other handle and no job uses the store; then the
+    /// folder is free.
     pub async fn close(self) {
         let mut closed = self.sled.closed.subscribe();
         drop(self);

@@ -1,5 +1,5 @@
-//! The seam between rules and storage: a rule reads and writes through a [`UnitOfWork`], and a backend makes the unit durable
-//! as a whole or not at all.
+//! The seam between rules and storage: a rule reads and writes through a [`UnitOfWork`], and a
+//! backend makes the unit durable as a whole or not at all.
 
 use jiff::Timestamp;
 
@@ -16,13 +16,15 @@ pub(crate) trait Command: Send + 'static {
     /// The answer of a change that is durable.
     type Answer: Send + 'static;
 
-    /// The records that the rule may read or write, so that a backend can lock and fetch them before the rule runs.
+    /// The records that the rule may read or write, so that a backend can lock and fetch them
+    /// before the rule runs.
     fn touches(&self) -> Touches;
 
     /// Applies the rule. A rule refuses before it writes.
     ///
     /// # Errors
-    /// A refusal, which leaves the unit as it was; or [`CommandError::Unknown`], after which nothing of the unit may be written.
+    /// A refusal, which leaves the unit as it was; or [`CommandError::Unknown`], after which
+    /// nothing of the unit may be written.
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<Self::Answer, CommandError>;
 }
 
@@ -82,7 +84,8 @@ pub(crate) struct Held {
     pub(crate) attempt: RunningAttempt,
 }
 
-/// Records and indexes as one command sees them: those that are stored, with the writes of the commands before it.
+/// Records and indexes as one command sees them: those that are stored, with the writes of the
+/// commands before it.
 ///
 /// All methods that answer with a `Result` fail with [`CommandError::Unknown`], if the storage fails.
 pub(crate) trait UnitOfWork {
@@ -128,7 +131,8 @@ pub(crate) trait UnitOfWork {
     fn dequeue(&mut self, upload: &Upload) -> Result<(), CommandError>;
     /// Takes an upload out of this run's reach, without a durable change: the next run finds it in the queue.
     fn set_aside(&mut self, upload: &Upload);
-    /// The upload whose turn it is: owners take turns, batches of an owner go first in, first out, uploads of a batch in their order.
+    /// The upload whose turn it is: owners take turns, batches of an owner go first in, first out,
+    /// uploads of a batch in their order.
     fn next_waiting(&mut self) -> Option<UploadId>;
     /// The oldest waiting suspect of an open batch.
     fn next_suspect(&mut self) -> Option<UploadId>;

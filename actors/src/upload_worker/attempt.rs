@@ -125,8 +125,9 @@ impl Attempt {
         self.writes.push(write.boxed());
     }
 
-    /// Waits for the end of the attempt, and for the records that were sent before it. Commands take effect in the order of their
-    /// calls, so the end of an attempt that was not revoked comes after all of them.
+    /// Waits for the end of the attempt, and for the records that were sent before it. Commands
+    /// take effect in the order of their calls, so the end of an attempt that was not revoked comes
+    /// after all of them.
     async fn end<T>(
         &mut self,
         end: impl Future<Output = Result<T, CommandError>>,
@@ -242,8 +243,8 @@ impl Attempt {
         (self.failures.len() as u32).saturating_add(forgotten.saturating_mul(2))
     }
 
-    /// The picture that the provider gets: half the pixels for each failure in which the server broke on it, down to an eighth; and a
-    /// sentence about that.
+    /// The picture that the provider gets: half the pixels for each failure in which the server
+    /// broke on it, down to an eighth; and a sentence about that.
     fn smaller_vision(&self) -> (VisionSpec, Vec<String>) {
         let vision = &self.context.vision;
         let broke = |it: &&Failure| it.stage == Stage::VisionAnalysis && it.kind == FailureKind::ServerFault;

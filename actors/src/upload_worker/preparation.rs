@@ -1,4 +1,5 @@
-//! The preparation of an attempt: the file is read, a picture or frames are decoded, the thumbnail is written.
+//! The preparation of an attempt: the file is read, a picture or frames are decoded, the thumbnail
+//! is written.
 
 use std::{io::ErrorKind, sync::Arc};
 
@@ -29,7 +30,8 @@ type Held = (Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>, Arc<OwnedSemapho
 type Outcome = Result<(Prepared, Thumbnail), (FailureKind, String)>;
 
 impl Attempt {
-    /// Makes the thumbnail of an upload that has its description: a copy of an earlier upload's, or a new one.
+    /// Makes the thumbnail of an upload that has its description: a copy of an earlier upload's, or
+    /// a new one.
     pub(super) async fn catch_up(&mut self) -> Result<(), Stop> {
         let earlier = self.upload.same_as.or(self.upload.replaces);
         if let (Some(earlier), Some(facts)) = (earlier, self.upload.facts.clone()) {
@@ -48,8 +50,8 @@ impl Attempt {
         self.prepare(self.context.vision.clone()).await.map(drop)
     }
 
-    /// Reads and decodes the file and writes the thumbnail, with its share of memory and a processor. Both are held for as long as a
-    /// job of it runs, also after the worker was aborted.
+    /// Reads and decodes the file and writes the thumbnail, with its share of memory and a
+    /// processor. Both are held for as long as a job of it runs, also after the worker was aborted.
     pub(super) async fn prepare(&mut self, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
         let context = Arc::clone(&self.context);
@@ -75,7 +77,8 @@ impl Attempt {
         let (mut prepared, thumbnail) =
             prepared.map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
         if only_jpeg {
-            // Pictures wait for the provider outside of the budget for decodes, and most of their memory is pixels.
+            // Pictures wait for the provider outside of the budget for decodes, and most of their
+            // memory is pixels.
             prepared.pictures.iter_mut().for_each(|picture| picture.rgb = Vec::new());
         }
         let write = context.commands.record_media(self.token.clone(), thumbnail, prepared.facts.clone());

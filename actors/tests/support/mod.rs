@@ -203,7 +203,8 @@ async fn engine(config: &Config, clock: Clock, provider: Option<&Arc<Scripted>>)
     Pipeline::start_with(config.clone(), options).await.expect("the engine starts")
 }
 
-/// The photo of a cat for `cat.jpg`; otherwise a small picture of its own, whose pixels are damaged if its name begins with `broken`.
+/// The photo of a cat for `cat.jpg`; otherwise a small picture of its own, whose pixels are damaged
+/// if its name begins with `broken`.
 pub fn picture(name: &str) -> Vec<u8> {
     if name == "cat.jpg" {
         return include_bytes!("../fixtures/cat.jpg").to_vec();

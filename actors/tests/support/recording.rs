@@ -195,7 +195,8 @@ pub fn batch_id(value: &Value) -> BatchId {
     text(value).parse().expect("an id")
 }
 
-/// A record as the recorded versions wrote it: formats 1 to 3 say `run` for a round, and name files otherwise.
+/// A record as the recorded versions wrote it: formats 1 to 3 say `run` for a round, and name files
+/// otherwise.
 pub fn as_recorded(record: &impl serde::Serialize) -> Value {
     older(serde_json::to_value(record).expect("JSON"))
 }

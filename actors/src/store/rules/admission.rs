@@ -1,7 +1,8 @@
 //! Admission: a batch with its uploads, the paths that files were found at, and the uploads that lost theirs.
 //!
-//! A batch of up to [`PIECE`] files is one unit of work. A larger one is written in pieces, and none of its uploads is begun before
-//! the last piece. Only the first piece can refuse, before it writes.
+//! A batch of up to [`PIECE`] files is one unit of work. A larger one is written in pieces, and
+//! none of its uploads is begun before the last piece. Only the first piece can refuse, before it
+//! writes.
 
 use super::{
     super::{
@@ -72,7 +73,8 @@ impl Pieces {
 impl Iterator for Pieces {
     type Item = Piece;
 
-    /// All relocations come before the first displaced upload, since files that changed places may find each other.
+    /// All relocations come before the first displaced upload, since files that changed places may
+    /// find each other.
     fn next(&mut self) -> Option<Piece> {
         if self.ended {
             return None;
@@ -203,7 +205,8 @@ impl Piece {
     }
 }
 
-/// Lets the uploads of a batch be begun, since no more will be written. Answers with whether it was cancelled meanwhile.
+/// Lets the uploads of a batch be begun, since no more will be written. Answers with whether it was
+/// cancelled meanwhile.
 fn open(work: &mut dyn UnitOfWork, id: BatchId) -> Result<bool, CommandError> {
     let batch = work.change_batch(id)?.ok_or(CommandError::NotFound("batch"))?;
     batch.arriving = false;
@@ -242,8 +245,8 @@ fn add(
     Ok(())
 }
 
-/// Prepares the replacement of an older upload. A completed one stays until the new one completes; another one goes at once, and
-/// the new one replaces what the older one was to replace.
+/// Prepares the replacement of an older upload. A completed one stays until the new one completes;
+/// another one goes at once, and the new one replaces what the older one was to replace.
 fn replace(
     work: &mut dyn UnitOfWork,
     owner: &Owner,

@@ -1,7 +1,8 @@
 //! Attempts: which upload is next, and how an attempt goes on and ends.
 //!
-//! A command whose attempt has ended by the same command before gives the same answer again, since its caller may have lost the
-//! first one. Every other command of an ended attempt is [`CommandError::Stale`].
+//! A command whose attempt has ended by the same command before gives the same answer again, since
+//! its caller may have lost the first one. Every other command of an ended attempt is
+//! [`CommandError::Stale`].
 
 use super::{
     super::{
@@ -21,8 +22,8 @@ use crate::{
     upload::{AttemptOutcome, Description, Failure, FailureKind, Stage, Status, Step, Thumbnail, Upload},
 };
 
-/// Chooses uploads whose turn it is, and begins an attempt of each. Nothing is begun beside a suspect of this run, and a suspect
-/// is begun alone.
+/// Chooses uploads whose turn it is, and begins an attempt of each. Nothing is begun beside a
+/// suspect of this run, and a suspect is begun alone.
 pub(in super::super) struct BeginNext {
     /// The run that works on them.
     pub(in super::super) run: RunId,
@@ -227,7 +228,8 @@ impl Command for Fail {
     }
 }
 
-/// Ends an attempt that does not count. It counts as failed, if the provider went away under this upload before.
+/// Ends an attempt that does not count. It counts as failed, if the provider went away under this
+/// upload before.
 pub(in super::super) struct HandBack {
     pub(in super::super) token: Token,
     /// The failure, if the provider went away during a call for this upload.

@@ -16,7 +16,8 @@ use crate::{
     upload::{Status, Step},
 };
 
-/// Cancels the running attempts of a batch, and at most [`PIECE`] of its waiting uploads. Answers with whether more are unfinished.
+/// Cancels the running attempts of a batch, and at most [`PIECE`] of its waiting uploads. Answers
+/// with whether more are unfinished.
 pub(in super::super) struct CancelBatch {
     pub(in super::super) owner: Owner,
     pub(in super::super) batch: BatchId,

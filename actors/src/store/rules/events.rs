@@ -7,8 +7,8 @@ use crate::{
     id::{BatchId, UploadId},
 };
 
-/// Appends an event of a batch, with the tally right after the change. The event that leaves nothing of the batch unfinished
-/// ends its round.
+/// Appends an event of a batch, with the tally right after the change. The event that leaves
+/// nothing of the batch unfinished ends its round.
 pub(super) fn emit(
     work: &mut dyn UnitOfWork,
     batch_id: BatchId,

@@ -1,5 +1,5 @@
-//! Steps of uploads, with the counts of the batch, the queue and the running attempt that follow from them. The caller writes
-//! the event.
+//! Steps of uploads, with the counts of the batch, the queue and the running attempt that follow
+//! from them. The caller writes the event.
 
 use super::super::{
     CommandError,

@@ -1,8 +1,10 @@
-//! The one writer: a queue of commands that is drained in groups, one transaction and one wait for the disk for each.
+//! The one writer: a queue of commands that is drained in groups, one transaction and one wait for
+//! the disk for each.
 //!
-//! One thread drains the queue, since an allocator keeps memory for each thread that ever allocated: the memory of sled's transactions
-//! would be kept once for each thread of the runtime's pool. A blocking job waits for that thread, since tokio's paused clock waits for
-//! blocking jobs only.
+//! One thread drains the queue, since an allocator keeps memory for each thread that ever
+//! allocated: the memory of sled's transactions would be kept once for each thread of the runtime's
+//! pool. A blocking job waits for that thread, since tokio's paused clock waits for blocking jobs
+//! only.
 
 use std::{
     collections::VecDeque,

@@ -29,8 +29,8 @@ struct Line<'a> {
 }
 
 impl Queries {
-    /// Writes the store as it stands between two commits, trees by name and keys in their order, and gives the writer back. Writers of the
-    /// store wait meanwhile.
+    /// Writes the store as it stands between two commits, trees by name and keys in their order,
+    /// and gives the writer back. Writers of the store wait meanwhile.
     ///
     /// # Errors
     /// [`Error::Store`] if the store cannot be read or the output cannot be written.
@@ -44,11 +44,12 @@ impl Queries {
 }
 
 impl Store {
-    /// Fills an empty store with a dump, wholly or not at all. A store in which this was cut short does not open again.
+    /// Fills an empty store with a dump, wholly or not at all. A store in which this was cut short
+    /// does not open again.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if the store is not empty; [`Error::Invalid`] with the number of the first line that is not of a dump;
-    /// [`Error::Store`] if the store cannot be written.
+    /// [`Error::Conflict`] if the store is not empty; [`Error::Invalid`] with the number of the
+    /// first line that is not of a dump; [`Error::Store`] if the store cannot be written.
     pub fn restore(&self, dump: impl BufRead) -> Result<u64, Error> {
         let sled = &self.sled;
         let _writing = sled.reading.write();

@@ -18,8 +18,8 @@ use crate::{
     store::CommandError,
 };
 
-/// Longest value that several events share, in bytes. sled writes a page of up to 16 values at once, and a page of more than an eighth
-/// of a megabyte to a file that it does not sync.
+/// Longest value that several events share, in bytes. sled writes a page of up to 16 values at
+/// once, and a page of more than an eighth of a megabyte to a file that it does not sync.
 const RUN_BYTES: usize = 4 * 1024;
 
 impl Draft<'_> {
@@ -74,8 +74,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Forgets entries of an owner from the oldest on, until about `most` events are gone, and none from the number `end` on.
-    /// Answers with how many events they had.
+    /// Forgets entries of an owner from the oldest on, until about `most` events are gone, and none
+    /// from the number `end` on. Answers with how many events they had.
     pub(super) fn forget(&mut self, owner: &Owner, most: u64, end: u64) -> Result<u64, CommandError> {
         let (first, last) = self.kept(owner)?;
         let trees = self.trees;
@@ -121,8 +121,9 @@ pub(super) fn change_of(event: &RawValue) -> Option<u64> {
     serde_json::from_str::<OfChange>(event.get()).ok().map(|it| it.change)
 }
 
-/// Events of an owner with consecutive numbers that were written together. The run is one entry of the tree `changes`, under the
-/// change of its first event, and one entry of `events`, under the number of its first event: the event, or an array of several.
+/// Events of an owner with consecutive numbers that were written together. The run is one entry of
+/// the tree `changes`, under the change of its first event, and one entry of `events`, under the
+/// number of its first event: the event, or an array of several.
 pub(super) struct Run {
     /// The number of the first change.
     pub(super) change: u64,

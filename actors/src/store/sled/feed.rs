@@ -59,7 +59,8 @@ pub struct ChangeSignal(watch::Receiver<u64>);
 pub struct Closed;
 
 impl ChangeSignal {
-    /// Waits for a write that this signal has not reported. Several writes may be reported as one. Cancel safe.
+    /// Waits for a write that this signal has not reported. Several writes may be reported as one.
+    /// Cancel safe.
     ///
     /// # Errors
     /// [`Closed`].
@@ -169,8 +170,8 @@ impl Queries {
         ChangeSignal(self.sled.newest.subscribe())
     }
 
-    /// Events after `cursor` of the owners in `interest`, at most `most`. With `known`, also uploads in flight,
-    /// without the records of those that are known.
+    /// Events after `cursor` of the owners in `interest`, at most `most`. With `known`, also
+    /// uploads in flight, without the records of those that are known.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -232,7 +233,8 @@ impl Queries {
         .await
     }
 
-    /// How an owner's unfinished batches and its `recent` newest ones stand, and those of `uploads` that it has.
+    /// How an owner's unfinished batches and its `recent` newest ones stand, and those of `uploads`
+    /// that it has.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -362,7 +364,8 @@ impl Sled {
         Ok(Change { owner: owner.clone(), event, upload })
     }
 
-    /// What an entry of the log says. One that makes no sense is passed over, as it would make none the next time either, and is told once.
+    /// What an entry of the log says. One that makes no sense is passed over, as it would make none
+    /// the next time either, and is told once.
     fn sound<T>(&self, entry: serde_json::Result<T>) -> Option<T> {
         entry
             .inspect_err(|error| {
@@ -391,7 +394,8 @@ impl Sled {
         Ok(in_flight)
     }
 
-    /// An owner's unfinished batches, the oldest hundred. They are kept decoded, and the committer changes them only while nobody reads.
+    /// An owner's unfinished batches, the oldest hundred. They are kept decoded, and the committer
+    /// changes them only while nobody reads.
     fn unfinished(&self, owner: &Owner) -> Vec<Batch> {
         let state = self.state.lock();
         let mut batches: Vec<&Batch> =

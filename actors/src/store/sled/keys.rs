@@ -1,6 +1,7 @@
 //! Keys of the trees: how they are laid out, so that key order is meaning order, and how a dump writes them.
 //!
-//! Numbers are big-endian. An owner is written with its length before it, so that no owner's keys are a prefix of another's.
+//! Numbers are big-endian. An owner is written with its length before it, so that no owner's keys
+//! are a prefix of another's.
 
 use sha2::{Digest as _, Sha256};
 

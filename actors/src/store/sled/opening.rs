@@ -16,9 +16,10 @@ use crate::store::OpenError;
 
 /// Version of the layout of the trees.
 const FORMAT: &str = "4";
-/// Older versions, which are read as they are. In 1 to 3 the state of the provider is in `meta`, runs have no records, and records
-/// say `run` for a round and `stored` for a managed file. In 1 and 2 each event is an entry of its own, in 1 also in `changes`, and
-/// the records of 1 say more about attempts in flight.
+/// Older versions, which are read as they are. In 1 to 3 the state of the provider is in `meta`,
+/// runs have no records, and records say `run` for a round and `stored` for a managed file. In 1
+/// and 2 each event is an entry of its own, in 1 also in `changes`, and the records of 1 say more
+/// about attempts in flight.
 const OLDER_FORMATS: [&str; 3] = ["1", "2", "3"];
 
 /// Whether this version reads a format.
@@ -26,7 +27,8 @@ pub(super) fn is_known(format: &str) -> bool {
     format == FORMAT || OLDER_FORMATS.contains(&format)
 }
 
-/// How long sled's threads may hold its file after its last handle is gone, as happens when a store is closed and opened in one process.
+/// How long sled's threads may hold its file after its last handle is gone, as happens when a store
+/// is closed and opened in one process.
 const LAST_HANDLES: Duration = Duration::from_secs(2);
 
 /// The trees of an open store, and what keeps them safe.
@@ -128,7 +130,8 @@ fn lock(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// A process that died while sled wrote a snapshot leaves a file that makes every later open fail; nothing is lost with it.
+/// A process that died while sled wrote a snapshot leaves a file that makes every later open fail;
+/// nothing is lost with it.
 fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -156,7 +159,8 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
             let opened = sled::Config::new()
                 .path(&path)
                 .cache_capacity(cache_bytes)
-                // The committer flushes; this only bounds what a process that died without it can lose of unwaited writes.
+                // The committer flushes; this only bounds what a process that died without it can
+                // lose of unwaited writes.
                 .flush_every_ms(Some(500))
                 .mode(sled::Mode::HighThroughput)
                 .open();
@@ -208,7 +212,8 @@ fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
-/// The file that holds the number of the newest change known to be on disk: a store that was cut short opens without a word.
+/// The file that holds the number of the newest change known to be on disk: a store that was cut
+/// short opens without a word.
 pub(super) struct Highwater {
     file: File,
     value: u64,

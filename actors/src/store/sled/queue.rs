@@ -6,8 +6,9 @@ use crate::id::{BatchId, Owner, UploadId};
 
 /// What waits for a worker, in the order in which it is begun.
 ///
-/// Owners take turns, upload by upload; batches of an owner go first in, first out; uploads of a batch go in the order of submission.
-/// A closed batch (paused or cancelled) loses its turn. Suspects, which were in flight when the process died, go before all others and alone.
+/// Owners take turns, upload by upload; batches of an owner go first in, first out; uploads of a
+/// batch go in the order of submission. A closed batch (paused or cancelled) loses its turn.
+/// Suspects, which were in flight when the process died, go before all others and alone.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     owners: HashMap<Owner, BTreeMap<u64, Waiting>>,

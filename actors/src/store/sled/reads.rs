@@ -79,8 +79,8 @@ impl Queries {
         upload.filter(|upload| upload.owner == owner).ok_or(Error::NotFound("upload"))
     }
 
-    /// Uploads of an owner that wait or are in flight, each with its batch. Uploads outside the scope of the start are not among
-    /// them.
+    /// Uploads of an owner that wait or are in flight, each with its batch. Uploads outside the
+    /// scope of the start are not among them.
     ///
     /// # Errors
     /// [`Error::Store`].

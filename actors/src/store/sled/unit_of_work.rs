@@ -1,4 +1,5 @@
-//! The unit of work on sled: the writes of one group of commands, laid over the trees, with records decoded once.
+//! The unit of work on sled: the writes of one group of commands, laid over the trees, with records
+//! decoded once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -113,8 +114,9 @@ impl<'a> Draft<'a> {
         self.poison.get_or_insert_with(|| text.to_owned());
     }
 
-    /// Takes note of what the next command declared. sled needs no locks and fetches nothing beforehand, but a backend that does
-    /// relies on it, so a rule that reads beyond its declaration fails in builds with debug assertions.
+    /// Takes note of what the next command declared. sled needs no locks and fetches nothing
+    /// beforehand, but a backend that does relies on it, so a rule that reads beyond its
+    /// declaration fails in builds with debug assertions.
     pub(super) fn declare(&mut self, touches: Touches) {
         self.declared = touches;
     }

@@ -1,4 +1,5 @@
-//! Holds the trees against each other: what is derived must follow from the upload records, and events must have no gap.
+//! Holds the trees against each other: what is derived must follow from the upload records, and
+//! events must have no gap.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
