@@ -36,16 +36,16 @@ pub use self::{
     },
 };
 
-/// How a store is opened.
+/// The settings of an open store.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Size of the page cache, in MiB. Memory use is about three times as much.
     pub cache_mb: u64,
     /// Events that are kept of each owner, at least 1. Up to a tenth more stay while there is work.
     pub keep_events: u64,
-    /// Where time comes from.
+    /// The clock of the store.
     pub clock: Clock,
-    /// Faults that are injected.
+    /// Faults that a test injects.
     pub faults: Faults,
 }
 

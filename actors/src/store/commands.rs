@@ -78,7 +78,8 @@ impl Commands {
         self.run
     }
 
-    /// The notices to this run from now on. Attempts that run end without them only by their own commands.
+    /// The notices to this run from now on. Every attempt of this run that another command ends
+    /// gives a notice.
     pub fn notices(&self) -> Notices {
         // At most one notice for each attempt and each deleted upload, so the queue is as long as
         // the work that it names.
@@ -114,9 +115,9 @@ impl Commands {
         Ok(Recovered { waiting: self.sled.queue_depth().waiting, interrupted, resting })
     }
 
-    /// Recovers the run of a dead process: its attempts end as interrupted, and its later commands
-    /// are refused. Answers with how many attempts there were, and how many of their uploads are
-    /// outside the scope.
+    /// Recovers the run of a dead process: its attempts end as interrupted, and its later
+    /// commands are refused. Answers with the number of attempts, and with the number of their
+    /// uploads outside the scope.
     ///
     /// # Errors
     /// [`CommandError::Unknown`] if the store cannot be written.
@@ -143,7 +144,7 @@ impl Commands {
     }
 
     /// Ends the run in good order: its attempts are handed back, and it begins no more. Answers
-    /// with how many attempts there were.
+    /// with the number of attempts.
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
@@ -164,13 +165,13 @@ impl Commands {
 
     // Batches
 
-    /// Admits a batch, if at most `max_queued` uploads are unfinished with it. Up to 1,000 files
-    /// are one change; a larger batch is written in pieces, and its uploads wait for the last one.
-    /// If the process dies in between, the batch has the uploads that were written.
+    /// Admits a batch, if at most `max_queued` uploads are then unfinished. Up to 1,000 files are
+    /// one change; a larger batch is written in pieces, and its uploads wait for the last one. If
+    /// the process dies in between, the batch has the uploads that were written.
     ///
     /// # Errors
-    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id:
-    /// nothing of it is taken.
+    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id;
+    /// nothing is written then.
     pub async fn admit(&self, new: NewBatch, max_queued: u64) -> Result<(), CommandError> {
         let NewBatch { id: batch, owner, refused, uploads, relocations, displaced } = new;
         let total = uploads.len() as u64;
@@ -199,7 +200,7 @@ impl Commands {
         Ok(())
     }
 
-    /// Pauses a batch (`true`) or resumes it. A batch that is so already stays so.
+    /// Pauses a batch (`true`) or resumes it (`false`). Repeating it changes nothing.
     ///
     /// # Errors
     /// [`CommandError::NotFound`]; [`CommandError::Conflict`] if the batch has ended;
@@ -230,8 +231,8 @@ impl Commands {
         }
     }
 
-    /// Deletes an upload, whatever its status. An upload that the owner does not have, or no longer
-    /// has, is no error.
+    /// Deletes an upload of any status. An upload that the owner does not have, or no longer has,
+    /// is no error.
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
@@ -256,8 +257,8 @@ impl Commands {
 
     // Attempts
 
-    /// Chooses up to `most` uploads whose turn it is, and begins an attempt of each. Nothing is
-    /// begun beside a suspect, and a suspect is begun alone.
+    /// Begins attempts of the next uploads, at most `most`. Nothing is begun beside a suspect,
+    /// and a suspect is begun alone.
     ///
     /// # Errors
     /// [`CommandError::Stale`] if the run has not started or has ended, [`CommandError::Unknown`].
@@ -268,8 +269,8 @@ impl Commands {
         self.begin_take(self.takes.fetch_add(1, Ordering::Relaxed) + 1, most)
     }
 
-    /// As [`Commands::begin_next`], with the number of the take, from 1: the same number gives the
-    /// attempts again that were begun under it and still run.
+    /// As [`Commands::begin_next`], with the number of the take, from 1: a repeated number gives
+    /// the attempts that were begun under it and still run.
     ///
     /// # Errors
     /// As [`Commands::begin_next`].
@@ -306,7 +307,7 @@ impl Commands {
         self.write(RecordMedia { token, thumbnail, facts })
     }
 
-    /// Goes on with the description of an earlier attempt.
+    /// Records that the attempt continues with the description of an earlier one.
     ///
     /// # Errors
     /// [`CommandError::Stale`]; [`CommandError::Conflict`] if there is no description;
@@ -332,8 +333,8 @@ impl Commands {
         self.write(RecordDescription { token, description, objects, took_ms })
     }
 
-    /// Keeps the vector, with the change that was needed to get it, and ends the upload as
-    /// completed. An older upload of the same file goes.
+    /// Records the vector and the change that was needed to get it, and ends the upload as
+    /// completed. The older upload that it replaces is deleted.
     ///
     /// # Errors
     /// [`CommandError::Stale`], [`CommandError::Unknown`].
@@ -360,8 +361,8 @@ impl Commands {
         self.write(Fail { token, failure })
     }
 
-    /// Ends an attempt that does not count. It counts as failed, if the provider went away under
-    /// this upload before.
+    /// Ends an attempt that does not count. If the provider has gone away during this upload
+    /// before, it counts as failed.
     ///
     /// # Errors
     /// [`CommandError::Stale`], [`CommandError::Unknown`].

@@ -1,10 +1,10 @@
 //! The meaning of every command, written against a [`UnitOfWork`](super::unit_of_work::UnitOfWork).
 //! A rule names no tree, key or encoding, so it exists once for all backends.
 //!
-//! [`admission`] lets batches in; [`attempts`] begins and ends attempts; [`batches`] cancels,
-//! pauses and retries; [`removal`] deletes; [`paths`] says which upload a path belongs to; [`runs`]
-//! starts, renews, recovers and ends runs; [`retention`] limits the event log. All of them use the
-//! [`steps`] of uploads and the [`events`] of batches.
+//! [`admission`] admits batches; [`attempts`] begins and ends attempts; [`batches`] cancels,
+//! pauses and retries; [`removal`] deletes; [`paths`] says which upload a path belongs to;
+//! [`runs`] starts, renews, recovers and ends runs; [`retention`] limits the event log. All of
+//! them use the [`steps`] of uploads and the [`events`] of batches.
 
 pub(super) mod admission;
 pub(super) mod attempts;

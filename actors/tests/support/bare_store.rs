@@ -1,4 +1,4 @@
-//! A store without an engine, and uploads that nothing is known of.
+//! A store without an engine, and uploads without results.
 
 use mediamill_actors::{
     analysis::Identity,

@@ -61,7 +61,7 @@ pub struct Scripted {
     embedding: Plans,
 }
 
-/// A call in flight. Dropping it ends the call, also if it is aborted.
+/// A call in flight. Dropping it ends the call, even if it is aborted.
 struct Running<'a>(&'a AtomicUsize);
 
 impl<'a> Running<'a> {
@@ -176,7 +176,7 @@ impl Scripted {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Does what is scripted, or gives the usual answer.
+    /// Performs the scripted act, or gives the usual answer.
     async fn act(&self, act: Option<Act>, usual: String) -> Result<String, ProviderError> {
         self.answer()?;
         match act {
@@ -248,7 +248,7 @@ impl Provider for Scripted {
             let text = self.act(act, text).await?;
             if name.starts_with("bad") && !self.forgiving.load(Ordering::Relaxed) {
                 let look = request.variation + 1;
-                let message = format!("nothing was said of {name} at look {look}");
+                let message = format!("{name} has no description at request {look}");
                 return Err(ProviderError::BadAnswer { message });
             }
             Ok(Described { text, objects: Vec::new(), changed: None })

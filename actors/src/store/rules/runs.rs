@@ -36,8 +36,8 @@ impl Command for StartRun {
     }
 }
 
-/// Hands back all attempts of a run, and ends it: the process stops in good order. Answers with how
-/// many attempts there were.
+/// Hands back all attempts of a run, and ends it: the process stops in good order. Answers with
+/// the number of attempts.
 pub(in super::super) struct EndRun {
     pub(in super::super) run: RunId,
 }
@@ -61,17 +61,17 @@ impl Command for EndRun {
     }
 }
 
-/// Ends the attempts of a dead run as interrupted, and ends the run, so that whatever its process
-/// still writes is refused.
+/// Ends the attempts of a dead run as interrupted, and ends the run, so that later commands of
+/// its process are refused.
 pub(in super::super) struct RecoverRun {
     pub(in super::super) run: RunId,
-    /// Uploads that wait again. The others wait for a later run.
+    /// The uploads that this run takes up. The others wait for a later run.
     pub(in super::super) scope: Scope,
     /// Interruptions while alone that end an upload; 0: never.
     pub(in super::super) max_interruptions: u32,
 }
 
-/// What the recovery of a run found.
+/// The result of a recovery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in super::super) struct RecoveredRun {
     /// Attempts that were running.

@@ -50,7 +50,7 @@ pub(super) fn release(work: &mut dyn UnitOfWork, id: UploadId, step: Step) -> Re
     Ok(held.upload)
 }
 
-/// Takes a step of an upload that has no running attempt, before it or after it.
+/// Takes a step of an upload that has no running attempt before the step and none after it.
 pub(super) fn step(work: &mut dyn UnitOfWork, upload: &mut Upload, step: Step) -> Result<(), CommandError> {
     let before = Counted::from(&*upload);
     upload.apply(step, work.now()).map_err(illegal)?;

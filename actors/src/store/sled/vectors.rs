@@ -29,7 +29,8 @@ pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
 }
 
 /// The vectors below a prefix, each with its upload. Pieces of a vector follow each other, so a
-/// vector is whole when the next one begins. A read that fails ends them, and is left in `failed`.
+/// vector is whole when the next one begins. The first read that fails ends them, and its error
+/// is left in `failed`.
 pub(super) fn all(
     embeddings: &Pages,
     prefix: &[u8],
