@@ -9,14 +9,18 @@
 //!
 //! use actix::prelude::*;
 //! use mediamill_actors::{
-//!     batch_supervisor::{CancelBatch, DeleteUpload, Drain, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch},
+//!     batch_supervisor::{
+//!         CancelBatch, DeleteUpload, Drain, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch,
+//!     },
 //!     config::Config,
 //!     error::Error,
 //!     id::Owner,
 //!     intake::{Admission, Source},
 //!     pipeline::{Pipeline, Stopped},
 //!     publisher::{Publication, Subscribe, Uploads},
-//!     query_service::{DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads},
+//!     query_service::{
+//!         DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads,
+//!     },
 //! };
 //!
 //! struct Listener;
@@ -48,7 +52,8 @@
 //! engine.publisher.send(subscribe).await??;
 //!
 //! let files = vec![Source::InPlace(folder.path().join("photo.png"))];
-//! let submitted = engine.supervisor.send(SubmitBatch { owner: owner.clone(), files, force: false }).await??;
+//! let submit = SubmitBatch { owner: owner.clone(), files, force: false };
+//! let submitted = engine.supervisor.send(submit).await??;
 //! let batch = submitted.batch_id.ok_or("nothing is new")?;
 //! let [Admission::Accepted(upload)] = submitted.files[..] else { return Err("refused".into()) };
 //!
@@ -154,13 +159,14 @@ impl fmt::Display for Stopped {
             Self::Drained => f.write_str("the engine was stopped"),
             Self::StoreBroken(text) => write!(
                 f,
-                "the store cannot be written any more ({text}); make room on its disk or repair it, and start \
-                 again: no acknowledged change is lost"
+                "the store cannot be written any more ({text}); make room on its disk or repair it, and \
+                 start again: no acknowledged change is lost"
             ),
             Self::ActorDied(actor) => {
                 write!(
                     f,
-                    "the actor {actor} stopped after a panic that is in the log; start again, and the work continues"
+                    "the actor {actor} stopped after a panic that is in the log; start again, and the work \
+                     continues"
                 )
             }
         }
