@@ -96,7 +96,7 @@ impl Provider for Scripted {
             }
             self.busy_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
             let text =
-                "The picture is a plain one, and it was made to see what the engine itself costs.".into();
+                "The picture is a plain one, and it was made to measure the cost of the engine.".into();
             Ok(Described { text, objects: Vec::new(), changed: None })
         })
     }
@@ -195,7 +195,7 @@ async fn tidy(pipeline: &Pipeline) {
 fn usage() -> (Duration, u64) {
     let read = |name: &str| std::fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
     let stat = read("stat");
-    // Fields 14 and 15 of the file, in ticks of 10 ms; the third stands first after the name.
+    // Fields 14 and 15 of the file, in ticks of 10 ms; the first field after the name is the third.
     let ticks: u64 = stat
         .rsplit(") ")
         .next()

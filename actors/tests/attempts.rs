@@ -182,7 +182,7 @@ async fn a_panic_fails_its_attempt_and_no_other() {
         assert_eq!(failures, expected);
     }
     let (next, _) = world.submit(&["e.png"]).await;
-    assert_eq!(world.ended(next).await.counts.completed, 1, "the engine goes on");
+    assert_eq!(world.ended(next).await.counts.completed, 1, "the engine continues");
 }
 
 #[actix_rt::test]
@@ -206,7 +206,7 @@ async fn a_provider_that_is_away_costs_no_attempt_and_is_probed_at_growing_inter
     }
     assert_eq!(pauses.len(), 6);
     tokio::time::sleep(60 * SECOND).await;
-    assert_eq!(world.provider.described.load(Ordering::Relaxed), called, "nobody calls it meanwhile");
+    assert_eq!(world.provider.described.load(Ordering::Relaxed), called, "no call is made meanwhile");
     world.provider.is_there(true);
     assert_eq!(world.ended(batch).await.counts.completed, 3);
     for upload in uploads {
@@ -232,9 +232,9 @@ async fn a_picture_that_kills_the_provider_fails_and_no_other_upload_does() {
     assert_eq!((record.counts.completed, record.counts.failed), (4, 1));
     let killer = world.upload(uploads[1]).await;
     assert_eq!(kinds(&killer), [FailureKind::ProviderAway; 2]);
-    assert_eq!(world.provider.asked_at("killer.png").len(), 3, "once for nothing, and two failed attempts");
+    assert_eq!(world.provider.asked_at("killer.png").len(), 3, "one call that was handed back, and two failed attempts");
     for upload in [0, 2, 3, 4] {
-        assert_eq!(kinds(&world.upload(uploads[upload]).await), [], "no other upload pays");
+        assert_eq!(kinds(&world.upload(uploads[upload]).await), [], "no other upload is affected");
     }
 }
 
@@ -290,7 +290,7 @@ async fn a_provider_that_does_not_answer_in_time_fails_the_attempt() {
     let record = world.ended(batch).await;
     assert_eq!((record.counts.completed, record.counts.failed), (1, 1));
     assert_eq!(kinds(&world.upload(uploads[0]).await), [FailureKind::TimedOut; 2]);
-    assert_eq!(world.provider.running(), 0, "what hangs is given up");
+    assert_eq!(world.provider.running(), 0, "the hanging call is dropped");
 }
 
 #[actix_rt::test]
@@ -359,7 +359,7 @@ async fn interrupted_uploads_run_alone_and_fail_at_the_limit_while_their_neighbo
             submitted
         })
         .await;
-    // The first time it had company: that says nothing of it. Three times it was alone.
+    // The first interruption had neighbours and does not count. The next three were alone.
     for interruptions in 0..3 {
         mortal = mortal.crash().await;
         mortal
@@ -382,7 +382,7 @@ async fn interrupted_uploads_run_alone_and_fail_at_the_limit_while_their_neighbo
             let b = world.upload(uploads[1]).await;
             assert_eq!((b.status, b.interruptions, b.failures.len()), (Status::Completed, 0, 0));
             for upload in &uploads[2..] {
-                assert_eq!(world.upload(*upload).await.attempt, 1, "what was done is not done again");
+                assert_eq!(world.upload(*upload).await.attempt, 1, "a completed upload is not processed again");
             }
         })
         .await;

@@ -202,8 +202,8 @@ impl Load {
         };
         timeout(Duration::from_secs(60), wait)
             .await
-            .map_err(|_| format!("{} of {all} ends were told", self.ends_told()))?;
-        println!("every socket that reads was told of every end of its owner's photos: {all} in all");
+            .map_err(|_| format!("{} of {all} ends were received", self.ends_told()))?;
+        println!("every reading socket received every end of its owner's photos: {all} in all");
         report("the API answered in", &mut self.answers.borrow_mut(), MOST_ANSWER_MS)?;
         report(
             "a change reached a socket, while all was busy, after",
@@ -389,7 +389,7 @@ impl Load {
             let url = self.url(&format!("/api/v1/uploads/batches/{batch}"));
             let batch: Value = self.client.get(url).bearer_auth(token(owner)).send().await?.json().await?;
             if batch["failed_uploads"] != 0 || batch["total_uploads"] != PHOTOS {
-                return Err(format!("a batch stands wrong: {batch}").into());
+                return Err(format!("a batch has a wrong state: {batch}").into());
             }
             done += batch["successful_uploads"].as_u64().unwrap_or(0) as usize;
         }

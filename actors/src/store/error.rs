@@ -57,7 +57,7 @@ impl OpenError {
         Self::Damaged {
             message: format!(
                 "the store in {} is damaged ({error}); move that folder away and restore a dump with \
-                 `mediamill restore`, or start anew without it",
+                 `mediamill restore`, or start without it",
                 path.display()
             ),
         }

@@ -142,7 +142,7 @@ impl World {
                 changes.changed().await.expect("the store is open");
             }
         };
-        tokio::time::timeout(Duration::from_secs(3600), wait).await.expect("it comes to stand so")
+        tokio::time::timeout(Duration::from_secs(3600), wait).await.expect("it reaches this state")
     }
 
     pub async fn upload(&self, id: UploadId) -> Upload {
@@ -172,7 +172,7 @@ impl World {
     }
 }
 
-/// What is left of a world whose engine died.
+/// The remains of a world whose engine died.
 struct Ruins {
     folder: tempfile::TempDir,
     config: Config,

@@ -182,7 +182,7 @@ impl Scripted {
         match act {
             None => Ok(usual),
             Some(Act::Say(text)) => Ok(text),
-            Some(Act::Fail) => Err(ProviderError::BadAnswer { message: "it was told to fail".into() }),
+            Some(Act::Fail) => Err(ProviderError::BadAnswer { message: "it was scripted to fail".into() }),
             Some(Act::Later(time)) => Err(ProviderError::Unreachable {
                 message: "429: too many requests".into(),
                 retry_after: Some(time),
@@ -247,8 +247,8 @@ impl Provider for Scripted {
                 format!("A small picture with a pattern of coloured stripes. The file is called {name}.");
             let text = self.act(act, text).await?;
             if name.starts_with("bad") && !self.forgiving.load(Ordering::Relaxed) {
-                let look = request.variation + 1;
-                let message = format!("{name} has no description at request {look}");
+                let asked = request.variation + 1;
+                let message = format!("{name} has no description at request {asked}");
                 return Err(ProviderError::BadAnswer { message });
             }
             Ok(Described { text, objects: Vec::new(), changed: None })
