@@ -232,7 +232,11 @@ async fn a_picture_that_kills_the_provider_fails_and_no_other_upload_does() {
     assert_eq!((record.counts.completed, record.counts.failed), (4, 1));
     let killer = world.upload(uploads[1]).await;
     assert_eq!(kinds(&killer), [FailureKind::ProviderAway; 2]);
-    assert_eq!(world.provider.asked_at("killer.png").len(), 3, "one call that was handed back, and two failed attempts");
+    assert_eq!(
+        world.provider.asked_at("killer.png").len(),
+        3,
+        "one call that was handed back, and two failed attempts"
+    );
     for upload in [0, 2, 3, 4] {
         assert_eq!(kinds(&world.upload(uploads[upload]).await), [], "no other upload is affected");
     }
@@ -382,7 +386,11 @@ async fn interrupted_uploads_run_alone_and_fail_at_the_limit_while_their_neighbo
             let b = world.upload(uploads[1]).await;
             assert_eq!((b.status, b.interruptions, b.failures.len()), (Status::Completed, 0, 0));
             for upload in &uploads[2..] {
-                assert_eq!(world.upload(*upload).await.attempt, 1, "a completed upload is not processed again");
+                assert_eq!(
+                    world.upload(*upload).await.attempt,
+                    1,
+                    "a completed upload is not processed again"
+                );
             }
         })
         .await;

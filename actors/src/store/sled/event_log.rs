@@ -106,7 +106,7 @@ impl Draft<'_> {
     }
 }
 
-/// An event as it is stored: with the number of its change, which nobody outside of this folder sees.
+/// An event as it is stored: with the number of its change, which is visible in this module alone.
 fn with_change(change: u64, event: &[u8]) -> Vec<u8> {
     let rest = event.strip_prefix(b"{").unwrap_or(event);
     [format!("{{\"change\":{change},").as_bytes(), rest].concat()
