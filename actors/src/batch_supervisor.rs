@@ -35,9 +35,9 @@ pub use crate::intake::Submitted;
 /// How often the run is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 
-/// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that
-/// were handed over are durable; files in place are only referenced. If the process dies before
-/// the answer, the batch may exist; a batch of more than 1,000 files may then be incomplete.
+/// Submits files as one batch, in order. Answers when the batch, its uploads and the received
+/// bytes are durable; files in place are only referenced. If the process dies before the answer,
+/// the batch may exist; a batch of more than 1,000 files may then be incomplete.
 ///
 /// # Errors
 /// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`]: nothing was written.
@@ -150,7 +150,7 @@ pub struct BatchSupervisor {
     filling: bool,
     /// Whether another request must follow, since something changed meanwhile.
     again: bool,
-    /// Retries whose next attempt has no worker yet.
+    /// Commands in flight whose answers may have new attempts.
     beginning: usize,
     /// Attempts that were revoked before their answer came.
     revoked: HashSet<Token>,

@@ -48,7 +48,7 @@ impl OpenError {
         let path = path.display();
         Self::Folder {
             message: format!(
-                "cannot {verb} {path}: {error}; choose another folder with store.data_dir or mend this one"
+                "cannot {verb} {path}: {error}; choose another folder with store.data_dir or repair this one"
             ),
         }
     }

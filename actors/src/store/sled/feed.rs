@@ -366,7 +366,7 @@ impl Sled {
         Ok(Change { owner: owner.clone(), event, upload })
     }
 
-    /// A decoded entry of the log. A damaged entry is skipped, since a retry would not mend it,
+    /// A decoded entry of the log. A damaged entry is skipped, since a retry would not repair it,
     /// and is logged once.
     fn sound<T>(&self, entry: serde_json::Result<T>) -> Option<T> {
         entry
