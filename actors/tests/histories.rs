@@ -43,15 +43,15 @@ enum Action {
         owner: usize,
         files: Vec<Sort>,
     },
-    /// Submits a file that is known, to be done again.
+    /// Submits a known file with `force`.
     Again(usize),
     /// Copies a known file and submits both.
     Copy(usize),
-    /// Gives a known file another name, and submits it under that.
+    /// Renames a known file, and submits it.
     Rename(usize),
     /// Writes other bytes into a known file and submits it.
     Edit(usize),
-    /// Puts a known file where another one is, and submits it there.
+    /// Moves a known file over another, and submits it.
     PutOver(usize, usize),
     /// Submits all known files of an owner.
     Walk(usize),
@@ -145,7 +145,7 @@ impl Known {
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1_700_000_000 + self.written)).expect("set");
     }
 
-    /// A name that no file had.
+    /// A new name.
     fn name(&mut self, sort: Sort) -> String {
         self.written += 1;
         format!("{}{}.png", if matches!(sort, Sort::Broken) { "broken" } else { "f" }, self.written)
@@ -276,7 +276,7 @@ impl Known {
         }
     }
 
-    /// Lets everything end.
+    /// Resumes paused batches, and waits until all batches have ended.
     async fn end(&self, world: &World) {
         world.provider.is_there(true);
         for (owner, batch) in self.batches.clone() {

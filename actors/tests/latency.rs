@@ -1,5 +1,5 @@
-//! The time from a change to its arrival at a subscriber, in real time: `cargo test --release -p
-//! mediamill-actors --test latency -- --ignored --nocapture`.
+//! The time from a change to its arrival at a subscriber, in real time:
+//! `cargo test --release -p mediamill-actors --test latency -- --ignored --nocapture`.
 
 mod support;
 

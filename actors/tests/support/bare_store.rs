@@ -44,7 +44,7 @@ pub async fn open_with(
 }
 
 impl Bare {
-    /// Closes the store, as a process that dies leaves it.
+    /// Closes the store in the state that a dead process leaves.
     pub async fn close(self) {
         let Self { store, commands, .. } = self;
         drop((commands, self.queries));
