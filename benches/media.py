@@ -3,19 +3,22 @@
 
     python3 benches/media.py [--photos FOLDER] [--rounds N]
 
-Needs a Rust toolchain, Python 3.9 or newer and, once, the network: Pillow, pyvips and numpy go into a virtual
-environment under target/. Every peer makes the same two pictures of a file, both upright and as JPEG: a thumbnail of at
-most 256 pixels a side, quality 85, and a picture for a model, quality 88.
+Needs a Rust toolchain, Python 3.9 or newer and, once, the network: Pillow, pyvips and numpy are
+installed into a virtual environment under target/. Every peer makes the same two pictures of a file,
+both upright and as JPEG: a thumbnail of at most 256 pixels a side, quality 85, and a picture for a
+model, quality 88.
 
-    origin     Pillow with two full decodes, each turned, converted and resized by Lanczos; vision input of 1568 a side
-    origin lean  the same without `convert` for what is RGB already, which only copies the picture
+    origin     Pillow with two full decodes, each turned, converted and resized by Lanczos; vision
+               input of 1568 a side
+    origin lean  the same without `convert` for RGB pictures, which would only copy them
     libvips    pyvips, thumbnail_image after a full decode, twice; the same sizes as origin
-    ours       mediamill-actors by its example `media_cost`; vision input as configured by default (at most 1,003,520
-               pixels), colour, sharpness and EXIF facts included
-    ours 1568  the same with a vision input as large as origin's, for those who want like against like
+    ours       mediamill-actors by its example `media_cost`; vision input as configured by default (at
+               most 1,003,520 pixels), colour, sharpness and EXIF facts included
+    ours 1568  the same with a vision input as large as origin's
 
-Inputs are made from the photos in FOLDER, enlarged or cropped to the sizes, or else from a drawn scene. CPU time is
-the least of the rounds, each a process of its own that works the file several times after one warm-up.
+Inputs are made from the photos in FOLDER, enlarged or cropped to the sizes, or else from a drawn
+scene. CPU time is the least of the rounds. Each round is a process of its own that processes the file
+several times after one warm-up.
 """
 
 import argparse
@@ -59,11 +62,14 @@ def main():
         report(inputs, args.rounds)
 
 
-# ---- inputs ----------------------------------------------------------------------------------------------------
+# ---- inputs --------------------------------------------------------------------------------------
 
 
 def scene(width, height):
-    """A drawn landscape with shapes of all sizes, fine texture and a little noise, as hard to code as a photo."""
+    """A drawn landscape with shapes of all sizes, fine texture and a little noise.
+
+    It is as hard to code as a photo.
+    """
     import numpy as np
     from PIL import Image, ImageDraw
 
@@ -81,7 +87,8 @@ def scene(width, height):
         shape([int(x), int(y), int(x + size), int(y + size * rng.uniform(0.3, 1.5))], fill=colour)
     texture = np.asarray(picture).astype(np.int16)
     octaves = sum(
-        np.kron(rng.normal(0, 5, (height // s + 1, width // s + 1)), np.ones((s, s)))[:height, :width] for s in (1, 2, 4, 8)
+        np.kron(rng.normal(0, 5, (height // s + 1, width // s + 1)), np.ones((s, s)))[:height, :width]
+        for s in (1, 2, 4, 8)
     )
     return Image.fromarray((texture + octaves[..., None]).clip(0, 255).astype("uint8"))
 
@@ -111,7 +118,7 @@ def make_inputs(photos):
     return wanted
 
 
-# ---- peers -----------------------------------------------------------------------------------------------------
+# ---- peers ---------------------------------------------------------------------------------------
 
 
 def origin(path, lean=False):
@@ -124,11 +131,12 @@ def origin(path, lean=False):
             picture = ImageOps.exif_transpose(picture)
             if not lean or picture.mode != "RGB":
                 picture = picture.convert("RGB")
-            # No draft mode: turning has loaded the whole picture already.
+            # Draft mode is of no use: turning has loaded the whole picture already.
             picture.thumbnail((side, side), Image.LANCZOS)
             out = io.BytesIO()
             picture.save(out, "JPEG", quality=quality)
-            # Only the bytes: pictures that are kept hold the heap open, and the next round is spared its page faults.
+            # Only the bytes are kept: kept pictures would hold the heap open and spare the next
+            # round its page faults.
             made.append(out.getvalue())
     return made
 
@@ -140,7 +148,7 @@ def origin_lean(path):
 def libvips(path):
     import pyvips
 
-    # Or every call after the first would be answered from the cache of operations.
+    # Otherwise every call after the first would be answered from the cache of operations.
     pyvips.cache_set_max(0)
     made = []
     for side, quality in ((256, 85), (1568, 88)):
@@ -161,7 +169,8 @@ def libvips_scaled(path):
 
 
 def peer(name, path, times):
-    work = {"origin": origin, "origin lean": origin_lean, "libvips": libvips, "libvips scaled": libvips_scaled}[name]
+    peers = {"origin": origin, "origin lean": origin_lean}
+    work = {**peers, "libvips": libvips, "libvips scaled": libvips_scaled}[name]
     work(path)
     started = time.process_time()
     for _ in range(int(times)):
@@ -188,9 +197,9 @@ def run_peer(name, path, times):
     return line["cpu_ms"], line["peak_mib"]
 
 
-# ---- report ----------------------------------------------------------------------------------------------------
+# ---- report --------------------------------------------------------------------------------------
 
-# How often a process works a file, so that it is at work for about a second.
+# Times that a process processes a file, so that it works for about a second.
 TIMES = {"jpeg_1mp.jpg": 30, "jpeg_12mp.jpg": 8, "jpeg_48mp.jpg": 3, "png_3.7mp.png": 12, "webp_12mp.webp": 4}
 PEERS = ["origin", "origin lean", "libvips", "libvips scaled", "ours", "ours 1568"]
 
@@ -224,13 +233,15 @@ def report(inputs, rounds):
 
     print()
     big = inputs["jpeg_48mp.jpg"]
-    goal("libvips (two decodes) / ours, 12 MP JPEG", cpu["jpeg_12mp.jpg", "libvips"] / cpu["jpeg_12mp.jpg", "ours"], 1.25)
+    ratio = cpu["jpeg_12mp.jpg", "libvips"] / cpu["jpeg_12mp.jpg", "ours"]
+    goal("libvips (two decodes) / ours, 12 MP JPEG", ratio, 1.25)
     rates = {1: [], 2: []}
     for n in (1, 2) * rounds:
         rates[n].append(rate(inputs["jpeg_12mp.jpg"], n))
     rates = {n: max(found) for n, found in rates.items()}
     goal("two threads / one, files a second, 12 MP JPEG", rates[2] / rates[1], 1.8)
-    goal("0.55 of origin's peak memory / ours, 48 MP JPEG", 0.55 * peak[big.name, "origin"] / peak[big.name, "ours"], 1.0)
+    memory = 0.55 * peak[big.name, "origin"] / peak[big.name, "ours"]
+    goal("0.55 of origin's peak memory / ours, 48 MP JPEG", memory, 1.0)
     lean = 0.55 * peak[big.name, "origin lean"] / peak[big.name, "ours"]
     goal("the same against origin lean", lean, 1.0)
     for file, path in inputs.items():

@@ -1,13 +1,14 @@
-//! What the engine itself costs, with a provider that costs nothing and tiny pictures. Every figure is for durable work.
+//! The cost of the engine itself, with a provider that costs nothing and tiny pictures. Every figure
+//! is for durable work.
 //!
 //! ```text
-//! cargo bench -p mediamill-actors --bench engine                     all of it
-//! cargo bench -p mediamill-actors --bench engine -- bookkeeping      uploads a second, CPU and memory for each
-//! cargo bench -p mediamill-actors --bench engine -- bookkeeping 64   the same with so many workers
-//! cargo bench -p mediamill-actors --bench engine -- size             2,000 uploads in stores of 1,000 and of 100,000, interleaved
-//! cargo bench -p mediamill-actors --bench engine -- busy             how busy a provider of 200 ms with one permit is, with 12 MP pictures
-//! cargo bench -p mediamill-actors --bench engine -- ready            time to start with 100,000 unfinished uploads
-//! cargo bench -p mediamill-actors --bench engine -- memory           resident memory over one batch of 10,000
+//! cargo bench -p mediamill-actors --bench engine -- [NAME] [WORKERS]
+//!
+//! bookkeeping   uploads a second, CPU and memory for each, by the number of workers
+//! size          2,000 uploads in stores of 1,000 and of 100,000, interleaved
+//! busy          busy time of a provider of 200 ms with one permit, with 12 MP pictures
+//! ready         time to start with 100,000 unfinished uploads
+//! memory        resident memory over one batch of 10,000
 //! ```
 
 use std::{
@@ -30,7 +31,7 @@ use mediamill_actors::{
     pipeline::{Options, Pipeline},
 };
 
-/// As the program has it, and as is advised to whoever embeds the engine.
+/// The allocator of the program, which is advised for hosts, too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -56,7 +57,7 @@ fn main() {
     }
 }
 
-/// Answers after a while, and counts the time in which it was asked.
+/// Answers after a fixed time, and counts its busy time.
 struct Scripted {
     identity: Identity,
     takes: Duration,
@@ -66,7 +67,8 @@ struct Scripted {
 impl Scripted {
     fn new(takes: Duration) -> Self {
         let identity = serde_json::from_value(serde_json::json!({
-            "provider": "scripted", "vision_model": "s", "embedding_model": "s", "dimensions": 512, "prompt_version": 1
+            "provider": "scripted", "vision_model": "s", "embedding_model": "s", "dimensions": 512,
+            "prompt_version": 1,
         }));
         Self { identity: identity.expect("an identity"), takes, busy_us: AtomicU64::default() }
     }
@@ -94,7 +96,7 @@ impl Provider for Scripted {
             }
             self.busy_us.fetch_add(started.elapsed().as_micros() as u64, Ordering::Relaxed);
             let text =
-                "The picture is a plain one, and it was made to see what the engine itself costs.".into();
+                "The picture is a plain one, and it was made to measure the cost of the engine.".into();
             Ok(Described { text, objects: Vec::new(), changed: None })
         })
     }
@@ -193,7 +195,7 @@ async fn tidy(pipeline: &Pipeline) {
 fn usage() -> (Duration, u64) {
     let read = |name: &str| std::fs::read_to_string(Path::new("/proc/self").join(name)).unwrap_or_default();
     let stat = read("stat");
-    // Fields 14 and 15 of the file, in ticks of 10 ms; the third stands first after the name.
+    // Fields 14 and 15 of the file, in ticks of 10 ms; the first field after the name is the third.
     let ticks: u64 = stat
         .rsplit(") ")
         .next()
@@ -208,7 +210,7 @@ fn usage() -> (Duration, u64) {
 }
 
 async fn bookkeeping() {
-    // Kept to the end: a file system is slow to make files just after many were removed.
+    // The worlds are kept to the end: a file system creates files slowly just after many were removed.
     let mut worlds = Vec::new();
     let chosen: Vec<u32> = std::env::args().filter_map(|argument| argument.parse().ok()).collect();
     for workers in if chosen.is_empty() { vec![4, 16, 64, 256, 1000] } else { chosen } {
@@ -228,8 +230,8 @@ async fn bookkeeping() {
         let flushed = pipeline.queries().flushes();
         let count = flushed.0 - flushes.0;
         println!(
-            "bookkeeping, {workers} workers: {uploads} uploads in {:.2} s (submitted after {:.2} s), {:.0} a second, {:.3} ms CPU each, \
-             memory {} to {} MiB, {count} waits for the disk of {:.2} ms",
+            "bookkeeping, {workers} workers: {uploads} uploads in {:.2} s (submitted after {:.2} s), \
+             {:.0} a second, {:.3} ms CPU each, memory {} to {} MiB, {count} waits for the disk of {:.2} ms",
             took.as_secs_f64(),
             submitted.as_secs_f64(),
             uploads as f64 / took.as_secs_f64(),
@@ -271,7 +273,8 @@ async fn size() {
             times[times.len() / 2].as_secs_f64()
         });
         println!(
-            "size: 2000 uploads in a store of {uploads}: {median:.3} s, old events forgotten after {tidied:.3} s (medians of 7)"
+            "size: 2000 uploads in a store of {uploads}: {median:.3} s, old events forgotten after \
+             {tidied:.3} s (medians of 7)"
         );
         medians.push(median);
         pipeline.stop(Duration::ZERO).await;
@@ -297,7 +300,7 @@ async fn busy() {
 }
 
 async fn ready() {
-    // One call that never ends holds everything up.
+    // Two calls that never end keep all uploads unfinished.
     let mut world = World::new(Duration::from_secs(100_000), (32, 24), 2);
     let pipeline = world.start().await;
     world.submit(&pipeline, 100_000).await;

@@ -25,7 +25,7 @@ use mediamill_actors::{
 const LIMITS: Limits = Limits::DEFAULT;
 
 struct Options {
-    /// How often each picture is described; time is measured from the second round on.
+    /// Number of descriptions of each picture; time is measured from the second round on.
     rounds: u32,
     /// Number of vectors for the measurement of a search; 0: no measurement.
     vectors: usize,

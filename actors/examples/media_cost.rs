@@ -1,5 +1,6 @@
-//! Measures the media work of an upload: prints a line of JSON for each file with CPU and wall time, peak memory and
-//! the result. The benches use it, and it shows what becomes of one's own pictures.
+//! Measures the media work of an upload: prints a line of JSON for each file with CPU and wall
+//! time, peak memory and the result. The benches use it, and it shows the results for your own
+//! pictures.
 //!
 //! ```text
 //! media_cost [--rounds N] [--threads N] [--by-ffmpeg] [--out FOLDER] FILE...
@@ -60,7 +61,7 @@ enum Made {
     Clip(Box<Clip>),
 }
 
-/// The whole media work for a file, door included.
+/// The whole media work for a file, including its admission.
 fn work(file: &Path, by_ffmpeg: bool) -> Result<(u64, Made), media::Error> {
     let read = |error: std::io::Error| media::Error {
         kind: media::ErrorKind::Undecodable,

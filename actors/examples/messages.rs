@@ -19,7 +19,7 @@ use mediamill_actors::{
 };
 use tokio::sync::mpsc;
 
-/// An actor of the host's that wants to know. It is told the next thing when it has answered.
+/// A subscriber of the host. It gets the next publication when it has answered.
 struct Listener {
     ended: mpsc::UnboundedSender<()>,
 }
@@ -43,7 +43,7 @@ impl Handler<Publication> for Listener {
                 Message::BatchProgress { payload, .. } => {
                     println!("{} of {}", payload.processed, payload.total);
                     if payload.ends_run.is_some() {
-                        // A host that is stopping hears no more.
+                        // The receiver is gone when the host stops.
                         let _ = self.ended.send(());
                     }
                 }

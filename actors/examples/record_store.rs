@@ -48,9 +48,9 @@ use mediamill_actors::{
 };
 use scripted::{Act, Scripted};
 
-/// Where files in place lie while a store is recorded.
+/// The folder of files in place while a store is recorded.
 const PHOTOS: &str = "/photos";
-/// What a session prints when its work is done.
+/// The line that a session prints when its work is done.
 const READY: &str = "ready";
 
 fn main() {
@@ -64,7 +64,7 @@ fn main() {
     }
 }
 
-/// The folder of the files in place, which goes when this is dropped.
+/// The folder of the files in place, which is removed when this is dropped.
 struct Photos;
 
 impl Drop for Photos {
@@ -104,7 +104,7 @@ fn record(archive: &Path) -> io::Result<()> {
     let mut tar = tar::Builder::new(gzip);
     tar.mode(tar::HeaderMode::Deterministic);
     for (root, below) in [(folder.path(), folder.path()), (Path::new("/"), Path::new(PHOTOS))] {
-        // Not every file system takes a name that is no text.
+        // Some file systems refuse names that are not text.
         for file in files(below)?.iter().filter(|it| it.to_str().is_some()) {
             tar.append_path_with_name(file, file.strip_prefix(root).expect("below the root"))?;
         }
@@ -204,7 +204,7 @@ async fn work(name: &str, folder: &Path) {
         provider.scripted.describing("night.png", &[Act::Hang]);
     }
 
-    // The first hours of 2026, so that whoever opens the recording does so later.
+    // The first hours of 2026, which are earlier than every opening of the recording.
     let hours = ["first", "second", "third"].iter().position(|it| *it == name).expect("a session") as u64;
     tokio::time::pause();
     let clock = Clock::Tokio { start: tokio::time::Instant::now() };
@@ -341,7 +341,7 @@ impl Session {
         self.when(house, uploads[0], is_asked_about).await;
         self.when(house, uploads[1], |it| it.status == Status::Embedding).await;
         self.when(house, uploads[2], |it| it.attempt == 2 && is_asked_about(it)).await;
-        // Of this one nothing is recorded but that it was begun: its thumbnail waits for a reader.
+        // Only the beginning of this attempt is recorded: its thumbnail waits for a reader.
         let keller = self.receive("keller.png").await;
         if let Source::Received(received) = &keller {
             let thumbnail =
@@ -361,7 +361,7 @@ impl Session {
         };
         self.tell(submit).await;
         self.submit(house, [self.receive("dach.png").await]).await;
-        // A name that is no text, in Latin-1.
+        // A name that is not UTF-8, in Latin-1.
         let latin = Path::new("later").join(std::ffi::OsStr::from_bytes(b"caf\xe9.png"));
         let files = [self.receive("speicher.png").await, place(latin, &drawing("café"))];
         let (batch, _) = self.submit(house, files).await;
@@ -398,14 +398,14 @@ impl Session {
         (submitted.batch_id.expect("a batch"), accepted.collect())
     }
 
-    /// Takes in a picture.
+    /// Receives the bytes of a picture.
     async fn receive(&self, name: &str) -> Source {
         let mut receiving = self.pipeline.intake.receive(name).await.expect("there is room");
         receiving.write(&drawing(name)).await.expect("written");
         Source::Received(receiving.finish().await.expect("a picture"))
     }
 
-    /// Waits until an upload is so.
+    /// Waits until an upload has this state.
     async fn when(&self, owner: &Owner, upload: UploadId, so: impl Fn(&Upload) -> bool) {
         let get = || GetUpload { owner: owner.clone(), upload };
         while !so(&self.pipeline.query_service.send(get()).await.expect("alive").expect("the upload")) {
@@ -451,12 +451,12 @@ impl Session {
     }
 }
 
-/// The provider is asked to describe it.
+/// Whether the provider is describing the upload.
 fn is_asked_about(upload: &Upload) -> bool {
     upload.stage == Stage::VisionAnalysis
 }
 
-/// Writes a file in place, unless it is there with these bytes.
+/// Writes a file in place, unless it has these bytes already.
 fn place(path: impl AsRef<Path>, bytes: &[u8]) -> Source {
     let path = Path::new(PHOTOS).join(path);
     if fs::read(&path).ok().as_deref() != Some(bytes) {

@@ -1,4 +1,4 @@
-//! The batch: its record and how its status follows from its uploads. Pure.
+//! The batch: its record, and its status, which follows from its uploads. Pure.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -8,20 +8,20 @@ use crate::{
     upload::{Status as UploadStatus, Upload},
 };
 
-/// Where a batch stands, derived from its uploads.
+/// The status of a batch, derived from its uploads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = BatchStatus))]
 pub enum Status {
-    /// No upload was begun.
+    /// No upload has begun.
     Pending,
-    /// Some upload is unfinished.
+    /// An upload has begun, and some are unfinished.
     Processing,
-    /// All ended and not all failed, or all were deleted.
+    /// All uploads ended and not all failed, or all were deleted.
     Completed,
     /// All uploads failed, or no file was accepted.
     Failed,
-    /// It was cancelled, and nothing of it runs any more.
+    /// The batch was cancelled, and no attempt runs any more.
     Cancelled,
 }
 
@@ -31,7 +31,7 @@ impl Status {
         !matches!(self, Self::Pending | Self::Processing)
     }
 
-    /// As it is written in records and messages.
+    /// The name in records and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -43,40 +43,41 @@ impl Status {
     }
 }
 
-/// How many uploads of a batch stand where. A cache of what the upload records say, written in the same transaction.
+/// The number of a batch's uploads by status. A cache of the upload records, written in the same
+/// transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// All uploads.
     pub total: u32,
-    /// In the hands of a worker.
+    /// Uploads with a running attempt.
     pub active: u32,
-    /// Ended well.
+    /// Completed uploads.
     pub completed: u32,
-    /// Ended badly.
+    /// Failed uploads.
     pub failed: u32,
-    /// Cancelled.
+    /// Cancelled uploads.
     pub cancelled: u32,
-    /// Among the completed: a person should look at the description.
+    /// Completed uploads whose description a person should review.
     pub needs_review: u32,
 }
 
 impl Counts {
-    /// Ended, one way or another.
+    /// Uploads that have ended.
     pub fn processed(&self) -> u32 {
         self.completed + self.failed + self.cancelled
     }
 
-    /// Not ended.
+    /// Uploads that have not ended.
     pub fn unfinished(&self) -> u32 {
         self.total - self.processed()
     }
 
-    /// Percent of the uploads that ended, rounded down; 100 if there are none.
+    /// Percentage of uploads that have ended, rounded down; 100 if there are no uploads.
     pub fn percent(&self) -> u8 {
         (u64::from(self.processed()) * 100).checked_div(u64::from(self.total)).unwrap_or(100) as u8
     }
 
-    /// Counts an upload in.
+    /// Adds an upload to the counts.
     pub fn add(&mut self, upload: impl Into<Counted>) {
         let upload = upload.into();
         self.total += 1;
@@ -86,7 +87,7 @@ impl Counts {
         self.needs_review += u32::from(upload.needs_review);
     }
 
-    /// Takes an upload out again, as it was counted in.
+    /// Removes an upload that was added in the same state.
     pub fn remove(&mut self, upload: impl Into<Counted>) {
         let upload = upload.into();
         self.total -= 1;
@@ -118,7 +119,7 @@ impl Counts {
     }
 }
 
-/// What of an upload is counted.
+/// The part of an upload record that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
     status: UploadStatus,
@@ -140,40 +141,41 @@ impl From<&Upload> for Counted {
     }
 }
 
-/// How a batch stood right after an event.
+/// The state of a batch right after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     /// Its status.
     pub status: Status,
-    /// How many uploads stood where.
+    /// Its counts.
     #[serde(flatten)]
     pub counts: Counts,
     /// Whether it was paused.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// This event ended the round of this number: there is one such event a round.
+    /// The number of the round that this event ended; each round has one such event.
     #[serde(default, rename = "ends_run", skip_serializing_if = "Option::is_none")]
     pub ends_round: Option<u32>,
 }
 
 impl Tally {
-    /// How `batch` stands.
+    /// The tally of `batch`.
     pub fn of(batch: &Batch, ends_round: Option<u32>) -> Self {
         Self { status: batch.status(), counts: batch.counts, paused: batch.paused_at.is_some(), ends_round }
     }
 }
 
-/// Since when uploads of a batch have been ending at the present pace: the base of the time left.
+/// The base of the estimate of the time left: when the present pace began, and from which count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pace {
-    /// When the work began, or went on after a stop.
+    /// When the work began, or continued after a stop.
     pub since: Timestamp,
-    /// How many uploads had ended then.
+    /// Number of uploads that had ended then.
     pub processed: u32,
 }
 
 impl Pace {
-    /// Seconds until the last upload ends, once three uploads ended since; `None` while it cannot be told.
+    /// Seconds until the last upload ends; `None` until three uploads have ended at the present
+    /// pace.
     pub fn eta_seconds(&self, counts: &Counts, now: Timestamp) -> Option<u64> {
         let done = counts.processed().checked_sub(self.processed).filter(|done| *done >= 3)?;
         let left = counts.unfinished();
@@ -187,44 +189,45 @@ impl Pace {
 pub struct Batch {
     /// Version of this record's form: 1.
     pub v: u8,
-    /// Its name.
+    /// Id of the batch.
     pub id: BatchId,
-    /// First in, first out goes by this number; ids do not order.
+    /// Order of submission. Batches of an owner begin in the order of this number, since ids have
+    /// no order.
     pub number: u64,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
     /// When it was submitted.
     pub created_at: Timestamp,
-    /// When its first upload was begun, in this round.
+    /// When its first upload began, in this round.
     pub started_at: Option<Timestamp>,
     /// When its last upload ended, in this round.
     pub completed_at: Option<Timestamp>,
-    /// Since when it is paused.
+    /// When it was paused; `None` if it is not paused.
     pub paused_at: Option<Timestamp>,
     /// When it was cancelled, in this round.
     pub cancelled_at: Option<Timestamp>,
     /// Number of the round, from 1.
     #[serde(alias = "run")]
     pub round: u32,
-    /// The last round whose end has its event.
+    /// Number of the last round that has ended.
     #[serde(alias = "ended_run")]
     pub ended_round: u32,
-    /// Files that were refused at the door and have no record.
+    /// Files that were refused at admission and have no record.
     pub refused: u32,
-    /// Files that became uploads, also those that were deleted since.
+    /// Files that became uploads, including those deleted since.
     #[serde(default)]
     pub accepted: u32,
-    /// More of its uploads are still being written; until they are, none is begun.
+    /// Whether more of its uploads are still being written. None begins before all are written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub arriving: bool,
-    /// How many uploads stand where.
+    /// Number of uploads by status.
     pub counts: Counts,
-    /// What the time left is reckoned from.
+    /// The base of the estimate of the time left.
     pub pace: Option<Pace>,
 }
 
 impl Batch {
-    /// A batch whose uploads are still to be written.
+    /// A batch whose uploads are not written yet.
     pub fn new(id: BatchId, number: u64, owner: Owner, refused: u32, now: Timestamp) -> Self {
         Self {
             v: 1,
@@ -246,14 +249,14 @@ impl Batch {
         }
     }
 
-    /// Where it stands.
+    /// The status.
     pub fn status(&self) -> Status {
         let counts = &self.counts;
         if counts.unfinished() > 0 || self.arriving {
             let begun = self.started_at.is_some() || counts.processed() > 0;
             return if begun { Status::Processing } else { Status::Pending };
         }
-        // Older records do not say how many were accepted.
+        // Older records have no number of accepted files.
         let accepted = self.accepted > 0 || counts.total > 0 || self.started_at.is_some();
         let none_accepted = self.refused > 0 && !accepted;
         if self.cancelled_at.is_some() {
@@ -270,7 +273,8 @@ impl Batch {
         self.paused_at.is_none() && self.cancelled_at.is_none() && !self.arriving
     }
 
-    /// Seconds until the last upload ends, once three uploads ended at the present pace; `None` while it cannot be told.
+    /// Seconds until the last upload ends; `None` until three uploads have ended at the present
+    /// pace.
     pub fn eta_seconds(&self, now: Timestamp) -> Option<u64> {
         self.pace.filter(|_| self.paused_at.is_none())?.eta_seconds(&self.counts, now)
     }

@@ -1,7 +1,9 @@
-//! The next upload and how many at once: spawns UploadWorkers and notices the dead ones.
+//! Begins the next uploads, as many at once as allowed: spawns UploadWorkers and notices dead
+//! ones.
 //!
-//! It takes the commands about batches. A change is durable when it answers. It follows the notices of the store: the worker of an
-//! attempt that somebody else ended is aborted, and the files of deleted uploads are removed.
+//! It takes the commands about batches, and answers when the change is durable. It follows the
+//! notices of the store: the worker of an attempt that somebody else ended is aborted, and the
+//! files of deleted uploads are removed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,90 +35,97 @@ pub use crate::intake::Submitted;
 /// How often the run is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 
-/// Submits files as one batch, in order. Answers when the batch, its uploads and the bytes that were handed over are durable; files in
-/// place are only referenced. Without an answer (the process died) the batch may exist, and of more than 1,000 files a part of it.
+/// Submits files as one batch, in order. Answers when the batch, its uploads and the received
+/// bytes are durable; files in place are only referenced. If the process dies before the answer,
+/// the batch may exist; a batch of more than 1,000 files may then be incomplete.
 ///
 /// # Errors
-/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`]: nothing of it was taken. [`Error::Store`]: the engine stops, and the
-/// next start shows whether it was taken. A file that is refused is no error of the batch: see [`Submitted`].
+/// [`Error::Stopping`], [`Error::QueueFull`], [`Error::DiskFull`]: nothing was written.
+/// [`Error::Store`]: the engine stops, and the next start shows whether the batch exists. A
+/// refused file is no error of the batch: see [`Submitted`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<Submitted, Error>")]
 pub struct SubmitBatch {
-    /// Whose batch.
+    /// Owner of the batch.
     pub owner: Owner,
     /// The files.
     pub files: Vec<Source>,
-    /// Describes files again, whatever earlier uploads of them have.
+    /// Whether to describe files again that have a description from an earlier upload.
     pub force: bool,
 }
 
 /// Cancels the unfinished uploads of a batch and aborts their calls. A batch that has ended stays as it is.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct CancelBatch {
-    /// Whose batch.
+    /// Owner of the batch.
     pub owner: Owner,
-    /// Which batch.
+    /// The batch.
     pub batch: BatchId,
 }
 
 /// Begins no more uploads of a batch; running attempts finish.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct PauseBatch {
-    /// Whose batch.
+    /// Owner of the batch.
     pub owner: Owner,
-    /// Which batch.
+    /// The batch.
     pub batch: BatchId,
 }
 
 /// Begins the uploads of a paused batch again.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct ResumeBatch {
-    /// Whose batch.
+    /// Owner of the batch.
     pub owner: Owner,
-    /// Which batch.
+    /// The batch.
     pub batch: BatchId,
 }
 
 /// Gives the failed uploads of a batch two fresh attempts: its next round.
 ///
 /// # Errors
-/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow it, [`Error::Store`].
+/// [`Error::NotFound`] if it is not this owner's, [`Error::Conflict`] if its status does not allow
+/// it, [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct RetryFailed {
-    /// Whose batch.
+    /// Owner of the batch.
     pub owner: Owner,
-    /// Which batch.
+    /// The batch.
     pub batch: BatchId,
 }
 
-/// Deletes an upload with all that belongs to it, whatever its status.
+/// Deletes an upload of any status with all that belongs to it.
 ///
 /// # Errors
 /// [`Error::NotFound`], [`Error::Store`].
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Error>")]
 pub struct DeleteUpload {
-    /// Whose upload.
+    /// Owner of the upload.
     pub owner: Owner,
-    /// Which upload.
+    /// The upload.
     pub upload: UploadId,
 }
 
-/// Takes no more work, gives running attempts this long to finish, hands back the others, and stops the engine. Answers with how many
-/// attempts were handed back. Every later command is answered with [`Error::Stopping`].
+/// Begins no more work, gives running attempts this long to finish, hands back the others, and
+/// stops the engine. Answers with the number of attempts that were handed back. Every later
+/// command is answered with [`Error::Stopping`].
 ///
 /// # Errors
 /// [`Error::Store`] if they could not be handed back; the next start ends them as interrupted.
@@ -124,41 +133,42 @@ pub struct DeleteUpload {
 #[rtype(result = "Result<usize, Error>")]
 pub struct Drain(pub Duration);
 
-/// Something may be waiting for a worker.
+/// Looks for waiting uploads.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 struct Fill;
 
-/// See the module.
+/// The supervisor; see the module.
 pub struct BatchSupervisor {
-    /// Gone once it has drained, so that a holder of its address does not keep the data folder.
+    /// `None` after the drain, so that the address of the supervisor does not keep the data
+    /// folder open.
     at_work: Option<AtWork>,
     concurrency: usize,
-    /// By upload, each with the number of its attempt.
+    /// The workers by upload, each with the number of its attempt.
     workers: HashMap<UploadId, (u32, Addr<UploadWorker>)>,
-    /// A request for the next uploads is under way.
+    /// Whether a request for the next uploads is in flight.
     filling: bool,
-    /// Something changed meanwhile, so that another request follows.
+    /// Whether another request must follow, since something changed meanwhile.
     again: bool,
-    /// Answers with new attempts that are under way.
+    /// Commands in flight whose answers may have new attempts.
     beginning: usize,
     /// Attempts that were revoked before their answer came.
     revoked: HashSet<Token>,
-    /// It takes no more work; shared with submissions that are under way.
+    /// Whether it begins no more work; shared with submissions in flight.
     draining: Arc<AtomicBool>,
 }
 
-/// What a supervisor works with until it has drained.
+/// The handles of a supervisor, held until it has drained.
 struct AtWork {
     commands: Commands,
     queries: Queries,
     gate: Arc<ProviderGate>,
     files: Files,
     intake: Arc<Intake>,
-    /// For its workers.
+    /// Shared by its workers.
     context: Arc<WorkerContext>,
     lifeline: Lifeline,
-    /// What it follows: the state of the provider, and the notices of the store.
+    /// The tasks that follow the state of the provider and the notices of the store.
     follows: Vec<SpawnHandle>,
 }
 
@@ -258,7 +268,7 @@ impl Handler<Noticed> for BatchSupervisor {
                 Some(_) | None => {}
             },
             Notice::FilesToRemove(upload) => {
-                // After the drain, the next start removes them.
+                // After the drain, the files stay for the next start to remove.
                 let Some(AtWork { commands, files, .. }) = &self.at_work else { return };
                 actix_rt::spawn(remove_files(commands.clone(), files.clone(), upload));
             }
@@ -337,7 +347,7 @@ impl Handler<DeleteUpload> for BatchSupervisor {
         _: &mut Self::Context,
     ) -> Self::Result {
         self.change(async move |commands, queries| {
-            // The command itself is content with an upload that is gone already.
+            // The command itself accepts an upload that does not exist.
             queries.upload(owner.clone(), upload).await?;
             Ok(commands.delete(owner, upload).await?)
         })
@@ -403,7 +413,8 @@ impl Handler<Drain> for BatchSupervisor {
             for (_, (_, worker)) in supervisor.workers.drain() {
                 worker.do_send(Abort);
             }
-            // It stays to answer late commands. The rest of the engine follows its lifeline.
+            // The actor stays to answer late commands. The rest of the engine stops with its
+            // lifeline.
             if let Some(mut at_work) = supervisor.at_work.take() {
                 for follows in at_work.follows.drain(..) {
                     ctx.cancel_future(follows);
@@ -450,7 +461,7 @@ impl BatchSupervisor {
         }));
     }
 
-    /// Begins as many attempts as workers are free.
+    /// Begins an attempt for each free worker.
     fn fill(&mut self, ctx: &mut Context<Self>) {
         let Some(AtWork { commands, gate, .. }) = &self.at_work else { return };
         let free = self.concurrency.saturating_sub(self.workers.len());
@@ -474,7 +485,8 @@ impl BatchSupervisor {
         }));
     }
 
-    /// Spawns a worker for each new attempt, also while it drains: the attempts have begun, and the drain waits for them.
+    /// Spawns a worker for each new attempt. It does so while draining, too: the attempts have
+    /// begun, and the drain waits for them.
     fn begun(&mut self, begun: Vec<Begun>, ctx: &mut Context<Self>) {
         for begun in begun {
             let Some(AtWork { context, .. }) = &self.at_work else { break };

@@ -1,4 +1,4 @@
-//! What happened, numbered: the entries of the event log. They hold ids, codes and numbers, never names or text.
+//! The event log's entries. They contain ids, codes and numbers, never names or text.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,28 +20,28 @@ pub struct Event {
     pub at: Timestamp,
     /// Its batch; `None` for [`EventKind::ProviderChanged`].
     pub batch_id: Option<BatchId>,
-    /// How the batch stood right after it.
+    /// The state of the batch right after the event.
     pub batch: Option<Tally>,
-    /// The upload that it happened to.
+    /// The upload that it is about.
     pub upload_id: Option<UploadId>,
     /// What happened.
     #[serde(flatten)]
     pub kind: EventKind,
 }
 
-/// The sorts of event.
+/// The kinds of event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 pub enum EventKind {
     /// A batch was submitted.
     BatchSubmitted,
-    /// No more of its uploads are begun.
+    /// The batch was paused: no more of its uploads begin.
     BatchPaused,
-    /// Its uploads are begun again.
+    /// The batch was resumed: its uploads begin again.
     BatchResumed,
-    /// It was cancelled; an event for each of its unfinished uploads follows.
+    /// The batch was cancelled. An event for each of its unfinished uploads follows.
     BatchCancelled,
-    /// Its failed uploads begin a new round.
+    /// The failed uploads of the batch were queued for a new round.
     BatchRetried {
         /// Number of the round.
         #[serde(alias = "run")]
@@ -52,24 +52,24 @@ pub enum EventKind {
         /// Number of the attempt.
         attempt: u32,
     },
-    /// The description is kept.
+    /// A description was recorded.
     UploadDescribed {
         /// Number of the attempt.
         attempt: u32,
         /// Audit score, 0 to 100.
         audit_score: u8,
-        /// It failed the audit.
+        /// Whether the description failed the audit.
         needs_review: bool,
         /// How long it took from the beginning of the attempt's description, in milliseconds.
         took_ms: u64,
     },
-    /// The upload ended well.
+    /// The upload completed.
     UploadCompleted {
         /// Number of the attempt.
         attempt: u32,
         /// Audit score, 0 to 100.
         audit_score: u8,
-        /// It failed the audit.
+        /// Whether the description failed the audit.
         needs_review: bool,
         /// How long the embedding took, in milliseconds.
         took_ms: u64,
@@ -78,11 +78,11 @@ pub enum EventKind {
     UploadFailed {
         /// Number of the attempt.
         attempt: u32,
-        /// The step that it failed in.
+        /// The stage in which it failed.
         stage: Stage,
-        /// The sort of failure.
+        /// The kind of failure.
         kind: FailureKind,
-        /// The upload failed with it; otherwise it is tried once more.
+        /// Whether the upload failed with it; otherwise another attempt follows.
         last: bool,
     },
     /// An attempt ended without counting: the provider was away, or the process stopped in good order.
@@ -94,16 +94,17 @@ pub enum EventKind {
     UploadInterrupted {
         /// Number of the attempt.
         attempt: u32,
-        /// The upload failed with it.
+        /// Whether the upload failed with it.
         last: bool,
     },
     /// The upload was cancelled.
     UploadCancelled,
     /// The upload was deleted.
     UploadDeleted {
-        /// It had not ended before.
+        /// Whether it was unfinished.
         unfinished: bool,
     },
-    /// The provider went away, came back, or is misconfigured. It happened to every owner with unfinished uploads.
+    /// The provider went away, came back, or is misconfigured. Every owner with unfinished
+    /// uploads gets this event.
     ProviderChanged,
 }

@@ -1,4 +1,5 @@
-//! The files of uploads: reading what was submitted, writing thumbnails so that they survive a power cut, removing what was deleted.
+//! The files of uploads: reads originals, writes thumbnails that survive a power cut, and removes
+//! the files of deleted uploads.
 
 mod claims;
 mod group_sync;
@@ -35,7 +36,7 @@ pub struct Files {
 pub struct OpenFile {
     /// The file, at its beginning.
     pub file: File,
-    /// Its path on this machine, for its name and for error messages.
+    /// Its path on this machine, for the file name and for error messages.
     pub path: PathBuf,
     /// Length in bytes.
     pub length: u64,
@@ -59,20 +60,21 @@ impl Files {
     /// Opens the original of an upload, managed or in place.
     ///
     /// # Errors
-    /// The error of the disk; [`io::ErrorKind::NotFound`] if it is no longer there, or is no file.
+    /// The error of the disk; [`io::ErrorKind::NotFound`] if it is missing or is not a regular
+    /// file.
     pub async fn open_original(&self, upload: &Upload) -> io::Result<OpenFile> {
         let (files, upload) = (self.clone(), upload.clone());
-        // Twice, since it may be moved right now from where it came in.
+        // Two tries, since [`Files::promote`] may be moving it.
         blocking(move || open(files.readable(&upload)).or_else(|_| open(files.readable(&upload)))).await
     }
 
-    /// Whether there is such a managed file.
+    /// Whether a managed file exists.
     pub async fn exists(&self, key: &FileKey) -> bool {
         let path = self.local_path(key);
         blocking(move || Ok(path.exists())).await.unwrap_or_default()
     }
 
-    /// Removes all files of an upload; files that are not there are no error.
+    /// Removes all files of an upload; missing files are no error.
     ///
     /// # Errors
     /// The error of the disk.
@@ -81,7 +83,8 @@ impl Files {
         blocking(move || files.remove(id)).await
     }
 
-    /// Uploads whose originals were coming in when the last process ended: [`Files::promote`] or [`Files::delete`] each.
+    /// Uploads whose originals were coming in when the last process ended: [`Files::promote`] or
+    /// [`Files::delete`] each.
     ///
     /// # Errors
     /// The error of the disk.
@@ -90,8 +93,8 @@ impl Files {
         blocking(move || files.incoming_ids()).await
     }
 
-    /// Moves originals that came in, and whose uploads are written, to where they stay. A file that cannot be moved is found where it
-    /// is, and the next start moves it.
+    /// Moves the originals of uploads that are written out of the folder `incoming`. A file that
+    /// cannot be moved can still be read there, and the next start moves it.
     pub async fn promote(&self, ids: Vec<UploadId>) {
         let files = self.clone();
         let promoted = blocking(move || {
@@ -127,12 +130,12 @@ impl Files {
         self.local_path(&FileKey::original(id))
     }
 
-    /// Where the original of an upload is until the upload is written.
+    /// The path of an original until its upload is written.
     fn incoming(&self, id: UploadId) -> PathBuf {
         self.data_dir.join("incoming").join(id.to_string())
     }
 
-    /// Makes the names of files that are coming in durable.
+    /// Makes the names of files in the folder `incoming` durable.
     fn sync_incoming(&self) -> io::Result<()> {
         File::open(self.data_dir.join("incoming"))?.sync_all()
     }
@@ -154,7 +157,7 @@ impl Files {
         Ok(ids.collect())
     }
 
-    /// Where the original of an upload can be read now.
+    /// The path at which the original of an upload can be read now.
     fn readable(&self, upload: &Upload) -> PathBuf {
         match &upload.file {
             FileRef::InPlace { path, .. } => path.as_path().to_owned(),
@@ -179,7 +182,7 @@ impl Files {
         let mut path = self.readable(upload);
         let mut length = fs::metadata(&path);
         if length.is_err() {
-            // It may have been moved just now from where it came in.
+            // [`Files::promote`] may have moved it just now.
             path = self.readable(upload);
             length = fs::metadata(&path);
         }
@@ -191,7 +194,8 @@ impl Files {
         if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&path)) }
     }
 
-    /// Makes sure that the bytes of an upload are those that were submitted, without holding them, and gives their path. Blocks.
+    /// Makes sure that the bytes of an upload are those that were submitted, without holding them,
+    /// and gives their path. Blocks.
     ///
     /// # Errors
     /// As [`Files::read`].
@@ -199,12 +203,12 @@ impl Files {
         let mut path = self.readable(upload);
         let mut metadata = fs::metadata(&path);
         if metadata.is_err() {
-            // It may have been moved just now from where it came in.
+            // [`Files::promote`] may have moved it just now.
             path = self.readable(upload);
             metadata = fs::metadata(&path);
         }
         let metadata = metadata.map_err(|error| unreadable(&path, &error))?;
-        // To open a pipe is to wait for somebody to write into it.
+        // Opening a pipe would wait for its writer.
         if !metadata.is_file() || metadata.len() != upload.file_size {
             return Err(changed(&path));
         }
@@ -220,7 +224,7 @@ impl Files {
         fs::read(self.thumbnail(id))
     }
 
-    /// Whether there is a thumbnail. Blocks.
+    /// Whether a thumbnail exists. Blocks.
     pub(crate) fn has_thumbnail(&self, id: UploadId) -> bool {
         self.thumbnail(id).exists()
     }
@@ -243,7 +247,8 @@ impl Files {
             let mut file = create()?;
             file.write_all(jpeg)?;
             fs::rename(&unfinished, &path)?;
-            // File systems in use make the name of a new file durable with its bytes, so the rename comes first.
+            // File systems in use make the name of a new file durable with its bytes, so the rename
+            // comes first.
             self.group_sync.sync(file)
         };
         write().inspect_err(|_| {
@@ -256,7 +261,8 @@ impl Files {
     pub(crate) fn remove(&self, id: UploadId) -> io::Result<()> {
         self.claims.note_removed(id);
         let thumbnail = self.thumbnail(id);
-        // An original may be moved right now to where it stays, so that path comes last.
+        // The final path of the original comes last, since the original may be moved there right
+        // now.
         for path in [thumbnail.with_extension("tmp"), thumbnail, self.incoming(id), self.original(id)] {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,7 +1,7 @@
 //! The way in: files are classified, and admitted as one batch.
 //!
-//! [`classify`] finds out what each file is and what is known of it; it only reads. [`receive`] writes bytes that are handed over.
-//! [`Intake::admit`] is one command of the store.
+//! [`classify`] finds the format of each file and the earlier uploads of it; it only reads.
+//! [`receive`] writes the bytes of uploaded files. [`Intake::admit`] is one command of the store.
 
 mod admission;
 mod classify;
@@ -36,7 +36,7 @@ pub struct Intake {
     max_queued: u64,
 }
 
-/// What an [`Intake`] refuses by.
+/// The limits of an [`Intake`].
 pub(crate) struct Limits {
     /// Limits of single files.
     pub(crate) media: media::Limits,
@@ -64,7 +64,8 @@ impl Intake {
     /// Makes sure that the disk has room.
     ///
     /// # Errors
-    /// [`Error::DiskFull`] below the watermark. A disk that cannot be asked counts as one with room, since writing will fail.
+    /// [`Error::DiskFull`] below the watermark. A disk whose space cannot be read counts as one
+    /// with room, since writing will fail.
     pub async fn check_disk(&self) -> Result<(), Error> {
         self.check_room(0).await
     }
@@ -75,7 +76,7 @@ impl Intake {
     /// [`Error::DiskFull`] if less than the watermark would stay free.
     pub async fn check_room(&self, bytes: u64) -> Result<(), Error> {
         let disk = self.disk.clone();
-        // A disk may be asleep, or at the other end of a network.
+        // The check may block: a disk may be asleep or remote.
         let check = tokio::task::spawn_blocking(move || disk.check(bytes));
         check.await.unwrap_or_else(|_| Err(Error::Store("the look at the disk panicked".into())))
     }
@@ -88,7 +89,8 @@ impl Intake {
         self.disk.check(bytes)
     }
 
-    /// Begins to receive the bytes of a file. A file that is not submitted afterwards leaves nothing behind.
+    /// Begins to receive the bytes of a file. A file that is never submitted leaves nothing
+    /// behind.
     ///
     /// # Errors
     /// [`Error::DiskFull`], and [`Error::Store`] if no file can be made.
@@ -109,7 +111,8 @@ impl Intake {
     /// `is_open` is asked before each file is read, since reading many large files takes minutes.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`] and the error of `is_open`: nothing of the batch is taken.
+    /// [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`] and the error of `is_open`:
+    /// nothing of the batch is written then.
     pub(crate) async fn admit(
         &self,
         owner: Owner,
@@ -128,7 +131,8 @@ impl Intake {
             owner: owner.clone(),
             force,
         };
-        // Classification reads whole files, which is in vain if there is no room for a single upload.
+        // Classification reads whole files, and is wasted if there is no room for a single
+        // upload.
         if !files.is_empty() && self.queries.queue_depth().total() as u64 >= self.max_queued {
             return Err(Error::QueueFull { limit: self.max_queued });
         }
@@ -162,7 +166,8 @@ impl Intake {
         if id.is_none() && relocations.is_empty() {
             return Ok(Submitted { batch_id: None, files });
         }
-        // From here on the uploads may be written, whatever becomes of this call. The next start removes files without one.
+        // From here on the uploads may be written, even if this call is dropped. The next start
+        // removes files without an upload.
         received.iter_mut().for_each(Received::keep);
         let ids = received.iter().map(Received::id).collect();
         let new = NewBatch { id, owner, refused, uploads, relocations, displaced };

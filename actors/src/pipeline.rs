@@ -1,4 +1,5 @@
-//! The whole engine: opens the store, wires the actors, takes up what is unfinished, and says when and why it stopped.
+//! The whole engine: opens the store, wires the actors, resumes unfinished work, and reports when
+//! and why it stopped.
 //!
 //! Every message, once:
 //!
@@ -8,14 +9,18 @@
 //!
 //! use actix::prelude::*;
 //! use mediamill_actors::{
-//!     batch_supervisor::{CancelBatch, DeleteUpload, Drain, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch},
+//!     batch_supervisor::{
+//!         CancelBatch, DeleteUpload, Drain, PauseBatch, ResumeBatch, RetryFailed, SubmitBatch,
+//!     },
 //!     config::Config,
 //!     error::Error,
 //!     id::Owner,
 //!     intake::{Admission, Source},
 //!     pipeline::{Pipeline, Stopped},
 //!     publisher::{Publication, Subscribe, Uploads},
-//!     query_service::{DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads},
+//!     query_service::{
+//!         DumpStore, GetBatch, GetHealth, GetUpload, ListBatches, ListUploads, SearchUploads,
+//!     },
 //! };
 //!
 //! struct Listener;
@@ -47,7 +52,8 @@
 //! engine.publisher.send(subscribe).await??;
 //!
 //! let files = vec![Source::InPlace(folder.path().join("photo.png"))];
-//! let submitted = engine.supervisor.send(SubmitBatch { owner: owner.clone(), files, force: false }).await??;
+//! let submit = SubmitBatch { owner: owner.clone(), files, force: false };
+//! let submitted = engine.supervisor.send(submit).await??;
 //! let batch = submitted.batch_id.ok_or("nothing is new")?;
 //! let [Admission::Accepted(upload)] = submitted.files[..] else { return Err("refused".into()) };
 //!
@@ -68,7 +74,7 @@
 //! let refused = engine.query_service.send(GetUpload { owner: stranger, upload }).await?;
 //! assert!(matches!(refused, Err(Error::NotFound("upload"))));
 //!
-//! // Of what has ended a cancel changes nothing, and where nothing failed there is nothing to retry.
+//! // The batch has ended without failures, so cancel and retry change nothing.
 //! engine.supervisor.send(CancelBatch { owner: owner.clone(), batch }).await??;
 //! engine.supervisor.send(RetryFailed { owner: owner.clone(), batch }).await??;
 //! let search = SearchUploads { owner: owner.clone(), query: "a black picture".into(), limit: 10 };
@@ -109,24 +115,25 @@ use crate::{
     upload_worker::WorkerContext,
 };
 
-/// How long subscribers have to take what is left when the engine stops.
+/// Time that subscribers have to take their last messages when the engine stops.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
-/// A running engine: the addresses of its actors. It goes on when this is dropped, and ends with the actix system or by a [`Drain`].
+/// A running engine: the addresses of its actors. It continues when this is dropped, and ends
+/// with the actix system or by a [`Drain`].
 pub struct Pipeline {
     /// Takes the commands.
     pub supervisor: Addr<BatchSupervisor>,
     /// Answers questions about batches, uploads and the engine.
     pub query_service: Addr<QueryService>,
-    /// Reads the change feed for the Publisher. Hosts send it nothing.
+    /// Reads the change feed for the Publisher. Hosts do not use it.
     pub monitor: Addr<ProgressMonitor>,
-    /// Tells subscribers what happens.
+    /// Sends messages to subscribers.
     pub publisher: Addr<Publisher>,
-    /// Takes in bytes before they are submitted.
+    /// Receives the bytes of uploaded files before they are submitted.
     pub intake: Arc<Intake>,
-    /// Where thumbnails and stored originals lie.
+    /// Thumbnails and managed originals.
     pub files: Files,
-    /// What was found unfinished.
+    /// The unfinished work that the start found.
     pub recovered: Recovered,
     gate: Arc<ProviderGate>,
     store: Store,
@@ -137,25 +144,30 @@ pub struct Pipeline {
 /// Why an engine stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stopped {
-    /// It was told to, by [`Drain`].
+    /// A [`Drain`] stopped it.
     Drained,
-    /// The store cannot be written any more; what was acknowledged is kept, and the next start goes on.
+    /// The store cannot be written any more. Acknowledged changes are kept, and the next start
+    /// continues.
     StoreBroken(String),
-    /// An actor is gone without having been told to, by a panic that the log tells of.
+    /// An actor stopped by itself, after a panic that is in the log.
     ActorDied(&'static str),
 }
 
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Drained => f.write_str("the engine was told to stop"),
+            Self::Drained => f.write_str("the engine was stopped"),
             Self::StoreBroken(text) => write!(
                 f,
-                "the store cannot be written any more ({text}); make room on its disk or mend it, and start again: nothing that was \
-                 acknowledged is lost"
+                "the store cannot be written any more ({text}); make room on its disk or repair it, and \
+                 start again: no acknowledged change is lost"
             ),
             Self::ActorDied(actor) => {
-                write!(f, "the actor {actor} is gone, the log tells why; start again, and the work goes on")
+                write!(
+                    f,
+                    "the actor {actor} stopped after a panic that is in the log; start again, and the work \
+                     continues"
+                )
             }
         }
     }
@@ -184,21 +196,22 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// What an engine starts with beside its configuration.
+/// The parts of an engine that a configuration cannot express.
 #[derive(Default)]
 pub struct Options {
-    /// Which unfinished uploads are taken up.
+    /// Which unfinished uploads are resumed.
     pub scope: Scope,
-    /// Where time comes from.
+    /// The clock of the store.
     pub clock: Clock,
-    /// What describes and embeds, instead of what the configuration names.
+    /// The provider; `None` for the one that the configuration names.
     pub provider: Option<Arc<dyn Provider>>,
-    /// Faults of the storage that are injected.
+    /// Faults of the storage that a test injects.
     pub faults: Faults,
 }
 
 impl Pipeline {
-    /// Starts an engine in the present actix system. What an earlier one left unfinished goes on.
+    /// Starts an engine in the present actix system. It resumes the work that an earlier engine
+    /// left unfinished.
     ///
     /// # Errors
     /// [`StartError`], a sentence that says what to do.
@@ -206,7 +219,7 @@ impl Pipeline {
         Self::start_with(config, Options::default()).await
     }
 
-    /// As [`Pipeline::start`], with what a configuration cannot say.
+    /// As [`Pipeline::start`], with [`Options`].
     ///
     /// # Errors
     /// [`StartError`], a sentence that says what to do.
@@ -296,12 +309,12 @@ impl Pipeline {
         })
     }
 
-    /// How the provider wants to be called and presented.
+    /// How the provider is called and presented.
     pub fn provider_profile(&self) -> &ProviderProfile {
         self.gate.profile()
     }
 
-    /// How the provider stands, and every change of that.
+    /// The state of the provider, and every change of it.
     pub fn provider(&self) -> watch::Receiver<ProviderState> {
         self.gate.state()
     }
@@ -322,8 +335,9 @@ impl Pipeline {
         }
     }
 
-    /// Stops in good order: running attempts have `limit` to finish, the rest is handed back. When this answers, the data folder is free,
-    /// unless somebody else still holds a part of this engine.
+    /// Stops in good order: running attempts have `limit` to finish, and the others are handed
+    /// back. The data folder is free when this returns, unless the caller holds further handles
+    /// of this engine.
     pub async fn stop(self, limit: Duration) -> Stopped {
         // An engine that stopped by itself no longer answers.
         let _ = self.supervisor.send(Drain(limit)).await;
@@ -335,7 +349,8 @@ impl Pipeline {
     }
 }
 
-/// Waits for the first sign of an end, stops the rest in the order in which news flow, and says why.
+/// Waits for the first actor or the store to stop, stops the others in the order in which events
+/// flow, and returns the reason.
 async fn keep(
     (supervisor, monitor, publisher, query_service): (
         Addr<BatchSupervisor>,
@@ -371,7 +386,7 @@ async fn keep(
     }
     let _ = monitor.send(progress_monitor::Stop).await;
     let _ = publisher.send(publisher::Stop(LAST_WORDS)).await;
-    // Last, since subscribers ask about the events that they have just been sent.
+    // The query service stops last, since subscribers may ask about their last events.
     let _ = query_service.send(query_service::Stop).await;
     stopping.send_replace(Some(reason));
 }
@@ -406,7 +421,7 @@ async fn sweep(commands: &Commands, queries: &Queries, files: &Files) -> Result<
     Ok(())
 }
 
-/// Opens the store of a configuration, which may take a second. Nothing is resumed.
+/// Opens the store of a configuration, which may take a second. No work is resumed.
 ///
 /// # Errors
 /// [`StartError::Open`].
@@ -424,7 +439,7 @@ async fn open_with(config: &Config, clock: Clock, faults: Faults) -> Result<Stor
         .map_err(StartError::Open)
 }
 
-/// What describes and embeds, as the configuration says: [`analysis::connect`].
+/// The provider that the configuration names: see [`analysis::connect`].
 ///
 /// # Errors
 /// [`StartError::Config`].

@@ -1,11 +1,12 @@
 //! Records, events and indexes, changed by commands and read by queries.
 //!
-//! [`Store::open`] gives two handles: [`Commands`] changes the store and is held by the actors alone; [`Queries`] reads it. The
-//! meaning of every command is in `rules/`, written against a `UnitOfWork`. `sled/` supplies that unit of work, the commit,
-//! the reads, the change feed, opening and healing, and the dump. No keys, closures or sled errors come out.
+//! [`Store::open`] gives two handles: [`Commands`] changes the store and is held by the actors
+//! alone; [`Queries`] reads it. The meaning of every command is in `rules/`, written against a
+//! `UnitOfWork`. `sled/` supplies that unit of work, the commit, the reads, the change feed,
+//! opening and healing, and the dump. No keys, closures or sled errors come out.
 //!
-//! A command is answered when it is durable, and a reader sees durable changes only. Events of an owner have numbers without
-//! gaps, in the order in which they become visible.
+//! A command is answered when it is durable, and a reader sees durable changes only. Events of an
+//! owner have numbers without gaps, in the order in which they become visible.
 
 mod admission;
 mod attempt;
@@ -35,16 +36,16 @@ pub use self::{
     },
 };
 
-/// How a store is opened.
+/// The settings of an open store.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Size of the page cache, in MiB. Memory use is about three times as much.
     pub cache_mb: u64,
     /// Events that are kept of each owner, at least 1. Up to a tenth more stay while there is work.
     pub keep_events: u64,
-    /// Where time comes from.
+    /// The clock of the store.
     pub clock: Clock,
-    /// Faults that are injected.
+    /// Faults that a test injects.
     pub faults: Faults,
 }
 

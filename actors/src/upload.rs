@@ -18,16 +18,16 @@ use crate::{
     media::{Facts, Format},
 };
 
-/// Where an upload stands.
+/// The status of an upload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = UploadStatus))]
 pub enum Status {
-    /// It waits for its turn, or to be taken up again.
+    /// It waits for a worker.
     Pending,
     /// A worker prepares and describes it.
     Analyzing,
-    /// It is described; its embedding is being made.
+    /// It has a description, and its embedding is being made.
     Embedding,
     /// Description and embedding are durable.
     Completed,
@@ -51,7 +51,7 @@ impl Status {
         matches!(self, Self::Analyzing | Self::Embedding)
     }
 
-    /// As it is written in records and messages.
+    /// The name in records and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -64,12 +64,12 @@ impl Status {
     }
 }
 
-/// The finer step within a status.
+/// The stage within a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::VariantArray)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Stage {
-    /// It waits.
+    /// The upload waits.
     Queued,
     /// The file is read and decoded; thumbnail and vision input are made.
     ExtractingFrames,
@@ -79,16 +79,16 @@ pub enum Stage {
     DescriptionAudit,
     /// The provider embeds the description.
     EmbeddingGeneration,
-    /// Everything is written.
+    /// The results are being written.
     Indexing,
-    /// It ended well.
+    /// The upload completed.
     Completed,
-    /// It ended badly, or was cancelled.
+    /// The upload failed or was cancelled.
     Failed,
 }
 
 impl Stage {
-    /// As it is written in records and messages.
+    /// The name in records and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",
@@ -107,40 +107,41 @@ impl Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptOutcome {
-    /// It went wrong; two of these end the upload.
+    /// The attempt failed; two of these end the upload.
     Failed,
-    /// It went well.
+    /// The attempt completed.
     Completed,
-    /// The provider was away or the process stopped in good order; it does not count.
+    /// The provider was away or the process stopped in good order. The attempt does not count.
     HandedBack,
-    /// The process died under it.
+    /// The process died during the attempt.
     Interrupted,
     /// The upload was cancelled or deleted meanwhile.
     GivenUp,
 }
 
-/// The sorts of failure, for programs.
+/// The kinds of failure, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum FailureKind {
     /// The file is no longer where it was.
     FileMissing,
-    /// The file is not what was submitted.
+    /// The bytes of the file are not those that were submitted.
     FileChanged,
     /// The file cannot be read.
     FileUnreadable,
     /// The file cannot be decoded.
     Undecodable,
-    /// The file is of a sort or size that is not taken.
+    /// The file has a format or size that is refused.
     Refused,
-    /// The provider gave no sound answer.
+    /// The provider gave an invalid answer.
     BadAnswer,
-    /// The provider is there, but broke on this request.
+    /// The provider is reachable, but broke on this request.
     ServerFault,
-    /// The provider did not answer in time, but is there.
+    /// The provider is reachable, but did not answer in time.
     TimedOut,
-    /// The provider could not be reached, though it is there, or went away under this upload again.
+    /// A call could not connect to the provider although it is reachable, or the provider went
+    /// away repeatedly during this upload.
     ProviderAway,
     /// The code panicked.
     Panicked,
@@ -149,7 +150,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// As it is written in records and messages.
+    /// The name in records and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::FileMissing => "file_missing",
@@ -173,11 +174,12 @@ impl FailureKind {
 pub struct Failure {
     /// Number of the attempt, from 1; 0 for a file that was refused.
     pub attempt: u32,
-    /// The step that it failed in.
+    /// The stage in which it failed.
     pub stage: Stage,
-    /// The sort of failure.
+    /// The kind of failure.
     pub kind: FailureKind,
-    /// What happened, to what, and what to do about it; at most 500 characters.
+    /// A sentence that names the file or server, the fault and the remedy; at most 500
+    /// characters.
     pub message: String,
 }
 
@@ -205,7 +207,7 @@ impl Failure {
 /// One try at an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttemptRecord {
-    /// From 1, only rising, also over runs.
+    /// Number, from 1; it rises over all rounds.
     pub number: u32,
     /// When it began.
     pub started_at: Timestamp,
@@ -224,35 +226,35 @@ pub enum Thumbnail {
     /// Not made yet.
     #[default]
     Pending,
-    /// It lies on disk, named by the upload's id.
+    /// It exists on disk, named by the upload's id.
     Made,
-    /// It could not be made and is not tried again; the sentence says why.
+    /// It could not be made and is not tried again; the sentence gives the reason.
     Failed(String),
 }
 
-/// A description that was kept, and what gave it.
+/// A recorded description, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
     /// The text.
     pub text: String,
     /// Audit score, 0 to 100.
     pub audit_score: u8,
-    /// It failed the audit twice and a person should look at it.
+    /// Whether it failed the audit twice, so that a person should review it.
     pub needs_review: bool,
     /// Version of the audit.
     pub audit_version: u32,
-    /// What described it.
+    /// The provider and the models that made it.
     pub by: Identity,
-    /// How often it was asked for, also in earlier attempts.
+    /// Number of requests for it, including earlier attempts.
     pub asked: u32,
-    /// What was changed against the usual request and why, and what is unusual about the answer.
+    /// The changes to the usual request with their reason, and anything unusual about the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed: Option<String>,
-    /// When it was kept.
+    /// When it was recorded.
     pub at: Timestamp,
 }
 
-/// What an earlier round left behind.
+/// The failures of an earlier round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRound {
     /// Number of the round, from 1.
@@ -264,22 +266,22 @@ pub struct PastRound {
     pub interruptions: u32,
 }
 
-/// The record of an upload: the whole truth about it but for its vector.
+/// The record of an upload: everything about it but its vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Upload {
     /// Version of this record's form: 1.
     pub v: u8,
-    /// Its name.
+    /// Id of the upload.
     pub id: UploadId,
     /// The batch that it belongs to.
     pub batch_id: BatchId,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
-    /// Place within the batch, from 0.
+    /// Position within the batch, from 0.
     pub position: u32,
-    /// Where the bytes lie.
+    /// The file with the bytes.
     pub file: FileRef,
-    /// Other paths of the same bytes that it stands for, at most [`Upload::MAX_ALSO_AT`].
+    /// Other paths of the same bytes, at most [`Upload::MAX_ALSO_AT`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_at: Vec<PlacePath>,
     /// The file's name without folders; bytes that are no text are replaced.
@@ -288,17 +290,17 @@ pub struct Upload {
     pub file_size: u64,
     /// SHA-256 of the bytes, in hexadecimal digits.
     pub content_hash: String,
-    /// What the bytes are.
+    /// Format of the bytes.
     pub format: Format,
-    /// Memory that its decode needs at most, in bytes.
+    /// Most memory that its decode needs, in bytes.
     pub decode_bytes: u64,
     /// When it was accepted.
     pub created_at: Timestamp,
     /// When this record last changed.
     pub updated_at: Timestamp,
-    /// Where it stands.
+    /// The status.
     pub status: Status,
-    /// The step that it is in. While a worker has it, the tree `active` is newer.
+    /// The stage. While an attempt runs, the tree `active` is newer.
     pub stage: Stage,
     /// Number of the round, from 1; each retry of failed uploads begins another.
     #[serde(alias = "run")]
@@ -313,25 +315,27 @@ pub struct Upload {
     pub interruptions: u32,
     /// How often the provider went away during calls for this upload, in this round.
     pub provider_away: u32,
-    /// It was in flight when the process died; it runs alone until an attempt ends otherwise.
+    /// Whether it was in flight when the process died. It then runs alone until an attempt ends
+    /// otherwise.
     pub suspect: bool,
     /// Whether there is a thumbnail.
     pub thumbnail: Thumbnail,
-    /// What is known of it without a model; `None` until it was decoded.
+    /// Facts that need no model; `None` until it was decoded.
     pub facts: Option<Facts>,
-    /// What was found in it.
+    /// The objects that were found in it.
     pub objects: Vec<Object>,
-    /// The description, once one was kept.
+    /// The description; `None` until one is recorded.
     pub description: Option<Description>,
-    /// What embedded the description; `None` until the vector is kept.
+    /// The provider and the model that made the vector; `None` until the vector is recorded.
     pub embedded_by: Option<Identity>,
-    /// What of the description was embedded and why, if not all of it.
+    /// The part of the description that was embedded and the reason; `None` if all of it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_changed: Option<String>,
-    /// An earlier upload of the same bytes, whose thumbnail and vector are copied if they still hold.
+    /// An earlier upload of the same bytes, whose thumbnail and vector are copied if they are
+    /// still valid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub same_as: Option<UploadId>,
-    /// An older upload of the same file, which goes when this one completes.
+    /// An older upload of the same file, which is deleted when this one completes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaces: Option<UploadId>,
     /// Earlier rounds, the newest last, at most [`Upload::MAX_HISTORY`].
@@ -342,12 +346,13 @@ pub struct Upload {
 impl Upload {
     /// Failed attempts that end an upload.
     pub const MAX_FAILURES: usize = 2;
-    /// Attempts that a record remembers.
+    /// Attempts that a record keeps.
     pub const MAX_ATTEMPTS: usize = 8;
-    /// Earlier rounds that a record remembers.
+    /// Earlier rounds that a record keeps.
     pub const MAX_HISTORY: usize = 4;
 
-    /// Other paths that a record remembers; the bytes at further ones are looked at anew each time.
+    /// Other paths that a record keeps; the bytes at further paths are read again at each
+    /// submission.
     pub const MAX_ALSO_AT: usize = 64;
 
     /// The path of a file in place.
@@ -358,7 +363,7 @@ impl Upload {
         }
     }
 
-    /// Takes another path as that of the file.
+    /// Makes another path that of the file.
     pub(crate) fn move_to(&mut self, path: PlacePath) {
         self.also_at.retain(|it| *it != path);
         if let Some(name) = path.as_path().file_name() {
@@ -381,13 +386,13 @@ impl Upload {
         self.failures.last().map(|failure| failure.message.as_str())
     }
 
-    /// Whether `identity` and this audit would give it the same text.
+    /// Whether `identity` and this audit would give it the same description.
     pub fn keeps_description(&self, identity: &Identity, audit_version: u32) -> bool {
         let same = |it: &Description| it.by.describes_like(identity) && it.audit_version == audit_version;
         self.description.as_ref().is_some_and(same)
     }
 
-    /// Whether `identity` and this audit would describe and embed it as it is described and embedded.
+    /// Whether `identity` and this audit would give it the same description and the same vector.
     pub fn is_described_by(&self, identity: &Identity, audit_version: u32) -> bool {
         self.keeps_description(identity, audit_version)
             && self.embedded_by.as_ref().is_some_and(|by| by.embeds_like(identity))

@@ -1,7 +1,7 @@
-//! One upload, at most two failed attempts.
+//! Works on one upload, for at most two failed attempts.
 //!
-//! It takes no work by message: it begins with an attempt, and goes on with the next one if that failed. It sends the supervisor
-//! [`WorkerStopped`] when it stops, also while it is dropped by a panic.
+//! It takes no work by message: it starts with an attempt, and continues with the next one if
+//! that failed. It sends the supervisor [`WorkerStopped`] when it stops, even by a panic.
 
 mod attempt;
 mod preparation;
@@ -20,15 +20,15 @@ use crate::{
     store::{Begun, Commands, Queries, Token},
 };
 
-/// Thumbnails that wait for the disk at once, beside the pictures that are decoded. More threads cost more processor time and
-/// memory than the disk gains by them.
+/// Most thumbnails that wait for the disk at once, beside the pictures that are decoded. More
+/// threads cost processor time and memory, and the disk is hardly faster with them.
 const THUMBNAILS_AT_ONCE: usize = 8;
 
 /// A worker stopped.
 #[derive(Debug, Clone, Message)]
 #[rtype(result = "()")]
 pub struct WorkerStopped {
-    /// The last attempt that the worker had.
+    /// The last attempt of the worker.
     pub token: Token,
     /// How it stopped.
     pub outcome: WorkerOutcome,
@@ -37,13 +37,13 @@ pub struct WorkerStopped {
 /// How a worker stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerOutcome {
-    /// Its attempt has ended.
+    /// The attempt has ended.
     Ended,
-    /// It panicked under its attempt, which is still to be ended.
+    /// The worker panicked during its attempt, which has not ended yet.
     Panicked,
 }
 
-/// What all workers of a pipeline share.
+/// The handles and budgets that all workers of a pipeline share.
 pub struct WorkerContext {
     /// Changes the store.
     pub(crate) commands: Commands,
@@ -55,7 +55,7 @@ pub struct WorkerContext {
     pub(crate) files: Files,
     /// Limits of a decode.
     pub(crate) limits: media::Limits,
-    /// What the provider wants to see.
+    /// The pictures that the provider wants.
     pub(crate) vision: VisionSpec,
     /// Memory for decodes, in MiB.
     decode_memory: Arc<Semaphore>,
@@ -66,7 +66,7 @@ pub struct WorkerContext {
 }
 
 impl WorkerContext {
-    /// What workers share that decode within `limits`.
+    /// A context for workers that decode within `limits`.
     pub(crate) fn new(
         commands: Commands,
         queries: Queries,
@@ -90,7 +90,7 @@ impl WorkerContext {
     }
 }
 
-/// Works on one upload; see the module.
+/// The worker of one upload; see the module.
 pub struct UploadWorker {
     context: Arc<WorkerContext>,
     /// The attempt to start with.
@@ -102,7 +102,7 @@ pub struct UploadWorker {
 }
 
 impl UploadWorker {
-    /// A worker for an attempt that was begun.
+    /// A worker for an attempt that has begun.
     pub fn new(context: Arc<WorkerContext>, begun: Begun, stopped: Recipient<WorkerStopped>) -> Self {
         let token = begun.token.clone();
         Self { context, token, begun: Some(begun), outcome: WorkerOutcome::Panicked, stopped }

@@ -1,4 +1,4 @@
-//! The rules of an attempt, on a paused clock, with a provider that does as it is told.
+//! The rules of an attempt, on a paused clock, with a scripted provider.
 
 mod support;
 
@@ -15,7 +15,7 @@ use support::{World, crash::Mortal, scripted::Act};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// So many workers, and so many calls at once.
+/// A number of workers, and of calls in flight.
 fn at_once(count: u32) -> impl FnOnce(&mut Config) {
     move |config| {
         config.workers.concurrency = NonZeroU32::new(count);
@@ -32,7 +32,7 @@ fn kinds(upload: &Upload) -> Vec<FailureKind> {
 }
 
 #[actix_rt::test]
-async fn an_upload_has_two_attempts_and_no_more() {
+async fn an_upload_fails_after_two_failed_attempts() {
     let world = World::scripted().await;
     let (batch, uploads) = world.submit(&["bad.png"]).await;
     world.ended(batch).await;
@@ -60,7 +60,7 @@ async fn an_attempt_that_fails_is_followed_by_another_at_once() {
 }
 
 #[actix_rt::test]
-async fn an_attempt_is_on_record_before_the_provider_is_asked() {
+async fn an_attempt_is_recorded_before_the_provider_is_called() {
     let world = World::scripted().await;
     world.provider.describing("a.png", &[Act::Fail, Act::Hang]);
     world.provider.takes(5 * SECOND, Duration::ZERO);
@@ -76,14 +76,14 @@ async fn an_attempt_is_on_record_before_the_provider_is_asked() {
 }
 
 #[actix_rt::test]
-async fn a_failure_delays_nobody() {
+async fn a_failed_attempt_delays_no_other_upload() {
     let world = World::scripted_with(at_once(2)).await;
     world.provider.takes(10 * SECOND, Duration::ZERO);
     let (batch, uploads) = world.submit(&["bad.png", "a.png", "b.png", "c.png"]).await;
     let record = world.ended(batch).await;
     assert_eq!((record.counts.completed, record.counts.failed), (3, 1));
     let first = world.provider.asked_at("a.png")[0];
-    // Two calls at once: the failing one has its second call while the next picture is looked at.
+    // Two calls at once: the failing one has its second call while the next picture is described.
     for (name, seconds) in [("bad.png", vec![0, 10]), ("b.png", vec![10]), ("c.png", vec![20])] {
         let at: Vec<u64> =
             world.provider.asked_at(name).iter().map(|it| (*it - first).as_millis() as u64 / 1000).collect();
@@ -95,7 +95,7 @@ async fn a_failure_delays_nobody() {
 }
 
 #[actix_rt::test]
-async fn a_thumbnail_that_cannot_be_written_is_noted_and_not_tried_again() {
+async fn a_thumbnail_that_cannot_be_written_is_recorded_as_failed_and_not_tried_again() {
     let world = World::scripted().await;
     let thumbnails = world.folder.path().join("data/thumbnails");
     std::fs::write(&thumbnails, b"in the way").expect("written");
@@ -109,14 +109,14 @@ async fn a_thumbnail_that_cannot_be_written_is_noted_and_not_tried_again() {
         |upload: &Upload| matches!(&upload.thumbnail, Thumbnail::Failed(why) if why.contains("thumbnail"));
     assert!(noted(&other), "{:?}", other.thumbnail);
     std::fs::remove_file(&thumbnails).expect("removed");
-    world.tell(RetryFailed { owner: world.owner.clone(), batch }).await.expect("a new run");
+    world.tell(RetryFailed { owner: world.owner.clone(), batch }).await.expect("a new round");
     world.ended(batch).await;
     let retried = world.upload(uploads[0]).await;
     assert!(retried.status == Status::Completed && noted(&retried), "{:?}", retried.thumbnail);
 }
 
 #[actix_rt::test]
-async fn a_text_that_failed_the_audit_is_kept_if_the_provider_is_away_before_there_is_a_better_one() {
+async fn a_description_that_failed_the_audit_is_kept_if_the_provider_goes_away_before_the_second() {
     let world = World::scripted().await;
     world.provider.describing("a.png", &[Act::Say("stripes ".repeat(6)), Act::Kill(20 * SECOND)]);
     let (batch, uploads) = world.submit(&["a.png"]).await;
@@ -129,7 +129,7 @@ async fn a_text_that_failed_the_audit_is_kept_if_the_provider_is_away_before_the
 }
 
 #[actix_rt::test]
-async fn a_sound_description_is_not_asked_for_again() {
+async fn a_recorded_description_is_not_requested_again() {
     let world = World::scripted().await;
     world.provider.embedding("a.png", &[Act::Fail]);
     let (batch, uploads) = world.submit(&["a.png"]).await;
@@ -140,7 +140,7 @@ async fn a_sound_description_is_not_asked_for_again() {
 }
 
 #[actix_rt::test]
-async fn a_description_that_fails_the_audit_is_asked_for_once_more_in_the_same_attempt() {
+async fn a_description_that_fails_the_audit_is_requested_once_more_in_the_same_attempt() {
     let world = World::scripted().await;
     let poor = |text: &str| Act::Say(text.into());
     world.provider.describing("a.png", &[poor("cat cat cat cat cat cat")]);
@@ -157,7 +157,7 @@ async fn a_description_that_fails_the_audit_is_asked_for_once_more_in_the_same_a
 }
 
 #[actix_rt::test]
-async fn an_empty_answer_is_a_failure() {
+async fn an_empty_answer_fails_the_attempt() {
     let world = World::scripted().await;
     world.provider.describing("a.png", &[Act::Say(" \n".into()), Act::Say(String::new())]);
     let (batch, uploads) = world.submit(&["a.png"]).await;
@@ -166,7 +166,7 @@ async fn an_empty_answer_is_a_failure() {
 }
 
 #[actix_rt::test]
-async fn a_panic_is_a_failed_attempt_and_nothing_else_notices() {
+async fn a_panic_fails_its_attempt_and_no_other() {
     let world = World::scripted().await;
     world.provider.describing("a.png", &[Act::Panic]);
     world.provider.describing("b.png", &[Act::Panic, Act::Panic]);
@@ -182,11 +182,11 @@ async fn a_panic_is_a_failed_attempt_and_nothing_else_notices() {
         assert_eq!(failures, expected);
     }
     let (next, _) = world.submit(&["e.png"]).await;
-    assert_eq!(world.ended(next).await.counts.completed, 1, "the engine goes on");
+    assert_eq!(world.ended(next).await.counts.completed, 1, "the engine continues");
 }
 
 #[actix_rt::test]
-async fn a_provider_that_is_away_spends_no_attempt_and_is_asked_with_growing_pauses() {
+async fn a_provider_that_is_away_costs_no_attempt_and_is_probed_at_growing_intervals() {
     let world = World::scripted().await;
     world.provider.takes(SECOND, Duration::ZERO);
     let (batch, uploads) = world.submit(&["a.png", "b.png", "c.png"]).await;
@@ -206,7 +206,7 @@ async fn a_provider_that_is_away_spends_no_attempt_and_is_asked_with_growing_pau
     }
     assert_eq!(pauses.len(), 6);
     tokio::time::sleep(60 * SECOND).await;
-    assert_eq!(world.provider.described.load(Ordering::Relaxed), called, "nobody calls it meanwhile");
+    assert_eq!(world.provider.described.load(Ordering::Relaxed), called, "no call is made meanwhile");
     world.provider.is_there(true);
     assert_eq!(world.ended(batch).await.counts.completed, 3);
     for upload in uploads {
@@ -223,7 +223,7 @@ async fn a_provider_that_is_away_spends_no_attempt_and_is_asked_with_growing_pau
 }
 
 #[actix_rt::test]
-async fn a_picture_that_kills_the_provider_is_found() {
+async fn a_picture_that_kills_the_provider_fails_and_no_other_upload_does() {
     let world = World::scripted_with(at_once(3)).await;
     world.provider.takes(SECOND, Duration::ZERO);
     world.provider.describing("killer.png", &vec![Act::Kill(20 * SECOND); 20]);
@@ -232,9 +232,13 @@ async fn a_picture_that_kills_the_provider_is_found() {
     assert_eq!((record.counts.completed, record.counts.failed), (4, 1));
     let killer = world.upload(uploads[1]).await;
     assert_eq!(kinds(&killer), [FailureKind::ProviderAway; 2]);
-    assert_eq!(world.provider.asked_at("killer.png").len(), 3, "once for nothing, and two failed attempts");
+    assert_eq!(
+        world.provider.asked_at("killer.png").len(),
+        3,
+        "one call that was handed back, and two failed attempts"
+    );
     for upload in [0, 2, 3, 4] {
-        assert_eq!(kinds(&world.upload(uploads[upload]).await), [], "no other upload pays");
+        assert_eq!(kinds(&world.upload(uploads[upload]).await), [], "no other upload is affected");
     }
 }
 
@@ -250,7 +254,7 @@ async fn a_provider_that_asks_to_be_called_later_fails_no_upload() {
 }
 
 #[actix_rt::test]
-async fn a_misconfigured_provider_is_waited_for() {
+async fn uploads_wait_for_a_misconfigured_provider() {
     let world = World::scripted().await;
     world.provider.takes(SECOND, Duration::ZERO);
     let (batch, uploads) = world.submit(&["a.png", "b.png"]).await;
@@ -269,7 +273,7 @@ async fn a_misconfigured_provider_is_waited_for() {
 }
 
 #[actix_rt::test]
-async fn a_provider_whose_probe_panics_is_asked_again() {
+async fn a_provider_whose_probe_panics_is_probed_again() {
     let world = World::scripted().await;
     world.provider.is_there(false);
     world.provider.probe_panics(true);
@@ -290,11 +294,11 @@ async fn a_provider_that_does_not_answer_in_time_fails_the_attempt() {
     let record = world.ended(batch).await;
     assert_eq!((record.counts.completed, record.counts.failed), (1, 1));
     assert_eq!(kinds(&world.upload(uploads[0]).await), [FailureKind::TimedOut; 2]);
-    assert_eq!(world.provider.running(), 0, "what hangs is given up");
+    assert_eq!(world.provider.running(), 0, "the hanging call is dropped");
 }
 
 #[actix_rt::test]
-async fn a_drain_hands_back_what_does_not_finish_in_time_and_spends_no_attempt() {
+async fn a_drain_hands_back_unfinished_attempts_which_do_not_count() {
     let world = World::scripted_with(at_once(2)).await;
     world.provider.takes(10 * SECOND, Duration::ZERO);
     world.provider.describing("b.png", &[Act::Hang]);
@@ -314,7 +318,7 @@ async fn a_drain_hands_back_what_does_not_finish_in_time_and_spends_no_attempt()
 }
 
 #[actix_rt::test]
-async fn a_drain_waits_no_longer_than_for_what_runs_also_if_that_panics() {
+async fn a_drain_ends_with_the_last_running_attempt_even_if_it_panics() {
     let world = World::scripted_with(at_once(2)).await;
     world.provider.takes(10 * SECOND, Duration::ZERO);
     world.provider.describing("a.png", &[Act::Panic]);
@@ -331,7 +335,7 @@ async fn a_drain_waits_no_longer_than_for_what_runs_also_if_that_panics() {
 }
 
 #[actix_rt::test]
-async fn whoever_submits_while_the_engine_stops_is_refused() {
+async fn a_submission_while_the_engine_stops_is_refused() {
     let world = World::scripted().await;
     world.provider.takes(10 * SECOND, Duration::ZERO);
     let (batch, _) = world.submit(&["a.png"]).await;
@@ -359,7 +363,7 @@ async fn interrupted_uploads_run_alone_and_fail_at_the_limit_while_their_neighbo
             submitted
         })
         .await;
-    // The first time it had company: that says nothing of it. Three times it was alone.
+    // The first interruption had neighbours and does not count. The next three were alone.
     for interruptions in 0..3 {
         mortal = mortal.crash().await;
         mortal
@@ -382,7 +386,11 @@ async fn interrupted_uploads_run_alone_and_fail_at_the_limit_while_their_neighbo
             let b = world.upload(uploads[1]).await;
             assert_eq!((b.status, b.interruptions, b.failures.len()), (Status::Completed, 0, 0));
             for upload in &uploads[2..] {
-                assert_eq!(world.upload(*upload).await.attempt, 1, "what was done is not done again");
+                assert_eq!(
+                    world.upload(*upload).await.attempt,
+                    1,
+                    "a completed upload is not processed again"
+                );
             }
         })
         .await;
@@ -410,7 +418,7 @@ async fn a_cancel_aborts_the_running_call() {
 }
 
 #[actix_rt::test]
-async fn an_upload_can_be_deleted_while_it_is_worked_on() {
+async fn an_upload_in_flight_can_be_deleted() {
     let world = World::scripted_with(at_once(2)).await;
     world.provider.describing("a.png", &[Act::Hang]);
     world.provider.embedding("b.png", &[Act::Hang]);

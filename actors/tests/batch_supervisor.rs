@@ -14,13 +14,13 @@ use mediamill_actors::{
 use support::World;
 
 #[actix_rt::test]
-async fn a_failure_stops_nothing_and_a_retry_begins_another_run() {
+async fn a_failed_upload_stops_no_other_and_a_retry_begins_another_round() {
     let world = World::builtin().await;
     let (batch, uploads) = world.submit(&["cat.jpg", "broken.jpg", "cat.jpg"]).await;
     let record = world.ended(batch).await;
     assert_eq!((record.counts.completed, record.counts.failed), (2, 1));
     let retry = RetryFailed { owner: world.owner.clone(), batch };
-    world.tell(retry).await.expect("a new run");
+    world.tell(retry).await.expect("a new round");
     let record = world.ended(batch).await;
     assert_eq!((record.round, record.counts.completed, record.counts.failed), (2, 2, 1));
     let retried = world.upload(uploads[1]).await;
@@ -35,7 +35,7 @@ async fn a_drain_hands_back_and_stops_the_engine() {
     world.tell(Drain(Duration::ZERO)).await.expect("drained");
     assert_eq!(stopped.await, Stopped::Drained);
     let cancel = CancelBatch { owner: world.owner.clone(), batch };
-    assert_eq!(world.tell(cancel).await, Err(Error::Stopping), "whoever comes late is told");
+    assert_eq!(world.tell(cancel).await, Err(Error::Stopping), "a late command is refused");
     assert_eq!(world.tell(Drain(Duration::ZERO)).await, Ok(0));
     let record = world.pipeline.queries().batch(world.owner.clone(), batch).await.expect("the batch");
     assert_eq!((record.counts.active, record.counts.failed), (0, 0));
@@ -46,7 +46,7 @@ async fn a_drain_hands_back_and_stops_the_engine() {
 }
 
 #[actix_rt::test]
-async fn cancelled_and_deleted_uploads_end_while_they_are_worked_on() {
+async fn cancelled_and_deleted_uploads_in_flight_end() {
     let world = World::builtin().await;
     let (batch, uploads) = world.submit(&["cat.jpg"; 8]).await;
     let delete = DeleteUpload { owner: world.owner.clone(), upload: uploads[0] };
@@ -63,27 +63,27 @@ async fn cancelled_and_deleted_uploads_end_while_they_are_worked_on() {
 }
 
 #[actix_rt::test]
-async fn a_second_look_does_again_only_what_would_come_out_differently() {
+async fn a_second_submission_processes_only_files_with_another_result() {
     let world = World::builtin().await;
     let (batch, uploads) = world.submit(&["cat.jpg"]).await;
     world.ended(batch).await;
     let folder = world.folder.path();
-    let look = async |name: &str, force| {
+    let resubmit = async |name: &str, force| {
         let files = vec![Source::InPlace(folder.join(name))];
         let submit = SubmitBatch { owner: world.owner.clone(), files, force };
         world.tell(submit).await.expect("taken").files.remove(0)
     };
-    assert!(matches!(look("cat.jpg", false).await, Admission::Done(upload) if upload.id == uploads[0]));
+    assert!(matches!(resubmit("cat.jpg", false).await, Admission::Done(upload) if upload.id == uploads[0]));
     std::fs::rename(folder.join("cat.jpg"), folder.join("tom.jpg")).expect("renamed");
-    assert!(matches!(look("tom.jpg", false).await, Admission::Done(upload) if upload.id == uploads[0]));
+    assert!(matches!(resubmit("tom.jpg", false).await, Admission::Done(upload) if upload.id == uploads[0]));
     let moved = world.upload(uploads[0]).await;
     assert_eq!(moved.place(), Some(folder.join("tom.jpg").as_path()));
-    assert!(matches!(look("cat.jpg", false).await, Admission::Refused(_)));
-    assert!(matches!(look("tom.jpg", true).await, Admission::Accepted(_)));
+    assert!(matches!(resubmit("cat.jpg", false).await, Admission::Refused(_)));
+    assert!(matches!(resubmit("tom.jpg", true).await, Admission::Accepted(_)));
 }
 
 #[actix_rt::test]
-async fn bytes_that_were_handed_over_stay_only_if_they_are_submitted() {
+async fn received_bytes_are_kept_only_if_they_are_submitted() {
     let world = World::builtin().await;
     let receive = async |bytes: &[u8]| {
         let mut receiving = world.pipeline.intake.receive("../a/cat.jpg").await.expect("room");
@@ -121,21 +121,21 @@ async fn bytes_that_were_handed_over_stay_only_if_they_are_submitted() {
 }
 
 #[actix_rt::test]
-async fn what_was_unfinished_goes_on_with_the_next_start() {
+async fn unfinished_uploads_continue_at_the_next_start() {
     let world = World::builtin().await;
     let (batch, _) = world.submit(&["cat.jpg"; 6]).await;
-    // The folder is free at once, or the next engine would not start.
+    // The folder must be free at once for the next engine to start.
     let world = world.restart().await;
     assert_eq!(world.ended(batch).await.counts.completed, 6);
 }
 
 #[actix_rt::test]
-async fn a_panic_while_a_file_is_looked_at_refuses_that_file_alone() {
+async fn a_panic_while_a_file_is_classified_refuses_that_file_alone() {
     let world = World::scripted().await;
     let (known, _) = world.submit(&["a.png", "b.png"]).await;
     world.ended(known).await;
     std::fs::write(world.path("c.png"), support::picture("c.png")).expect("written");
-    // It is asked for one of the files that are known, to see whether another would describe them.
+    // A known file needs the identity, and the scripted identity panics.
     world.provider.identity_panics_once();
     let files = ["a.png", "b.png", "c.png"].map(|name| Source::InPlace(world.path(name))).into();
     let submit = SubmitBatch { owner: world.owner.clone(), files, force: false };
@@ -156,7 +156,7 @@ async fn a_panic_while_a_file_is_looked_at_refuses_that_file_alone() {
 }
 
 #[actix_rt::test]
-async fn a_submission_in_which_all_is_done_or_no_media_makes_no_batch() {
+async fn a_submission_of_files_that_are_done_or_not_media_makes_no_batch() {
     let world = World::scripted().await;
     let (batch, _) = world.submit(&["a.png"]).await;
     world.ended(batch).await;
@@ -187,11 +187,11 @@ async fn a_batch_whose_only_upload_was_deleted_before_it_began_has_not_failed() 
 }
 
 #[actix_rt::test]
-async fn what_has_no_room_in_the_queue_is_refused_before_it_is_looked_at() {
+async fn a_submission_to_a_full_queue_is_refused_before_its_files_are_read() {
     let world = World::scripted_with(|config| config.limits.max_queued_uploads = 1).await;
     world.provider.is_there(false);
     world.submit(&["a.png"]).await;
-    // A look would panic, and refuse the file instead of the submission.
+    // Classifying would panic, and refuse the file instead of the submission.
     world.provider.identity_panics_once();
     std::fs::write(world.path("b.png"), support::picture("b.png")).expect("written");
     let files = vec![Source::InPlace(world.path("b.png"))];
@@ -200,7 +200,7 @@ async fn what_has_no_room_in_the_queue_is_refused_before_it_is_looked_at() {
 }
 
 #[actix_rt::test]
-async fn whoever_still_has_an_address_does_not_keep_the_data_folder() {
+async fn an_address_of_a_stopped_supervisor_does_not_keep_the_data_folder_open() {
     let world = World::scripted().await;
     let supervisor = world.pipeline.supervisor.clone();
     let submit = |name| SubmitBatch {
@@ -216,18 +216,18 @@ async fn whoever_still_has_an_address_does_not_keep_the_data_folder() {
 }
 
 #[actix_rt::test]
-async fn what_failed_in_a_run_is_not_tried_again_by_the_same_run() {
+async fn a_file_that_failed_is_not_tried_again_in_the_same_submission() {
     let world = World::scripted().await;
     let clock = world.pipeline.queries().clock();
     let began = clock.now();
     let (batch, uploads) = world.submit(&["bad.png"]).await;
     world.ended(batch).await;
-    let look = async |began, force| {
+    let resubmit = async |began, force| {
         let files = vec![Source::InSubmission { path: world.path("bad.png"), began }];
         world.tell(SubmitBatch { owner: world.owner.clone(), files, force }).await.expect("taken")
     };
     for force in [false, true] {
-        let same = look(began, force).await;
+        let same = resubmit(began, force).await;
         assert!(
             matches!(&same.files[..], [Admission::Failed(upload)] if upload.id == uploads[0]),
             "{same:?}"
@@ -235,6 +235,6 @@ async fn what_failed_in_a_run_is_not_tried_again_by_the_same_run() {
         assert_eq!(same.batch_id, None);
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let next = look(clock.now(), false).await;
-    assert!(matches!(next.files[..], [Admission::Accepted(_)]), "the next run tries again: {next:?}");
+    let next = resubmit(clock.now(), false).await;
+    assert!(matches!(next.files[..], [Admission::Accepted(_)]), "the next submission tries again: {next:?}");
 }

@@ -1,6 +1,8 @@
-//! A batch's life, pinned by what a dump shows of it. Names stand for ids, times and paths.
+//! Snapshots of a dump at each point of a batch's life, with names in place of ids, times and
+//! paths.
 //!
-//! If the change is meant, `UPDATE_SNAPSHOTS=1 cargo test -p mediamill-actors --test dumps` writes the snapshots again.
+//! If a change is intended, `UPDATE_SNAPSHOTS=1 cargo test -p mediamill-actors --test dumps`
+//! writes the snapshots again.
 
 mod support;
 
@@ -22,7 +24,7 @@ async fn dump(world: &World) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// Names for what is different each time.
+/// Names for the ids, times and paths of one run of the test.
 struct Names(BTreeMap<String, String>);
 
 impl Names {
@@ -52,7 +54,7 @@ impl Names {
         Self(names)
     }
 
-    /// The same without what is different each time.
+    /// Replaces ids, times and paths by names.
     fn put(&self, key: Option<&str>, value: &mut Value) {
         match value {
             Value::String(text) if text.parse::<jiff::Timestamp>().is_ok() => *text = "TIME".into(),
@@ -75,7 +77,7 @@ impl Names {
     }
 }
 
-/// The changes that an entry holds: how many were written together depends on how fast the disk was.
+/// The events of an entry, one by one: their number in an entry depends on the speed of the disk.
 fn one_by_one(line: Value) -> Vec<Value> {
     if line["tree"] != "changes" {
         return vec![line];
@@ -92,11 +94,11 @@ fn one_by_one(line: Value) -> Vec<Value> {
     (0..count).map(change).collect()
 }
 
-/// Holds a dump against the snapshot of this name.
+/// Compares a dump with the snapshot of this name.
 async fn matches(world: &World, name: &str) {
     let dump = dump(world).await;
     let names = Names::of(world, &dump);
-    // Ids do not order, so that neither do lines whose keys are ids.
+    // Ids have no order, and so lines whose keys are ids have none.
     let mut lines: Vec<String> = dump
         .into_iter()
         .flat_map(one_by_one)
@@ -126,14 +128,14 @@ async fn matches(world: &World, name: &str) {
         .collect();
     assert!(
         expected == found,
-        "the dump is not as {} says; if that is meant, write it anew with UPDATE_SNAPSHOTS=1:\n{}",
+        "the dump differs from {}; if that is intended, write the snapshot again with UPDATE_SNAPSHOTS=1:\n{}",
         path.display(),
         different.join("\n")
     );
 }
 
 #[actix_rt::test]
-async fn a_batch_is_submitted_worked_on_and_completed() {
+async fn a_batch_is_submitted_processed_and_completed() {
     let world = World::scripted_with(one_at_a_time).await;
     world.provider.is_there(false);
     world.provider.takes(Duration::from_secs(10), Duration::from_secs(1));

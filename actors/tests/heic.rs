@@ -1,4 +1,4 @@
-//! What the media module promises of HEIC, on pictures put together here from one coded picture.
+//! HEIC pictures, assembled here from one coded picture.
 
 use std::io::Cursor;
 
@@ -8,7 +8,8 @@ use proptest::prelude::*;
 const LIMITS: Limits = Limits::DEFAULT;
 const VISION: VisionSpec = VisionSpec { max_pixels: 1_003_520, max_side_px: 1568, patch_px: 28, jpeg: false };
 
-/// Quarters of 128 x 96 pixels with EXIF data whose orientation is 6, and 64 x 48 of which the left half is transparent.
+/// Quarters of 128 x 96 pixels with EXIF data whose orientation is 6, and 64 x 48 of which the left
+/// half is transparent.
 const QUARTERS: &[u8] = include_bytes!("fixtures/quarters.heic");
 const HALF: &[u8] = include_bytes!("fixtures/half.heic");
 
@@ -50,7 +51,7 @@ fn boxed(kind: &[u8; 4], body: &[u8]) -> Vec<u8> {
     [&(body.len() as u32 + 8).to_be_bytes(), &kind[..], body].concat()
 }
 
-/// The contents of the first box of a kind, wherever it lies.
+/// The contents of the first box of a kind, at any place in the file.
 fn contents(file: &[u8], kind: &[u8; 4]) -> Vec<u8> {
     let at = file.windows(4).position(|window| window == kind).expect("there is one");
     let size = u32::from_be_bytes(file[at - 4..at].try_into().expect("four bytes")) as usize;
@@ -59,9 +60,9 @@ fn contents(file: &[u8], kind: &[u8; 4]) -> Vec<u8> {
 
 struct Item {
     kind: &'static [u8; 4],
-    /// Places in the list of properties, from 1.
+    /// Indexes in the list of properties, from 1.
     properties: Vec<u8>,
-    /// Where its bytes lie in the data, and how many there are.
+    /// Offset of its bytes in the data, and their number.
     data: (u32, u32),
 }
 
@@ -159,7 +160,7 @@ fn coded() -> Vec<u8> {
     QUARTERS[start..start + length].to_vec()
 }
 
-/// A box `hvcC` that has a size and nothing else.
+/// A box `hvcC` that contains only a size.
 fn hvcc_of_size(width: u32, height: u32) -> Vec<u8> {
     let mut bits = "0000".to_owned() + "000" + "1" + &"01100000".repeat(12);
     let mut say = |number: u32| {
@@ -231,7 +232,7 @@ fn a_grid_is_laid_out_row_by_row_and_ends_where_the_picture_ends() {
 #[test]
 fn a_crop_takes_the_part_that_it_names_before_the_turn() {
     let word = |number: i32| number.to_be_bytes();
-    // 40 x 20 pixels whose middle lies 30 to the right and 20 below the middle: in the yellow.
+    // 40 x 20 pixels whose middle is 30 to the right of and 20 below the middle: in the yellow.
     let clap = [40, 1, 20, 1, 30, 1, 20, 1].map(word).concat();
     let prepared = good(&File::coded().with(b"clap", &clap).with(b"irot", &[1]).bytes());
     assert_eq!((prepared.facts.width, prepared.facts.height), (20, 40));
@@ -266,7 +267,7 @@ fn transparency_is_white() {
 }
 
 #[test]
-fn colours_come_out_as_they_went_in_however_they_are_coded() {
+fn every_coding_keeps_the_colours() {
     let colours = [RED, GREEN, BLUE, YELLOW];
     let greys = [[80; 3], [126; 3], [43; 3], [191; 3]];
     let pale = [[237, 137, 137], GREEN, [137, 137, 237], YELLOW];
@@ -295,7 +296,7 @@ fn colours_come_out_as_they_went_in_however_they_are_coded() {
 }
 
 #[test]
-fn a_picture_that_is_nothing_but_another_one_is_that_one() {
+fn a_derived_picture_shows_its_source() {
     let mut file = File::coded().with(b"irot", &[2]);
     let coded = file.items.remove(0);
     file.items = vec![Item { kind: b"iden", properties: vec![2], data: (0, 0) }, coded];
@@ -328,7 +329,7 @@ fn other_codings_are_refused_by_name() {
 }
 
 #[test]
-fn a_file_that_ends_early_is_refused_at_the_door() {
+fn a_truncated_file_is_refused_at_admission() {
     // The grid needs each of its parts; the other files end with bytes that the picture does not need.
     let grid = File::grid(2, 2, (256, 192)).bytes();
     let front = grid.len() - contents(&grid, b"mdat").len();
@@ -346,7 +347,7 @@ fn a_file_that_ends_early_is_refused_at_the_door() {
 }
 
 #[test]
-fn sizes_that_are_too_much_are_refused_before_anything_is_decoded() {
+fn excessive_sizes_are_refused_before_decoding() {
     let of_size = |width, height| {
         let mut file = File::coded();
         file.properties = vec![hvcc_of_size(width, height)];
@@ -357,7 +358,8 @@ fn sizes_that_are_too_much_are_refused_before_anything_is_decoded() {
     let error = of_size(9000, 9000);
     assert_eq!(error.message, "needs 1234 MiB, limits.decode_memory_mb is 512");
     assert_eq!(of_size(0, 10).kind, ErrorKind::Undecodable);
-    // Many small parts make a large picture; parts must neither lie outside of it nor leave some of it empty.
+    // Many small parts make a large picture. Parts must neither extend beyond it nor leave a part
+    // of it empty.
     for (file, kind) in [
         (File::grid(255, 1, (32_600, 96)), ErrorKind::TooLarge),
         (File::grid(2, 2, (100, 192)), ErrorKind::Undecodable),
@@ -368,7 +370,7 @@ fn sizes_that_are_too_much_are_refused_before_anything_is_decoded() {
 }
 
 #[test]
-fn bytes_that_are_listed_again_and_again_are_refused() {
+fn bytes_that_are_listed_repeatedly_are_refused() {
     let mut file = File::grid(200, 200, (25_600, 19_200));
     let first = file.items[1].data;
     file.items.iter_mut().skip(1).for_each(|item| item.data = first);
@@ -379,7 +381,7 @@ fn bytes_that_are_listed_again_and_again_are_refused() {
 }
 
 #[test]
-fn a_picture_that_lies_about_its_size_is_an_error() {
+fn a_picture_with_a_false_size_is_refused() {
     // A decoded part has 128 x 96 pixels; two such parts do not make the size in the container.
     let mut file = File::grid(1, 2, (128, 192));
     file.properties = vec![hvcc_of_size(128, 96)];
@@ -398,7 +400,8 @@ proptest! {
         cut in proptest::option::of(any::<proptest::sample::Index>()),
     ) {
         let tight = Limits { max_pixels: 250_000, max_side_px: 2000, decode_memory: 32 << 20, ..LIMITS };
-        let mut bytes = vec![QUARTERS.to_vec(), HALF.to_vec(), File::grid(2, 2, (250, 190)).bytes()].swap_remove(which);
+        let mut files = [QUARTERS.to_vec(), HALF.to_vec(), File::grid(2, 2, (250, 190)).bytes()];
+        let mut bytes = std::mem::take(&mut files[which]);
         for (at, value) in changes {
             let at = at.index(bytes.len());
             bytes[at] = value;

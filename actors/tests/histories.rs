@@ -1,5 +1,6 @@
-//! Whatever is commanded in whatever order, however the provider answers and whenever the process dies: the store fits together after each
-//! step, all work ends, counts add up, and each run of a batch ends once.
+//! Random histories of commands, answers of the provider and deaths of the process: after each
+//! step the store is consistent, and at the end all work has ended, counts add up, and each round
+//! of a batch has ended once.
 
 mod support;
 
@@ -22,7 +23,7 @@ use mediamill_actors::{
 use proptest::prelude::*;
 use support::{World, crash::Mortal, scripted::Act};
 
-/// How the provider takes a file.
+/// The provider's answers about a file.
 #[derive(Debug, Clone, Copy)]
 enum Sort {
     Good,
@@ -37,20 +38,20 @@ enum Sort {
 }
 
 #[derive(Debug, Clone)]
-enum Deed {
+enum Action {
     Submit {
         owner: usize,
         files: Vec<Sort>,
     },
-    /// Submits a file that is known, to be done again.
+    /// Submits a known file with `force`.
     Again(usize),
     /// Copies a known file and submits both.
     Copy(usize),
-    /// Gives a known file another name, and submits it under that.
+    /// Renames a known file, and submits it.
     Rename(usize),
-    /// Writes something else into a known file and submits it.
+    /// Writes other bytes into a known file and submits it.
     Edit(usize),
-    /// Puts a known file where another one is, and submits it there.
+    /// Moves a known file over another, and submits it.
     PutOver(usize, usize),
     /// Submits all known files of an owner.
     Walk(usize),
@@ -83,35 +84,36 @@ fn sorts() -> impl Strategy<Value = Sort> {
     ])
 }
 
-fn deeds() -> impl Strategy<Value = Deed> {
+fn actions() -> impl Strategy<Value = Action> {
     let which = 0_usize..16;
     prop_oneof![
-        4 => (0_usize..2, prop::collection::vec(sorts(), 0..5)).prop_map(|(owner, files)| Deed::Submit { owner, files }),
-        1 => which.clone().prop_map(Deed::Again),
-        1 => which.clone().prop_map(Deed::Copy),
-        1 => which.clone().prop_map(Deed::Rename),
-        1 => which.clone().prop_map(Deed::Edit),
-        1 => (which.clone(), which.clone()).prop_map(|(from, to)| Deed::PutOver(from, to)),
-        1 => (0_usize..2).prop_map(Deed::Walk),
-        1 => which.clone().prop_map(Deed::Cancel),
-        1 => which.clone().prop_map(Deed::Pause),
-        1 => which.clone().prop_map(Deed::Resume),
-        2 => which.clone().prop_map(Deed::Retry),
-        2 => which.prop_map(Deed::Delete),
-        4 => (0_u64..30_000).prop_map(Deed::Wait),
-        1 => any::<bool>().prop_map(Deed::Away),
-        1 => Just(Deed::Restart),
-        2 => Just(Deed::Crash),
+        4 => (0_usize..2, prop::collection::vec(sorts(), 0..5))
+            .prop_map(|(owner, files)| Action::Submit { owner, files }),
+        1 => which.clone().prop_map(Action::Again),
+        1 => which.clone().prop_map(Action::Copy),
+        1 => which.clone().prop_map(Action::Rename),
+        1 => which.clone().prop_map(Action::Edit),
+        1 => (which.clone(), which.clone()).prop_map(|(from, to)| Action::PutOver(from, to)),
+        1 => (0_usize..2).prop_map(Action::Walk),
+        1 => which.clone().prop_map(Action::Cancel),
+        1 => which.clone().prop_map(Action::Pause),
+        1 => which.clone().prop_map(Action::Resume),
+        2 => which.clone().prop_map(Action::Retry),
+        2 => which.prop_map(Action::Delete),
+        4 => (0_u64..30_000).prop_map(Action::Wait),
+        1 => any::<bool>().prop_map(Action::Away),
+        1 => Just(Action::Restart),
+        2 => Just(Action::Crash),
     ]
 }
 
-/// What was acknowledged.
+/// The acknowledged work.
 #[derive(Default)]
 struct Known {
     batches: Vec<(Owner, BatchId)>,
     uploads: Vec<(Owner, UploadId)>,
     deleted: HashSet<UploadId>,
-    /// The files that are there, and whose they are.
+    /// The existing files, with their owners.
     files: Vec<(Owner, String)>,
     written: u64,
 }
@@ -133,7 +135,8 @@ impl Known {
         self.files.iter().filter(|it| it.0 == *owner).map(|it| it.1.clone()).collect()
     }
 
-    /// Writes something new into a file, with a time of its own: a clock's steps may be so wide that two writes have the same.
+    /// Writes new bytes into a file, with a distinct modification time: a coarse clock may give
+    /// two writes the same time.
     fn write(&mut self, world: &World, name: &str) {
         self.written += 1;
         std::fs::write(world.path(name), support::picture(&format!("{name} {}", self.written)))
@@ -142,13 +145,13 @@ impl Known {
         file.set_modified(UNIX_EPOCH + Duration::from_secs(1_700_000_000 + self.written)).expect("set");
     }
 
-    /// A name that no file had.
+    /// A new name.
     fn name(&mut self, sort: Sort) -> String {
         self.written += 1;
         format!("{}{}.png", if matches!(sort, Sort::Broken) { "broken" } else { "f" }, self.written)
     }
 
-    /// Writes a file that the provider takes as its sort says.
+    /// Writes a file about which the provider answers as its sort says.
     fn file(&mut self, world: &World, owner: &Owner, sort: Sort) -> String {
         let name = self.name(sort);
         self.write(world, &name);
@@ -187,24 +190,25 @@ impl Known {
         submitted.files
     }
 
-    async fn doing(&mut self, world: &World, deed: Deed) {
+    async fn perform(&mut self, world: &World, action: Action) {
         let owners = ["ann", "bob"].map(|it| Owner::new(it).expect("valid"));
-        // What does not stand so, or is gone, may be refused, and then nothing changes.
+        // A command may be refused if the status does not allow it or the record does not exist;
+        // then nothing changes.
         let refusable = |answer: Result<(), Error>| {
             assert!(matches!(answer, Ok(()) | Err(Error::Conflict(_) | Error::NotFound(_))), "{answer:?}");
         };
-        match deed {
-            Deed::Submit { owner, files } => {
+        match action {
+            Action::Submit { owner, files } => {
                 let owner = &owners[owner];
                 let names = files.into_iter().map(|sort| self.file(world, owner, sort)).collect();
                 self.submit(world, owner, names, false).await;
             }
-            Deed::Again(which) => {
+            Action::Again(which) => {
                 if let Some((owner, name)) = self.known_file(which) {
                     self.submit(world, &owner, vec![name], true).await;
                 }
             }
-            Deed::Copy(which) => {
+            Action::Copy(which) => {
                 if let Some((owner, name)) = self.known_file(which) {
                     let copy = self.name(Sort::Good);
                     std::fs::copy(world.path(&name), world.path(&copy)).expect("copied");
@@ -212,7 +216,7 @@ impl Known {
                     self.submit(world, &owner, vec![copy, name], false).await;
                 }
             }
-            Deed::Rename(which) => {
+            Action::Rename(which) => {
                 if let Some((owner, name)) = self.known_file(which) {
                     let to = self.name(Sort::Good);
                     std::fs::rename(world.path(&name), world.path(&to)).expect("renamed");
@@ -221,13 +225,13 @@ impl Known {
                     self.submit(world, &owner, vec![to], false).await;
                 }
             }
-            Deed::Edit(which) => {
+            Action::Edit(which) => {
                 if let Some((owner, name)) = self.known_file(which) {
                     self.write(world, &name);
                     self.submit(world, &owner, vec![name], false).await;
                 }
             }
-            Deed::PutOver(from, to) => {
+            Action::PutOver(from, to) => {
                 if let (Some((_, from)), Some((owner, to))) = (self.known_file(from), self.known_file(to))
                     && from != to
                 {
@@ -236,47 +240,47 @@ impl Known {
                     self.submit(world, &owner, vec![to], false).await;
                 }
             }
-            Deed::Walk(owner) => {
+            Action::Walk(owner) => {
                 let owner = &owners[owner];
                 self.submit(world, owner, self.files_of(owner), false).await;
             }
-            Deed::Cancel(which) => {
+            Action::Cancel(which) => {
                 if let Some((owner, batch)) = self.batch(which) {
                     assert_eq!(world.tell(CancelBatch { owner, batch }).await, Ok(()));
                 }
             }
-            Deed::Pause(which) => {
+            Action::Pause(which) => {
                 if let Some((owner, batch)) = self.batch(which) {
                     refusable(world.tell(PauseBatch { owner, batch }).await);
                 }
             }
-            Deed::Resume(which) => {
+            Action::Resume(which) => {
                 if let Some((owner, batch)) = self.batch(which) {
                     refusable(world.tell(ResumeBatch { owner, batch }).await);
                 }
             }
-            Deed::Retry(which) => {
+            Action::Retry(which) => {
                 if let Some((owner, batch)) = self.batch(which) {
                     refusable(world.tell(RetryFailed { owner, batch }).await);
                 }
             }
-            Deed::Delete(which) => {
+            Action::Delete(which) => {
                 if let Some((owner, upload)) = self.upload(which) {
                     self.deleted.insert(upload);
                     refusable(world.tell(DeleteUpload { owner, upload }).await);
                 }
             }
-            Deed::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
-            Deed::Away(away) => world.provider.is_there(!away),
-            Deed::Restart | Deed::Crash => unreachable!("done from outside"),
+            Action::Wait(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Action::Away(away) => world.provider.is_there(!away),
+            Action::Restart | Action::Crash => unreachable!("done from outside"),
         }
     }
 
-    /// Lets everything end.
+    /// Resumes paused batches, and waits until all batches have ended.
     async fn end(&self, world: &World) {
         world.provider.is_there(true);
         for (owner, batch) in self.batches.clone() {
-            // One that has ended refuses.
+            // A batch that has ended refuses to be resumed.
             let _ = world.tell(ResumeBatch { owner, batch }).await;
         }
         let store = world.pipeline.queries();
@@ -289,8 +293,9 @@ impl Known {
         tokio::time::timeout(Duration::from_secs(86_400), done).await.expect("all work ends");
     }
 
-    /// A second run over all files that are there takes up what is new, changed or failed, and a third only what the second did not complete.
-    async fn walk_twice(&mut self, world: &World) {
+    /// A second submission of all existing files processes the new, changed and failed ones, and
+    /// a third only those that the second did not complete.
+    async fn submit_all_twice(&mut self, world: &World) {
         let owners: BTreeSet<Owner> = self.files.iter().map(|it| it.0.clone()).collect();
         for owner in owners {
             let names = self.files_of(&owner);
@@ -313,17 +318,17 @@ impl Known {
                     assert!(!completed, "{name} was completed and is done again");
                     continue;
                 };
-                let stands = store.upload(owner.clone(), done.id).await.expect("it stands for the file");
-                assert_eq!(stands.status, Status::Completed);
-                let at = stands.place().expect("in place");
+                let known = store.upload(owner.clone(), done.id).await.expect("a record");
+                assert_eq!(known.status, Status::Completed);
+                let at = known.place().expect("in place");
                 let bytes = |path: &Path| std::fs::read(path).expect("there");
-                assert_eq!(bytes(at), bytes(&world.path(name)), "what stands for {name} has its bytes");
+                assert_eq!(bytes(at), bytes(&world.path(name)), "the upload of {name} has its bytes");
             }
         }
     }
 
-    /// Holds what is there at the end against what was acknowledged and what the log says.
-    async fn settle(&self, world: &World) {
+    /// Compares the records at the end with the acknowledged work and with the log.
+    async fn compare(&self, world: &World) {
         let store = world.pipeline.queries();
         let mut events: HashMap<Owner, Vec<Event>> = HashMap::new();
         for (owner, batch) in &self.batches {
@@ -338,7 +343,7 @@ impl Known {
             let ends: Vec<u32> = of_batch.clone().filter_map(|it| it.batch?.ends_round).collect();
             let record = store.batch(owner.clone(), *batch).await.expect("the batch");
             assert!(record.status().is_terminal(), "{record:?}");
-            assert_eq!(ends, (1..=record.round).collect::<Vec<_>>(), "one end a run, in order");
+            assert_eq!(ends, (1..=record.round).collect::<Vec<_>>(), "one end for each round, in order");
             assert_eq!(record.counts.total, record.counts.processed());
             let last = of_batch.clone().next_back().and_then(|it| it.batch).expect("an event");
             assert_eq!((last.counts, last.status), (record.counts, record.status()), "the log says the same");
@@ -367,12 +372,12 @@ impl Known {
     }
 }
 
-async fn fits(world: &World, after: &str) {
+async fn assert_consistent(world: &World, after: &str) {
     let found = world.pipeline.queries().verify().await.expect("readable");
     assert_eq!(found.faults, [""; 0], "after {after}");
 }
 
-async fn history(deeds: Vec<Deed>) {
+async fn history(actions: Vec<Action>) {
     let configure = |config: &mut Config| {
         config.workers.concurrency = NonZeroU32::new(3);
         config.provider.vision_concurrency = NonZeroU32::new(2);
@@ -380,29 +385,29 @@ async fn history(deeds: Vec<Deed>) {
     let mut mortal = Mortal::scripted_with(configure).await;
     mortal.world.provider.takes(Duration::from_secs(3), Duration::from_secs(1));
     let mut known = Known::default();
-    for deed in deeds {
-        let after = format!("{deed:?}");
-        match deed {
-            Deed::Restart => mortal = mortal.restart().await,
-            Deed::Crash => mortal = mortal.crash().await,
-            deed => mortal.live(async |world: &World| known.doing(world, deed).await).await,
+    for action in actions {
+        let after = format!("{action:?}");
+        match action {
+            Action::Restart => mortal = mortal.restart().await,
+            Action::Crash => mortal = mortal.crash().await,
+            action => mortal.live(async |world: &World| known.perform(world, action).await).await,
         }
-        mortal.live(async |world: &World| fits(world, &after).await).await;
+        mortal.live(async |world: &World| assert_consistent(world, &after).await).await;
     }
     mortal
         .live(async |world: &World| {
             known.end(world).await;
-            fits(world, "the end").await;
-            known.walk_twice(world).await;
-            fits(world, "two more runs").await;
-            known.settle(world).await;
+            assert_consistent(world, "the end").await;
+            known.submit_all_twice(world).await;
+            assert_consistent(world, "two more submissions").await;
+            known.compare(world).await;
         })
         .await;
 }
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        // More for whoever asks for more.
+        // `PROPTEST_CASES` raises the number.
         cases: std::env::var("PROPTEST_CASES").ok().and_then(|it| it.parse().ok()).unwrap_or(32),
         max_shrink_iters: 64,
         failure_persistence: None,
@@ -410,7 +415,7 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_happens_the_store_fits_together_and_all_work_ends_once(deeds in prop::collection::vec(deeds(), 1..24)) {
-        actix_rt::System::new().block_on(history(deeds));
+    fn the_store_stays_consistent_and_all_work_ends_once(actions in prop::collection::vec(actions(), 1..24)) {
+        actix_rt::System::new().block_on(history(actions));
     }
 }

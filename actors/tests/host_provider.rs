@@ -20,7 +20,7 @@ use mediamill_actors::{
 };
 use tokio::sync::Barrier;
 
-/// Descriptions in flight at once: neither the default nor, on a common machine, the number of processors.
+/// Descriptions in flight at once: neither the default nor a usual number of processors.
 const CALLS: usize = 5;
 
 /// A description ends only when `CALLS` of them are in flight.
@@ -64,7 +64,7 @@ impl Provider for Host {
 }
 
 #[actix_rt::test]
-async fn a_hosts_provider_gets_jpegs_and_as_many_calls_at_once_as_it_says() {
+async fn a_hosts_provider_gets_jpegs_and_the_concurrency_of_its_profile() {
     tokio::time::pause();
     let clock = Clock::Tokio { start: tokio::time::Instant::now() };
     let folder = tempfile::tempdir().expect("a folder");

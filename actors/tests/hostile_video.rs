@@ -1,5 +1,5 @@
-//! Videos that are damaged or mean harm, and programs that are missing or misbehave. Clips are made by `ffmpeg`, which must be
-//! installed.
+//! Damaged and malicious videos, and programs that are missing or misbehave. Clips are made by
+//! `ffmpeg`, which must be installed.
 
 mod support;
 
@@ -19,7 +19,7 @@ use support::{World, clips::*};
 // ---- hostile ----------------------------------------------------------------------------------------------
 
 #[actix_rt::test]
-async fn a_file_without_video_is_refused_or_fails_with_that_sentence() {
+async fn a_file_without_video_is_refused_with_a_sentence_about_it() {
     let sound = "sine=d=2";
     let error = inspect(&made("sound.mp4", sound, 1.0, "-c:a aac")).expect_err("refused");
     assert_eq!(error.message, "there is no video in the file, only sound");
@@ -37,7 +37,7 @@ async fn a_file_without_video_is_refused_or_fails_with_that_sentence() {
 }
 
 #[actix_rt::test]
-async fn a_clip_that_is_cut_short_gives_its_frames_or_fails_with_that_sentence() {
+async fn a_truncated_clip_gives_its_frames_or_fails_with_a_sentence_about_it() {
     let often = format!("{H264} -g 10");
     let cut = |path: PathBuf, part: f64| {
         let bytes = std::fs::read(&path).expect("read");
@@ -56,12 +56,12 @@ async fn a_clip_that_is_cut_short_gives_its_frames_or_fails_with_that_sentence()
     let error = prepare(&path).await.expect_err("no frame");
     assert_eq!(error.kind, ErrorKind::Undecodable);
     assert!(!error.message.ends_with('.') && !error.message.contains("stump"), "{error}");
-    // The last line of ffmpeg is of no use to people.
+    // The last line of ffmpeg does not help users.
     assert!(!error.message.contains("marking filters"), "{error}");
 }
 
 #[actix_rt::test]
-async fn frames_that_are_garbage_are_a_failure_with_a_sentence() {
+async fn garbage_frames_fail_with_a_sentence() {
     for name in ["garbage.mp4", "garbage.mkv", "garbage.avi", "garbage.mpg"] {
         let path = made(
             &format!("sound_{name}"),
@@ -81,7 +81,7 @@ async fn frames_that_are_garbage_are_a_failure_with_a_sentence() {
             .zip(0_u32..)
             .for_each(|(byte, i)| *byte = (i.wrapping_mul(2_654_435_761) >> 24) as u8);
         match prepare(&written(name, &bytes)).await {
-            // Decoders conceal a lot.
+            // Decoders conceal many errors.
             Ok(clip) => assert!(!clip.pictures.is_empty(), "{name}"),
             Err(error) => {
                 assert_eq!(error.kind, ErrorKind::Undecodable, "{name}");
@@ -120,7 +120,7 @@ async fn sizes_beyond_the_limits_are_refused() {
 }
 
 #[actix_rt::test]
-async fn a_length_of_ten_hours_that_is_a_lie_is_not_believed() {
+async fn a_false_length_of_ten_hours_is_ignored() {
     for (name, mark) in [("liar.mp4", &b"mvhd"[..]), ("liar.mkv", &b"\x44\x89\x88"[..])] {
         let mut bytes = std::fs::read(made(&format!("true_{name}"), LIGHTER, 3.0, &format!("{H264} -g 10")))
             .expect("read");
@@ -149,7 +149,7 @@ async fn no_other_file_is_opened_whatever_a_file_contains() {
     for (n, list) in lists.iter().enumerate() {
         let error = inspect(&written("list.mp4", list.as_bytes())).expect_err("refused");
         assert_eq!(error.kind, ErrorKind::NotMedia);
-        // Behind the first bytes of something that is known.
+        // A playlist after the first bytes of a known format.
         for (head, ending) in [
             (&b"\0\0\x01\xba"[..], "mpg"),
             (b"\x1a\x45\xdf\xa3\x8b\x42\x82\x88matroska", "mkv"),
@@ -163,16 +163,16 @@ async fn no_other_file_is_opened_whatever_a_file_contains() {
             assert_eq!(error.kind, ErrorKind::Undecodable, "{ending}: {error}");
         }
     }
-    // QuickTime can say that its frames lie in another file.
+    // QuickTime can refer to frames in another file.
     let bytes = std::fs::read(&other).expect("read");
     let at = bytes.windows(4).position(|it| it == b"url ").expect("a reference");
     let mut elsewhere = bytes.clone();
     elsewhere[at + 7] = 0;
-    assert!(prepare(&written("elsewhere.mp4", &elsewhere)).await.is_ok(), "it is read here all the same");
+    assert!(prepare(&written("elsewhere.mp4", &elsewhere)).await.is_ok(), "it is read from this file");
 }
 
 #[actix_rt::test]
-async fn names_and_endings_mean_nothing() {
+async fn the_format_does_not_depend_on_the_file_name() {
     let bytes = std::fs::read(made("plain.mp4", LIGHTER, 1.0, H264)).expect("read");
     for name in ["movie.jpg", "-i.mp4", "concat:a|b.mkv", "a 'b' \"c\" $(d);e.mp4", "%d.mkv", "ü\n.avi"] {
         let path = written(name, &bytes);
@@ -187,7 +187,7 @@ async fn names_and_endings_mean_nothing() {
 
 #[cfg(unix)]
 #[actix_rt::test]
-async fn a_pipe_or_a_folder_is_no_video() {
+async fn a_pipe_or_a_folder_is_refused() {
     let pipe = folder().join("pipe.mp4");
     let mut command = Command::new("mkfifo");
     command.arg(&pipe);
@@ -199,7 +199,7 @@ async fn a_pipe_or_a_folder_is_no_video() {
 }
 
 #[actix_rt::test]
-async fn any_change_of_a_file_is_an_answer_and_not_a_panic() {
+async fn a_mutated_video_never_panics() {
     let originals = ["mp4", "mkv"].map(|ending| {
         std::fs::read(made(&format!("changed.{ending}"), LIGHTER, 1.0, &format!("{H264} -g 5")))
             .expect("read")
@@ -220,7 +220,8 @@ async fn any_change_of_a_file_is_an_answer_and_not_a_panic() {
         if random(4) == 0 {
             bytes.truncate(random(bytes.len()));
         }
-        // The index is read and held against the file; frames are taken out of it only now and then, as each costs a process.
+        // Each change is checked against the index; frames are extracted only now and then, since
+        // each extraction costs a process.
         let inspected =
             media::inspect(&mut std::io::Cursor::new(&bytes), bytes.len() as u64, &LIMITS, &VISION);
         if round % 60 < 2 && inspected.is_ok() {
@@ -234,7 +235,7 @@ async fn any_change_of_a_file_is_an_answer_and_not_a_panic() {
 
 // ---- programs that are missing or misbehave ---------------------------------------------------------------
 
-/// Runs one of the tests below in a process whose `PATH` holds nothing but the programs given.
+/// Runs one of the tests below in a process whose `PATH` has only these programs.
 fn with_programs(test: &str, programs: &[(&str, &str)]) {
     let place = tempfile::tempdir_in(folder()).expect("a folder");
     for (name, script) in programs {
@@ -266,13 +267,13 @@ fn clip_of_parent() -> PathBuf {
 
 #[cfg(unix)]
 #[test]
-fn without_ffmpeg_videos_are_refused_by_what_is_missing_and_the_rest_works() {
+fn without_ffmpeg_videos_are_refused_with_its_name_and_pictures_work() {
     with_programs("child_without_ffmpeg", &[]);
     with_programs("child_without_ffprobe", &[("ffmpeg", "exit 0")]);
 }
 
 #[test]
-#[ignore = "run by without_ffmpeg_videos_are_refused_by_what_is_missing_and_the_rest_works"]
+#[ignore = "run by without_ffmpeg_videos_are_refused_with_its_name_and_pictures_work"]
 fn child_without_ffmpeg() {
     let error = inspect(&clip_of_parent()).expect_err("refused");
     assert_eq!(error.kind, ErrorKind::Unsupported);
@@ -287,7 +288,7 @@ fn child_without_ffmpeg() {
 }
 
 #[test]
-#[ignore = "run by without_ffmpeg_videos_are_refused_by_what_is_missing_and_the_rest_works"]
+#[ignore = "run by without_ffmpeg_videos_are_refused_with_its_name_and_pictures_work"]
 fn child_without_ffprobe() {
     let error = inspect(&clip_of_parent()).expect_err("refused");
     assert!(error.message.contains("ffprobe is not on PATH"), "{error}");
@@ -295,7 +296,7 @@ fn child_without_ffprobe() {
 
 #[cfg(unix)]
 #[test]
-fn a_matroska_file_is_read_here_and_ffprobe_is_not_asked() {
+fn a_matroska_file_is_read_without_ffprobe() {
     let seldom = format!("{H264} -g 9999 -bf 3 -sc_threshold 0");
     made("often.mkv", LIGHTER, 12.0, &format!("{H264} -g 25"));
     made("seldom.mkv", LIGHTER, 12.0, &seldom);
@@ -310,7 +311,7 @@ fn a_matroska_file_is_read_here_and_ffprobe_is_not_asked() {
 }
 
 #[actix_rt::test]
-#[ignore = "run by a_matroska_file_is_read_here_and_ffprobe_is_not_asked"]
+#[ignore = "run by a_matroska_file_is_read_without_ffprobe"]
 async fn child_without_a_working_ffprobe() {
     for name in ["often.mkv", "seldom.mkv", "vp9.webm", "long_often.mkv", "long_seldom.mkv"] {
         let clip = good(&clip_of_parent().with_file_name(name)).await;
@@ -326,7 +327,8 @@ async fn child_without_a_working_ffprobe() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_program_that_hangs_or_floods_is_ended() {
-    // With `exec` the program replaces the script, so that the process that is killed is the one that is looked for.
+    // With `exec` the program replaces the script, so that the killed process is the one that the
+    // test looks for.
     for script in [
         "exec /bin/sleep 600",
         "/bin/sleep 600 & /bin/sleep 600",
@@ -362,7 +364,7 @@ async fn child_with_a_hanging_program() {
 
 #[cfg(target_os = "linux")]
 #[actix_rt::test]
-async fn a_video_that_needs_more_memory_than_is_allowed_fails_with_that_sentence() {
+async fn a_video_that_needs_too_much_memory_fails_with_a_sentence_about_it() {
     let path =
         made("heavy.mkv", "testsrc2=s=7680x4320:r=1", 2.0, "-c:v libx264 -preset ultrafast -pix_fmt yuv420p");
     let limits = Limits { video_memory: 1 << 20, ..LIMITS };

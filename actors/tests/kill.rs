@@ -1,7 +1,10 @@
-//! Kills a working engine with SIGKILL at random moments, again and again, and looks at what is left.
+//! Kills a working engine with SIGKILL at random moments, again and again, and verifies the
+//! store.
 //!
-//! A child process works and submits; each acknowledgement is a line on its standard output. After the last kill it may work to the end, and
-//! then every acknowledged upload must be there, completed, done once and counted once, with its thumbnail on disk, and events without a gap.
+//! A child process works and submits; each acknowledgement is a line on its standard output.
+//! After the last kill a child works to the end. Then every acknowledged upload must have
+//! completed exactly once and be counted once, with its thumbnail on disk, and events must have
+//! no gap.
 //!
 //! ```text
 //! cargo test -p mediamill-actors --test kill                             30 kills
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("child") => child(Path::new(&arguments[1]), arguments[2] == "submit"),
-        // What test runners ask.
+        // Test runners ask for the list of tests.
         Some("--list") => {
             println!("nothing_acknowledged_is_lost: test");
             ExitCode::SUCCESS
@@ -62,7 +65,8 @@ struct Quick;
 impl Provider for Quick {
     fn identity(&self) -> Identity {
         serde_json::from_value(serde_json::json!({
-            "provider": "quick", "vision_model": "q", "embedding_model": "q", "dimensions": 16, "prompt_version": 1
+            "provider": "quick", "vision_model": "q", "embedding_model": "q", "dimensions": 16,
+            "prompt_version": 1,
         }))
         .expect("an identity")
     }
@@ -104,7 +108,8 @@ fn config(folder: &Path) -> Config {
     config
 }
 
-/// Works on what is unfinished, submits until it is killed if it is told to, and otherwise ends when all is done.
+/// Processes unfinished uploads. With `submit` it submits more until it is killed; otherwise it
+/// ends when all uploads have ended.
 fn child(folder: &Path, submit: bool) -> ExitCode {
     actix_rt::System::new().block_on(async {
         let options = Options { provider: Some(Arc::new(Quick)), ..Options::default() };
@@ -161,7 +166,7 @@ fn parent(kills: u64, seed: Option<u64>) -> ExitCode {
         let mut child = spawn(folder.path(), "submit");
         let reader = BufReader::new(child.stdout.take().expect("piped"));
         let lines = std::thread::spawn(move || {
-            // The last line may be cut by the kill: what was not read whole was not acknowledged.
+            // The kill may cut the last line, which then is no acknowledgement.
             let mut reader = reader;
             let mut whole = Vec::new();
             let mut line = String::new();
@@ -179,10 +184,11 @@ fn parent(kills: u64, seed: Option<u64>) -> ExitCode {
     }
     let killed_for = started.elapsed();
     let finished = spawn(folder.path(), "finish").wait().expect("reaped");
-    assert!(finished.success(), "the last run ends by itself");
-    let faults = actix_rt::System::new().block_on(look(folder.path(), &acknowledged));
+    assert!(finished.success(), "the last child ends by itself");
+    let faults = actix_rt::System::new().block_on(verify(folder.path(), &acknowledged));
     println!(
-        "{kills} kills in {:.0} s, {} uploads acknowledged, {} lost, {} done twice, {} without thumbnail, {} gaps and other faults",
+        "{kills} kills in {:.0} s, {} uploads acknowledged, {} lost, {} done twice, \
+         {} without thumbnail, {} gaps and other faults",
         killed_for.as_secs_f64(),
         acknowledged.len(),
         faults.lost,
@@ -210,7 +216,7 @@ struct Faults {
     others: Vec<String>,
 }
 
-async fn look(folder: &Path, acknowledged: &HashSet<UploadId>) -> Faults {
+async fn verify(folder: &Path, acknowledged: &HashSet<UploadId>) -> Faults {
     let config = config(folder);
     let store = pipeline::open(&config, Clock::System).await.expect("it opens");
     let verified = store.queries().verify().await.expect("it can be read");

@@ -1,4 +1,4 @@
-//! How long a change takes to reach a subscriber, in real time:
+//! The time from a change to its arrival at a subscriber, in real time:
 //! `cargo test --release -p mediamill-actors --test latency -- --ignored --nocapture`.
 
 mod support;
@@ -21,7 +21,7 @@ use support::World;
 
 const CHANGES: u64 = 3000;
 
-/// Notes when each event arrives, by number.
+/// Records the arrival time of each event, by number.
 struct Watch {
     arrived: Arc<Mutex<HashMap<u64, Vec<Instant>>>>,
 }
@@ -48,7 +48,8 @@ fn quantile(sorted: &[Duration], of_thousand: usize) -> f64 {
     sorted[(sorted.len() - 1) * of_thousand / 1000].as_secs_f64() * 1000.0
 }
 
-/// Makes changes one after another with uneven pauses and prints how long they took to reach `subscribers`.
+/// Makes changes one after another with uneven pauses and prints the time until they reached
+/// `subscribers`.
 async fn measure(world: &World, what: &str, subscribers: usize) {
     let owner = Owner::new(what).expect("valid");
     let arrived = Arc::new(Mutex::new(HashMap::new()));

@@ -203,7 +203,7 @@ fn facts_of_a_photo_come_from_its_exif() {
 }
 
 #[test]
-fn loops_and_lies_in_exif_are_harmless() {
+fn loops_and_false_values_in_exif_are_harmless() {
     let sound = jpeg(&quarters(60, 60));
     for entries in [
         &[(0x8769_u16, 4_u16, 1_u32, 8_u32)][..], // a directory that holds itself

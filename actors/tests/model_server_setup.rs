@@ -1,5 +1,5 @@
-//! The reports of the providers about their servers and models, and how a model is fetched, against a
-//! scripted server.
+//! The reports of the providers about their servers and models, and the fetching of a model,
+//! against a scripted server.
 
 #[path = "support/model_server/mod.rs"]
 mod model_server;

@@ -1,6 +1,7 @@
-//! A store of every format opens, loses nothing and goes on.
+//! A store of every format opens, loses nothing and continues its work.
 //!
-//! The recordings lie in `fixtures/stores`; `examples/record_store.rs` makes one of the present format.
+//! The recordings are in `fixtures/stores`; `examples/record_store.rs` makes one of the present
+//! format.
 
 #[path = "support/recording.rs"]
 mod recording;
@@ -36,7 +37,7 @@ use support::{
     scripted::Scripted,
 };
 
-/// Who submitted the recorded uploads.
+/// The owners of the recorded uploads.
 const OWNERS: [&str; 2] = ["anna", "haus/müller"];
 /// Length of the vectors of [`Long`].
 const LONG: usize = 2100;
@@ -149,7 +150,7 @@ async fn a_dump_of_every_format_is_restored() {
     }
 }
 
-/// Asserts that an engine has all that was recorded. It has just started, and its provider is away.
+/// Asserts that an engine that has just started, with its provider away, has all recorded data.
 async fn assert_all_is_there(recording: &Recording, engine: &Engine) {
     let (waiting, in_flight) = (recording.tree("work").count(), recording.tree("active").count());
     let recovered = Recovered { waiting: waiting + in_flight, interrupted: in_flight, resting: 0 };
@@ -190,7 +191,7 @@ async fn assert_all_is_there(recording: &Recording, engine: &Engine) {
 
     let dump = engine.dump().await;
     let mut added = assert_log_goes_on(&recording.dump, &dump);
-    // That the provider is away is an event of its own.
+    // The absence of the provider is an event of its own.
     added.retain(|it| it["what"] != "provider_changed");
     assert!(added.iter().all(|it| it["what"] == "upload_interrupted"), "{added:?}");
     assert_eq!(added.len(), in_flight);
@@ -202,7 +203,7 @@ async fn assert_all_is_there(recording: &Recording, engine: &Engine) {
 }
 
 #[actix_rt::test]
-async fn what_was_in_flight_or_waited_goes_on() {
+async fn recorded_uploads_in_flight_or_waiting_continue() {
     let clock = a_day_later().await;
     for format in FORMATS {
         let recording = Recording::of(format, clock);
@@ -232,7 +233,7 @@ async fn what_was_in_flight_or_waited_goes_on() {
         }
         let mut asked = scripted.asked();
         asked.sort();
-        // Neither those that were described before, nor those whose files are gone.
+        // Uploads with a description and uploads whose files are missing are not described.
         assert_eq!(asked, ["dach.png", "garage.png", "keller.png", "küche.png", "speicher.png"]);
 
         let dump = engine.dump().await;
@@ -262,7 +263,7 @@ async fn what_was_in_flight_or_waited_goes_on() {
     }
 }
 
-/// Asserts that an upload that was unfinished has ended as it must.
+/// Asserts that an upload that was unfinished has the right outcome.
 fn assert_went_on(recorded: &Value, in_flight: Option<&Value>, now: &Upload) {
     let name = now.file_name.as_str();
     let before: Vec<AttemptOutcome> = in_flight.map_or_else(Vec::new, |entry| {
@@ -270,7 +271,8 @@ fn assert_went_on(recorded: &Value, in_flight: Option<&Value>, now: &Upload) {
         [vec![AttemptOutcome::Failed; attempts - 1], vec![AttemptOutcome::Interrupted]].concat()
     });
     let described = recorded["description"].is_object();
-    // The files in place are not here; an upload that was described no longer needs its file.
+    // The files in place do not exist here; an upload with a description no longer needs its
+    // file.
     let (status, since) = match described || is_managed(recorded) {
         true => (Status::Completed, vec![AttemptOutcome::Completed]),
         false => (Status::Failed, vec![AttemptOutcome::Failed; 2]),
@@ -289,7 +291,7 @@ fn assert_went_on(recorded: &Value, in_flight: Option<&Value>, now: &Upload) {
 }
 
 #[actix_rt::test]
-async fn recorded_events_are_told_to_whoever_goes_back() {
+async fn recorded_events_are_replayed() {
     let clock = a_day_later().await;
     for format in FORMATS {
         let recording = Recording::of(format, clock);
@@ -362,7 +364,7 @@ async fn recorded_events_are_forgotten_like_later_ones() {
         };
         assert_eq!(changes.map(last).filter(|it| *it < left[0]).collect::<Vec<_>>(), [0; 0]);
         let others = events_of(&dump, OWNERS[1]);
-        assert_eq!(others.first(), Some(&1), "the other owner has not too many");
+        assert_eq!(others.first(), Some(&1), "the other owner is below the limit");
         engine.stop().await;
         assert_eq!(faults(&config, clock).await, [""; 0], "format {format}");
     }
@@ -405,7 +407,7 @@ async fn assert_found(recording: &Recording, engine: &Engine, space: &str, query
 }
 
 #[actix_rt::test]
-async fn files_that_were_completed_are_known_where_they_are_now() {
+async fn completed_files_are_recognised_at_their_new_paths() {
     let clock = a_day_later().await;
     for format in FORMATS {
         let recording = Recording::of(format, clock);
@@ -447,14 +449,14 @@ async fn a_store_of_an_unknown_format_is_refused_and_left_as_it_is() {
     }
 }
 
-/// A provider that does not answer, so that nothing is begun.
+/// A provider that does not answer, so that no upload begins.
 fn away() -> Arc<Scripted> {
     let scripted = Scripted::default();
     scripted.is_there(false);
     Arc::new(scripted)
 }
 
-/// The format that a dump names.
+/// The format version in a dump.
 fn format_of(dump: &[Value]) -> Value {
     let format = dump.iter().find(|it| it["tree"] == "meta" && it["key"] == "format");
     format.map(|it| it["value"].clone()).unwrap_or_default()

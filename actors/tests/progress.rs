@@ -1,4 +1,4 @@
-//! The messages that a subscriber receives while uploads are processed, and when.
+//! The messages that a subscriber receives while uploads are processed, and their times.
 
 mod support;
 
@@ -127,7 +127,7 @@ async fn completed_uploads_end_with_their_description_and_failed_ones_with_their
     let Message::UploadFailed { error_message, cancelled: false, .. } = end(uploads[1]) else {
         unreachable!("{:?}", end(uploads[1]));
     };
-    assert_eq!(error_message, "nothing was said of bad.png at look 2");
+    assert_eq!(error_message, "bad.png has no description at request 2");
     let files: Vec<_> = received
         .iter()
         .filter_map(|it| match it {

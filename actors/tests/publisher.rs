@@ -95,7 +95,7 @@ async fn a_replay_shows_an_upload_as_it_was_before_its_retry() {
     live.extend(relay.until_the_end().await);
     let live = relay::of_events(live);
     assert!(live.iter().any(|it| matches!(it, Message::UploadFailed { error_message, .. }
-            if error_message == "nothing was said of bad.png at look 2")));
+            if error_message == "bad.png has no description at request 2")));
     assert_eq!(replay(&world, live.last().and_then(Message::seq)).await, live);
 }
 
@@ -309,7 +309,10 @@ async fn the_last_events_are_sent_before_the_engine_stops() {
     let stopped = world.pipeline.stopped();
     world.tell(Drain(Duration::ZERO)).await.expect("drained");
     stopped.await;
-    let handed_back = |it: &Message| matches!(it, Message::UploadProgress { payload, .. } if payload.status == Status::Pending);
+    let handed_back = |it: &Message| match it {
+        Message::UploadProgress { payload, .. } => payload.status == Status::Pending,
+        _ => false,
+    };
     assert_eq!(relay.received().iter().filter(|it| handed_back(it)).count(), 3);
     assert!(!world.pipeline.publisher.connected() && !world.pipeline.monitor.connected());
     assert!(!world.pipeline.query_service.connected());

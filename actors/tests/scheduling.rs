@@ -1,4 +1,4 @@
-//! Which upload is next, and how often a batch ends, on a paused clock.
+//! The order of uploads, and the ends of a batch's rounds, on a paused clock.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! What a worker makes of one file.
+//! The outcome of one file in the hands of a worker.
 
 mod support;
 
@@ -8,7 +8,7 @@ use mediamill_actors::{
 };
 use support::World;
 
-/// Writes a picture whose decode takes a while and more than 16 MiB.
+/// Writes a picture whose decode takes some time and more than 16 MiB.
 fn large(path: &std::path::Path) {
     image::GrayImage::from_fn(4000, 4000, |x, _| image::Luma([(x >> 6) as u8])).save(path).expect("written");
 }
@@ -21,15 +21,15 @@ async fn a_photo_is_described_and_embedded_and_has_a_thumbnail() {
     world.ended(batch).await;
     let upload = world.upload(uploads[0]).await;
     assert_eq!((upload.status, upload.attempt, &upload.thumbnail), (Status::Completed, 1, &Thumbnail::Made));
-    assert!(world.pipeline.files.local_path(&FileKey::thumbnail(upload.id)).exists(), "it lies on disk");
+    assert!(world.pipeline.files.local_path(&FileKey::thumbnail(upload.id)).exists(), "it is on disk");
     let description = upload.description.expect("a description");
     assert!(description.text.contains("cat") && !description.needs_review, "{description:?}");
 }
 
 #[actix_rt::test]
-async fn a_file_that_changed_or_vanished_is_tried_twice_and_failed_with_that_sentence() {
+async fn a_changed_or_missing_file_is_tried_twice_and_fails_with_a_sentence_about_it() {
     let world = World::scripted().await;
-    // It was not asked yet whether it is there, so nothing is begun before it answers.
+    // The provider was not probed yet, so no upload begins before it answers.
     world.provider.is_there(false);
     let (batch, uploads) = world.submit(&["changed.png", "missing.png"]).await;
     std::fs::write(world.path("changed.png"), b"other").expect("written");
@@ -44,7 +44,7 @@ async fn a_file_that_changed_or_vanished_is_tried_twice_and_failed_with_that_sen
 }
 
 #[actix_rt::test]
-async fn what_no_longer_fits_into_memory_fails_with_that_sentence_and_holds_nobody_up() {
+async fn an_upload_beyond_a_lowered_memory_limit_fails_and_delays_no_other() {
     let mut world = World::scripted().await;
     world.provider.is_there(false);
     large(&world.path("large.png"));
@@ -61,7 +61,7 @@ async fn what_no_longer_fits_into_memory_fails_with_that_sentence_and_holds_nobo
 }
 
 #[actix_rt::test]
-async fn what_is_deleted_while_it_is_decoded_leaves_no_thumbnail() {
+async fn an_upload_deleted_during_its_decode_leaves_no_thumbnail() {
     // Only one of the large ones is decoded at a time.
     let world = World::scripted_with(|config| config.limits.decode_memory_mb = 100).await;
     large(&world.path("large.png"));
@@ -74,7 +74,7 @@ async fn what_is_deleted_while_it_is_decoded_leaves_no_thumbnail() {
     while !store.removals().await.expect("readable").is_empty() {
         changes.changed().await.expect("open");
     }
-    // A decode cannot be ended; the next one waits for its memory.
+    // A decode cannot be aborted; the next one waits for its memory.
     let (next, _) = world.submit(&["large.png"]).await;
     assert_eq!(world.ended(next).await.counts.completed, 1);
     assert!(

@@ -10,7 +10,7 @@ use mediamill_actors::{
 };
 use support::{World, clips::*};
 
-// ---- frames --------------------------------------------------------------------------------------------------------
+// ---- frames -------------------------------------------------------------------------------------
 
 #[actix_rt::test]
 async fn every_container_gives_ten_frames_from_all_of_its_span() {
@@ -36,7 +36,7 @@ async fn every_container_gives_ten_frames_from_all_of_its_span() {
         for (picture, seconds) in clip.pictures.iter().zip(&clip.seconds) {
             assert_eq!(picture.content, (160, 96), "{name}");
             let shown = f64::from(shows(picture));
-            // To the frame; clocks of some containers begin later.
+            // Exact to the frame; the clocks of some containers begin later.
             assert!((shown - 0.1..=shown + 1.1).contains(seconds), "{name}: {shown} at {seconds}");
         }
         let facts = &clip.facts;
@@ -69,7 +69,7 @@ async fn a_short_clip_gives_a_frame_a_second_and_the_shortest_gives_one() {
 }
 
 #[actix_rt::test]
-async fn a_sound_track_that_is_longer_or_a_slow_pace_is_no_damage() {
+async fn a_longer_sound_track_or_a_low_frame_rate_is_not_damage() {
     let sound = |name: &str, how: &str| {
         let path = folder().join(name);
         let mut command = Command::new("ffmpeg");
@@ -165,7 +165,7 @@ async fn frames_that_an_edit_list_cuts_away_are_not_shown() {
         let mut cut = bytes.clone();
         cut.splice(at + 12..at + 24, parts);
         cut[at + 11] = 2;
-        // All boxes around it grow; the frames lie before them.
+        // All boxes around it grow; the frames are before them.
         for kind in [b"elst", b"edts", b"trak", b"moov"] {
             let at = cut.windows(4).position(|it| it == kind).expect("there") - 4;
             let size = u32::from_be_bytes(cut[at..at + 4].try_into().expect("four")) + 12;
@@ -181,7 +181,7 @@ async fn frames_that_an_edit_list_cuts_away_are_not_shown() {
 
 #[actix_rt::test]
 async fn a_video_without_a_named_length_is_measured() {
-    // Written into a pipe, a container has no place to put its length.
+    // A container that is written into a pipe has no length.
     let whole = made("piped_whole.webm", LIGHTER, 12.0, "-c:v libvpx -deadline realtime");
     let output = Command::new("ffmpeg")
         .args(["-v", "error", "-i"])
@@ -235,7 +235,7 @@ async fn frames_and_thumbnail_are_upright() {
 }
 
 #[actix_rt::test]
-async fn pixels_that_are_not_square_are_shown_as_wide_as_they_are() {
+async fn pixels_that_are_not_square_are_shown_at_their_true_width() {
     for ending in ["mp4", "mkv"] {
         let clip = good(&made(
             &format!("wide.{ending}"),
@@ -265,7 +265,7 @@ async fn a_large_video_is_made_as_small_as_the_model_wants() {
     assert!(clip.thumbnail.is_none());
 }
 
-// ---- facts ---------------------------------------------------------------------------------------------------------
+// ---- facts --------------------------------------------------------------------------------------
 
 #[actix_rt::test]
 async fn facts_come_from_the_tags_of_the_camera() {
@@ -274,7 +274,8 @@ async fn facts_come_from_the_tags_of_the_camera() {
     assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T10:11:12"));
     assert_eq!(facts.coordinates, Some((59.32, 18.07)));
     let apple = "-movflags use_metadata_tags -metadata com.apple.quicktime.make=Apple \
-        -metadata com.apple.quicktime.model=X100 -metadata com.apple.quicktime.creationdate=2026-05-04T12:11:12+0200";
+        -metadata com.apple.quicktime.model=X100 \
+        -metadata com.apple.quicktime.creationdate=2026-05-04T12:11:12+0200";
     let facts =
         good(&made("phone.mov", "testsrc2=s=64x48", 1.0, &format!("{tags} {apple} {H264}"))).await.facts;
     assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T12:11:12"));
@@ -292,12 +293,12 @@ async fn the_thumbnail_shows_the_first_frame_that_is_not_blank() {
         .expect("a JPEG")
         .to_luma8();
     assert!(thumbnail.pixels().any(|it| it.0[0] > 150));
-    // All of it is dark: so is the thumbnail.
+    // If all frames are dark, so is the thumbnail.
     let clip = good(&made("night.mp4", "color=black:s=160x96:r=10", 3.0, H264)).await;
     assert!(clip.thumbnail.expect("asked for").is_ok() && clip.facts.lightness == 0);
 }
 
-// ---- the worker ----------------------------------------------------------------------------------------------------
+// ---- the worker ---------------------------------------------------------------------------------
 
 #[actix_rt::test]
 async fn a_provider_is_shown_the_frames_of_a_video_with_their_times() {
@@ -336,11 +337,11 @@ async fn a_video_without_a_frame_fails_twice_and_its_neighbour_completes() {
 }
 
 #[actix_rt::test]
-async fn a_video_that_changed_since_it_was_submitted_fails_with_that_sentence() {
+async fn a_video_that_changed_since_its_submission_fails_with_a_sentence_about_it() {
     let world = World::scripted().await;
     let mut bytes = std::fs::read(made("changing.mkv", LIGHTER, 1.0, H264)).expect("read");
     std::fs::write(world.path("changing.mkv"), &bytes).expect("written");
-    // It was not asked yet whether it is there, so nothing is begun before it answers.
+    // The provider was not probed yet, so no upload begins before it answers.
     world.provider.is_there(false);
     let (batch, uploads) = world.submit(&["changing.mkv"]).await;
     *bytes.last_mut().expect("bytes") ^= 1;

@@ -1,9 +1,11 @@
 //! The server under load, killed once in the middle: `cargo bench --bench load`.
 //!
-//! 50 owners upload 20 photos each at once, 1,000 sockets are open of which 50 never read but ask for everything over and over, one sender sends a
-//! byte a second, and when a third of the work is done the server is killed with SIGKILL and started again. At the end everything that was
-//! acknowledged must have ended well, every socket that reads must have been told of it, and those that do not must have been let go. Then
-//! the machine is quiet, and 1,000 sockets of one owner are told of single photos. It fails if a figure exceeds its limit below.
+//! 50 owners upload 20 photos each at once, and 1,000 sockets are open, of which 50 never read
+//! but request all events again and again. One sender sends a byte a second. When a third of the
+//! work is done, the server is killed with SIGKILL and restarted. At the end every acknowledged
+//! upload must have completed, every socket that reads must have received its end, and those that
+//! do not read must have been closed. Then the machine is quiet, and 1,000 sockets of one owner
+//! receive the events of single photos. The bench fails if a figure exceeds its limit below.
 //!
 //! Figures hold for server and clients on the same machine. The client is one thread.
 
@@ -31,7 +33,7 @@ use reqwest::{
 };
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::{connect_async, tungstenite::Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
 
 use self::measures::{MOST_ANSWER_MS, MOST_DELAY_MS, MOST_FAN_OUT_MS, MOST_MIB, Payload, Told, report};
 
@@ -41,7 +43,8 @@ const SOCKETS: usize = 1000;
 const DEAF: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(1800);
 
-/// How long the server waits for a peer that does not read, in ms; connections are cut after twice as long.
+/// Time that the server waits for a peer that does not read, in ms; connections are cut after
+/// twice that time.
 const SEND_TIMEOUT_MS: u32 = 10_000;
 
 type Fallible<T> = Result<T, Box<dyn Error>>;
@@ -93,18 +96,18 @@ struct Load {
     address: String,
     client: Client,
     photo: Vec<u8>,
-    /// Acknowledged uploads by the batch of their owner.
+    /// Acknowledged batch and uploads of each owner.
     acknowledged: RefCell<HashMap<usize, (String, Vec<String>)>>,
-    /// The photos whose end each socket that reads was told of, with its owner.
+    /// The photos whose end each reading socket has received, with its owner.
     told: RefCell<HashMap<usize, (usize, HashSet<String>)>>,
-    /// How long after a change a socket was told, in ms, while it kept up.
+    /// Times from a change to its arrival at a socket that keeps up, in ms.
     delays: RefCell<Vec<f64>>,
-    /// How long the API took to answer, in ms.
+    /// Answer times of the API, in ms.
     answers: RefCell<Vec<f64>>,
-    /// How often a socket that does not read was let go.
+    /// Number of times that the server closed a socket that does not read.
     let_go: Cell<usize>,
     down: Cell<bool>,
-    /// Nothing is missed any more, so that what a socket was told after it came back counts too.
+    /// Whether the machine is quiet: then the delays of sockets that have resumed count, too.
     quiet: Cell<bool>,
 }
 
@@ -199,8 +202,8 @@ impl Load {
         };
         timeout(Duration::from_secs(60), wait)
             .await
-            .map_err(|_| format!("{} of {all} ends were told", self.ends_told()))?;
-        println!("every socket that reads was told of every end of its owner's photos: {all} in all");
+            .map_err(|_| format!("{} of {all} ends were received", self.ends_told()))?;
+        println!("every reading socket received every end of its owner's photos: {all} in all");
         report("the API answered in", &mut self.answers.borrow_mut(), MOST_ANSWER_MS)?;
         report(
             "a change reached a socket, while all was busy, after",
@@ -247,7 +250,7 @@ impl Load {
 
     async fn subscribers(&self, server: &mut Server) -> usize {
         server.look();
-        // Sockets are established ones, ours and theirs.
+        // The established sockets of the server: its port is the local one.
         let tcp = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
         let port = self.address.rsplit(':').next().and_then(|it| it.parse::<u16>().ok()).unwrap_or(0);
         let ours = format!(":{port:04X} ");
@@ -259,12 +262,12 @@ impl Load {
             .count()
     }
 
-    /// Brings 20 photos in, and again until that is acknowledged.
+    /// Uploads 20 photos, and repeats that until it is acknowledged.
     async fn upload(&self, owner: usize) {
         loop {
             let form = (0..PHOTOS).fold(Form::new(), |form, number| {
                 let mut photo = self.photo.clone();
-                // Behind the end of a JPEG anything may follow.
+                // Any bytes may follow the end of a JPEG.
                 photo.extend_from_slice(format!("{owner} {number}").as_bytes());
                 form.part("files", Part::bytes(photo).file_name(format!("{number}.jpg")))
             });
@@ -287,7 +290,8 @@ impl Load {
         }
     }
 
-    /// Listens as one owner for as long as it takes, over the death of the server, and notes the ends of photos.
+    /// Listens as one owner until aborted, reconnects after the death of the server, and records
+    /// the ends of photos.
     async fn listen(&self, number: usize, owner: usize) {
         self.told.borrow_mut().insert(number, (owner, HashSet::new()));
         let (mut known, mut first) = (0, true);
@@ -305,7 +309,7 @@ impl Load {
                         resumed = true;
                         continue;
                     }
-                    // What is live before that comes once more behind it.
+                    // Live events before the replay are sent again within it.
                     if !resumed {
                         continue;
                     }
@@ -326,12 +330,13 @@ impl Load {
         }
     }
 
-    /// Asks for all events again and again and reads nothing, until it is let go, and once more.
+    /// Requests all events again and again and reads nothing until it is closed, and then starts
+    /// again.
     async fn deaf(&self, owner: usize) {
         loop {
             if let Ok(mut socket) = self.socket(owner, None).await {
                 let again = Message::text(r#"{"action":"resume","after_seq":0}"#);
-                // When the server no longer reads either, this waits until the connection is cut.
+                // When the server stops reading, too, this waits until the connection is cut.
                 while socket.send(again.clone()).await.is_ok() {
                     sleep(Duration::from_millis(100)).await;
                 }
@@ -347,8 +352,7 @@ impl Load {
         &self,
         owner: usize,
         resume: Option<u64>,
-    ) -> Fallible<tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>>
-    {
+    ) -> Fallible<WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>> {
         let url = format!("ws://{}/api/ws/uploads", self.address);
         let (mut socket, _) = timeout(Duration::from_secs(30), connect_async(url)).await??;
         socket.send(Message::text(format!(r#"{{"type":"auth","token":"{}"}}"#, token(owner)))).await?;
@@ -358,7 +362,7 @@ impl Load {
         Ok(socket)
     }
 
-    /// Asks the API twenty times a second.
+    /// Calls the API twenty times a second.
     async fn probe(self: Rc<Self>) {
         for turn in 0.. {
             sleep(Duration::from_millis(50)).await;
@@ -376,7 +380,7 @@ impl Load {
         }
     }
 
-    /// How many photos of acknowledged batches have ended well.
+    /// The number of completed photos of acknowledged batches.
     async fn done(&self) -> Fallible<usize> {
         let batches: Vec<_> =
             self.acknowledged.borrow().iter().map(|(owner, (batch, _))| (*owner, batch.clone())).collect();
@@ -385,14 +389,14 @@ impl Load {
             let url = self.url(&format!("/api/v1/uploads/batches/{batch}"));
             let batch: Value = self.client.get(url).bearer_auth(token(owner)).send().await?.json().await?;
             if batch["failed_uploads"] != 0 || batch["total_uploads"] != PHOTOS {
-                return Err(format!("a batch stands wrong: {batch}").into());
+                return Err(format!("a batch has a wrong state: {batch}").into());
             }
             done += batch["successful_uploads"].as_u64().unwrap_or(0) as usize;
         }
         Ok(done)
     }
 
-    /// Answers with a sender of a byte a second that began after that.
+    /// Answers with a sender of a byte a second that started after the restart.
     async fn kill_in_the_middle(&self, server: &mut Server) -> JoinHandle<std::io::Result<Duration>> {
         while self.done().await.unwrap_or(0) < OWNERS * PHOTOS / 3 {
             server.look();
@@ -417,7 +421,7 @@ impl Load {
         Ok(())
     }
 
-    /// The first owner brings in one photo after the other on an otherwise quiet machine.
+    /// Uploads one photo after the other as the first owner, on an otherwise quiet machine.
     async fn photos_of_the_first(&self) -> Fallible<()> {
         sleep(Duration::from_secs(2)).await;
         self.quiet.set(true);
@@ -437,7 +441,7 @@ impl Load {
         Ok(())
     }
 
-    /// All sockets are of one owner.
+    /// Measures the delays while all sockets belong to one owner.
     async fn fan_out(self: &Rc<Self>) -> Fallible<()> {
         let listeners: Vec<_> = (0..SOCKETS)
             .map(|number| {
@@ -469,8 +473,8 @@ async fn slow_sender(address: String) -> Result<Duration, std::io::Error> {
     let job = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address)?;
         let head = format!(
-            "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Type: multipart/form-data; \
-             boundary=x\r\nContent-Length: 100000000\r\n\r\n--x\r\n",
+            "POST /api/v1/uploads/bulk HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000000\r\n\r\n--x\r\n",
             token(1)
         );
         stream.write_all(head.as_bytes())?;

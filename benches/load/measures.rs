@@ -1,4 +1,4 @@
-//! What is measured, and what it may be at most.
+//! The measured figures and their limits.
 
 use std::time::SystemTime;
 
@@ -6,15 +6,17 @@ use serde::Deserialize;
 
 use super::Fallible;
 
-/// Longest time in which 99 of 100 answers of the API came while all was busy, in ms.
+/// Limit of the 99th percentile of the API's answer times under load, in ms.
 pub(super) const MOST_ANSWER_MS: f64 = 1000.0;
-/// Longest time after which 99 of 100 changes reached their sockets while all was quiet, in ms.
+/// Limit of the 99th percentile of the times from a change to its sockets on a quiet machine, in
+/// ms.
 pub(super) const MOST_DELAY_MS: f64 = 50.0;
-/// Longest time after which 99 of 100 changes of one owner reached all of its sockets, in ms; most of it is the client's, which is one thread.
+/// Limit of the 99th percentile of the times from a change of one owner to all of its sockets, in
+/// ms. The client, which is one thread, takes most of it.
 pub(super) const MOST_FAN_OUT_MS: f64 = 250.0;
 /// Most memory that the server may hold, in MiB.
 pub(super) const MOST_MIB: f64 = 768.0;
-/// As much of a message as is looked at: the client must not take longer than what it measures.
+/// The part of a message that is read: parsing must not take longer than the measured times.
 #[derive(Deserialize)]
 pub(super) struct Told<'a> {
     pub(super) action: &'a str,
@@ -32,7 +34,7 @@ pub(super) struct Payload<'a> {
 }
 
 impl Told<'_> {
-    /// How old the change is that it tells of, in ms; nothing for percentages, which tell of no change.
+    /// Age of the change, in ms; `None` for percentages, which have no change.
     pub(super) fn delay(&self) -> Option<f64> {
         let at: jiff::Timestamp = self.timestamp.filter(|_| self.action == "batch_progress")?.parse().ok()?;
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
@@ -40,7 +42,7 @@ impl Told<'_> {
     }
 }
 
-/// Says how long something took; it fails if 99 of 100 took longer than `most` ms.
+/// Prints the quantiles of `times`. Fails if the 99th percentile exceeds `most` ms.
 pub(super) fn report(what: &str, times: &mut [f64], most: f64) -> Fallible<()> {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| {

@@ -16,11 +16,16 @@ const make = (tag, set = {}, ...inner) => {
 const write = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 const plural = (count, one, many = one + 's') => `${count.toLocaleString()} ${count === 1 ? one : many}`;
 const say = (text) => { $('#said').textContent = text; };
-const bytes = (size) => size >= 2 ** 30 ? `${(size / 2 ** 30).toFixed(1)} GB` : size >= 2 ** 20 ? `${(size / 2 ** 20).toFixed(1)} MB` : `${Math.max(1, Math.round(size / 1024))} KB`;
-const lasts = (seconds) => seconds < 90 ? `${seconds} s` : seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+const bytes = (size) => size >= 2 ** 30 ? `${(size / 2 ** 30).toFixed(1)} GB`
+  : size >= 2 ** 20 ? `${(size / 2 ** 20).toFixed(1)} MB`
+  : `${Math.max(1, Math.round(size / 1024))} KB`;
+const lasts = (seconds) => seconds < 90 ? `${seconds} s`
+  : seconds < 5400 ? `${Math.round(seconds / 60)} min`
+  : `${(seconds / 3600).toFixed(1)} h`;
 const when = (date) => {
   const at = new Date(date), year = at.getFullYear() === new Date().getFullYear() ? undefined : 'numeric';
-  return at.toLocaleString(undefined, { day: 'numeric', month: 'short', year, hour: 'numeric', minute: '2-digit' });
+  return at.toLocaleString(undefined, {
+    day: 'numeric', month: 'short', year, hour: 'numeric', minute: '2-digit' });
 };
 
 // ---- asking the server
@@ -59,7 +64,10 @@ function alarm(text) {
   showAlarm();
 }
 function showAlarm() {
-  const text = alarmed || (lost ? 'The connection to the server is lost; this page continues as soon as the server answers.' : '') || troubled;
+  const text = alarmed
+    || (lost
+      ? 'The connection to the server is lost; this page continues as soon as the server answers.' : '')
+    || troubled;
   write($('#alarm'), text);
   $('#alarm').hidden = !text;
 }
@@ -102,9 +110,12 @@ function paintSoon(thing) {
 }
 
 function fromBatch(it) {
-  return { status: it.status, total: it.total_uploads, processed: it.processed_uploads, successful: it.successful_uploads,
-    failed: it.failed_uploads, cancelled: it.cancelled_uploads, review: it.needs_review_uploads, refused: it.refused_files,
-    percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting, paused: it.paused_at !== null, created: it.created_at };
+  return { status: it.status, total: it.total_uploads, processed: it.processed_uploads,
+    successful: it.successful_uploads,
+    failed: it.failed_uploads, cancelled: it.cancelled_uploads, review: it.needs_review_uploads,
+    refused: it.refused_files,
+    percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting,
+    paused: it.paused_at !== null, created: it.created_at };
 }
 
 class Batch {
@@ -186,8 +197,10 @@ class Batch {
 
   hear(it) {
     this.last = it;
-    this.data = { ...this.data, status: it.status, total: it.total, processed: it.processed, successful: it.successful, failed: it.failed,
-      cancelled: it.cancelled ?? this.data.cancelled, review: it.needs_review ?? this.data.review, percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting };
+    this.data = { ...this.data, status: it.status, total: it.total, processed: it.processed,
+      successful: it.successful, failed: it.failed,
+      cancelled: it.cancelled ?? this.data.cancelled, review: it.needs_review ?? this.data.review,
+      percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting };
     paintSoon(this);
   }
 
@@ -207,22 +220,36 @@ class Batch {
     write($('.title', this.root), when(it.created));
     write($('.state', this.root), { pending: 'waits', processing: 'working' }[state] || state);
     $('.state', this.root).dataset.is = state;
-    const counts = [over ? plural(it.total, 'file') : `${it.processed.toLocaleString()} of ${plural(it.total, 'file')}`];
-    if (it.failed) counts.push(make('span', { className: 'bad', textContent: `${it.failed.toLocaleString()} failed` }));
+    const counts = [over ? plural(it.total, 'file')
+      : `${it.processed.toLocaleString()} of ${plural(it.total, 'file')}`];
+    if (it.failed) {
+      counts.push(make('span', { className: 'bad', textContent: `${it.failed.toLocaleString()} failed` }));
+    }
     if (it.cancelled) counts.push(`${it.cancelled.toLocaleString()} cancelled`);
-    if (it.review) counts.push(make('span', { className: 'warn', textContent: `${it.review.toLocaleString()} to review` }));
-    if (it.refused) counts.push(make('span', { className: 'bad', textContent: `${it.refused.toLocaleString()} refused` }));
+    if (it.review) {
+      counts.push(make('span', {
+        className: 'warn', textContent: `${it.review.toLocaleString()} to review` }));
+    }
+    if (it.refused) {
+      counts.push(make('span', { className: 'bad', textContent: `${it.refused.toLocaleString()} refused` }));
+    }
     if (!over && it.eta !== null && !it.waiting) counts.push(`about ${lasts(it.eta)} left`);
     $('.counts', this.root).replaceChildren(...counts.flatMap((part, at) => at ? [' · ', part] : [part]));
     const bar = $('progress', this.root);
     bar.value = it.percent;
     bar.setAttribute('aria-label', `${it.processed} of ${it.total} done`);
-    write($('.waiting', this.root), (it.waiting || '').replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, when).replace(/^./, (it) => it.toUpperCase()));
+    write($('.waiting', this.root), (it.waiting || '')
+      .replace(/\d{4}-\d\d-\d\dT[\d:.]+Z/g, when).replace(/^./, (it) => it.toUpperCase()));
     $('.waiting', this.root).hidden = !it.waiting;
-    const can = { pause: !over && !it.paused, resume: !over && it.paused, cancel: !over, retry: it.failed > 0 && it.status !== 'cancelled' };
+    const can = {
+      pause: !over && !it.paused, resume: !over && it.paused, cancel: !over,
+      retry: it.failed > 0 && it.status !== 'cancelled' };
     for (const button of this.root.querySelectorAll('[data-do]')) button.hidden = !can[button.dataset.do];
-    write($('[data-do=retry]', this.root), `Try ${it.failed === 1 ? 'the failed one' : `the ${it.failed.toLocaleString()} failed`} again`);
-    const filters = { failed: it.failed && `Failed ${it.failed.toLocaleString()}`, review: it.review && `To review ${it.review.toLocaleString()}` };
+    write($('[data-do=retry]', this.root),
+      `Try ${it.failed === 1 ? 'the failed one' : `the ${it.failed.toLocaleString()} failed`} again`);
+    const filters = {
+      failed: it.failed && `Failed ${it.failed.toLocaleString()}`,
+      review: it.review && `To review ${it.review.toLocaleString()}` };
     for (const [show, text] of Object.entries(filters)) {
       const button = $(`[data-show=${show}]`, this.body);
       button.hidden = !text;
@@ -235,7 +262,8 @@ class Batch {
     $('.filters', this.body).hidden = !filters.failed && !filters.review;
     this.paintRefused();
     if (had && had !== state && over) {
-      say(`A batch has ended: ${it.successful} of ${it.total} done${it.failed ? `, ${it.failed} failed` : ''}.`);
+      say(`A batch has ended: ${it.successful} of ${it.total} done${
+        it.failed ? `, ${it.failed} failed` : ''}.`);
     }
     title();
   }
@@ -245,8 +273,10 @@ class Batch {
     box.hidden = !it.refused;
     if (!it.refused || box.childElementCount) return;
     const names = refusals.get(this.id) || stored(`refused-${this.id}`);
-    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${names.length ? ':' : '; the sender of the batch saw the reasons.'}` }),
-      make('ul', {}, ...names.map(({ filename, error }) => make('li', { textContent: `${filename}: ${error}` }))));
+    box.append(make('p', { textContent: `${plural(it.refused, 'file was', 'files were')} refused${
+      names.length ? ':' : '; the sender of the batch saw the reasons.'}` }),
+      make('ul', {}, ...names.map(({ filename, error }) =>
+        make('li', { textContent: `${filename}: ${error}` }))));
   }
 }
 
@@ -298,8 +328,10 @@ class Card {
 
   learn(it) {
     const active = ['analyzing', 'embedding'].includes(it.processing_status);
-    this.data = { ...this.data, status: it.processing_status, stage: it.stage, name: it.filename, description: it.description,
-      review: it.needs_review, error: it.error_message, percent: active ? this.data.percent : 0, thumbnail: it.thumbnail_path, whole: it,
+    this.data = { ...this.data, status: it.processing_status, stage: it.stage, name: it.filename,
+      description: it.description,
+      review: it.needs_review, error: it.error_message, percent: active ? this.data.percent : 0,
+      thumbnail: it.thumbnail_path, whole: it,
       asOf: Date.parse(it.updated_at) };
     this.tries = 0;
     if (this.thumbnail && !this.thumbnail.isConnected) this.thumbnail = null;
@@ -316,10 +348,14 @@ class Card {
   paint() {
     const it = this.data, is = this.is;
     if (this.root.dataset.is !== is) this.root.dataset.is = is;
-    const chip = { failed: 'failed', review: 'needs review', cancelled: 'cancelled', active: stages[it.stage] || 'working' }[is] || '';
+    const chip = {
+      failed: 'failed', review: 'needs review', cancelled: 'cancelled',
+      active: stages[it.stage] || 'working' }[is] || '';
     write($('.chip', this.root), chip);
     $('.bar', this.root).style.width = is === 'active' ? `${it.percent}%` : '0';
-    const says = is === 'failed' ? it.error || 'It failed.' : it.description || { pending: 'Waiting for a worker', active: 'Being processed', cancelled: 'Cancelled' }[is] || '';
+    const says = is === 'failed' ? it.error || 'It failed.'
+      : it.description
+        || { pending: 'Waiting for a worker', active: 'Being processed', cancelled: 'Cancelled' }[is] || '';
     write($('.says', this.root), says);
     write($('.name', this.root), it.name);
     this.picture.dataset.sort = (/\.(\w{1,5})$/.exec(it.name)?.[1] || '').toUpperCase();
@@ -439,14 +475,21 @@ function hear(message) {
       if (!card || Date.parse(message.timestamp) < card.data.asOf) return;
       const data = card.data;
       if (message.action === 'upload_progress') {
-        Object.assign(data, { status: it.status === 'failed' && it.cancelled ? 'cancelled' : it.status, stage: it.stage, percent: it.progress_percent });
+        Object.assign(data, {
+          status: it.status === 'failed' && it.cancelled ? 'cancelled' : it.status, stage: it.stage,
+          percent: it.progress_percent });
         if (it.error_message) data.error = it.error_message;
-        if (it.progress_percent >= 10 && !data.thumbnail && card.is === 'active') data.thumbnail = `${API}uploads/${card.id}/thumbnail`;
+        if (it.progress_percent >= 10 && !data.thumbnail && card.is === 'active') {
+          data.thumbnail = `${API}uploads/${card.id}/thumbnail`;
+        }
       } else if (message.action === 'upload_completed') {
-        Object.assign(data, { status: 'completed', description: it.description, review: it.needs_review, error: null, whole: null });
+        Object.assign(data, {
+          status: 'completed', description: it.description, review: it.needs_review, error: null,
+          whole: null });
         data.thumbnail ||= `${API}uploads/${card.id}/thumbnail`;
       } else {
-        Object.assign(data, { status: it.cancelled ? 'cancelled' : 'failed', error: it.error_message, whole: null });
+        Object.assign(data, {
+          status: it.cancelled ? 'cancelled' : 'failed', error: it.error_message, whole: null });
       }
       return void paintSoon(card);
     }
@@ -517,7 +560,8 @@ async function readBatches(older, limit) {
   const known = [...batches.keys()].sort(), oldest = list.at(-1)?.batch_id;
   list.forEach((record, at) => {
     const batch = place(record);
-    const opens = known.length ? !older && !known.includes(batch.id) : at === 0 || (at < 3 && !isOver(record));
+    const opens = known.length ? !older && !known.includes(batch.id)
+      : at === 0 || (at < 3 && !isOver(record));
     if (opens) batch.show(true);
   });
   if (older || !known.length) moreBatches = list.length === limit;
@@ -528,14 +572,17 @@ async function readBatches(older, limit) {
   layout();
 }
 
-/** Loads unfinished batches beyond the newest ones: the known ones, then older ones while the server has more unfinished uploads. */
+/** Loads unfinished batches beyond the newest ones: the known ones, then older ones while the server has
+ * more unfinished uploads. */
 async function findUnfinished() {
   const old = [...batches.values()].filter((it) => !isOver(it.data) && it.id < reach);
   await Promise.all(old.map((it) => it.renew()));
-  const left = () => [...batches.values()].reduce((sum, { data }) => sum + (isOver(data) ? 0 : data.total - data.processed), 0);
+  const left = () => [...batches.values()].reduce(
+    (sum, { data }) => sum + (isOver(data) ? 0 : data.total - data.processed), 0);
   // Only administrators know the size of the queue; for others the pages are searched.
   const work = status.waiting_uploads === null ? Infinity : status.waiting_uploads + status.active_uploads;
-  for (let offset = listed(), part = null; moreBatches && offset < 2000 && (part === null || part.length === 100); offset += 100) {
+  for (let offset = listed(), part = null;
+    moreBatches && offset < 2000 && (part === null || part.length === 100); offset += 100) {
     if (left() >= work) return;
     part = await ask(`uploads/batches?limit=100&offset=${offset}`);
     for (const record of part) if (!isOver(record)) place(record).show(true);
@@ -582,12 +629,17 @@ async function refreshStatus() {
 function showProvider() {
   if (!status) return;
   const { state, kind, vision_model: model, message } = status.provider, pill = $('#provider');
-  const words = { starting: 'starting', ready: 'ready', away: 'away, waiting', gave_up: 'away', misconfigured: 'not set up' };
+  const words = {
+    starting: 'starting', ready: 'ready', away: 'away, waiting', gave_up: 'away',
+    misconfigured: 'not set up' };
   pill.dataset.state = lost ? 'lost' : state;
   write(pill, lost ? 'reconnecting …' : `${kind} ${words[state] || state}`);
   pill.title = [model, message].filter(Boolean).join(': ');
   pill.hidden = false;
-  troubled = message && state !== 'ready' ? `${{ away: 'The provider is away; uploads wait for it', gave_up: 'The provider is away', misconfigured: 'The provider is not set up' }[state] || 'The provider'}: ${message}` : '';
+  troubled = message && state !== 'ready' ? `${{
+    away: 'The provider is away; uploads wait for it',
+    gave_up: 'The provider is away',
+    misconfigured: 'The provider is not set up' }[state] || 'The provider'}: ${message}` : '';
   showAlarm();
 }
 setInterval(() => { if (stream && !document.hidden) refreshStatus().catch(() => {}); }, 10000);
@@ -606,8 +658,12 @@ for (const id of ['#files', '#folder']) {
 
 let over = 0;
 const carries = (event) => [...(event.dataTransfer?.types || [])].includes('Files');
-addEventListener('dragenter', (event) => { if (carries(event)) { over += 1; document.body.classList.add('over'); } });
-addEventListener('dragleave', (event) => { if (carries(event) && --over <= 0) { over = 0; document.body.classList.remove('over'); } });
+addEventListener('dragenter', (event) => {
+  if (carries(event)) { over += 1; document.body.classList.add('over'); }
+});
+addEventListener('dragleave', (event) => {
+  if (carries(event) && --over <= 0) { over = 0; document.body.classList.remove('over'); }
+});
 addEventListener('dragover', (event) => { if (carries(event)) event.preventDefault(); });
 addEventListener('drop', async (event) => {
   if (!carries(event)) return;
@@ -638,13 +694,15 @@ async function walk(entry, files) {
   }
 }
 
-/** Sends files as one batch, or as several if there are too many. From a folder, only files that may be pictures or videos. */
+/** Sends files as one batch, or as several if there are too many. From a folder, only files that may be
+ * pictures or videos. */
 function take(files, folder) {
   if (!status) return;
   files = files.filter(Boolean);
   const all = files.length;
   if (folder) files = files.filter((it) => MEDIA.test(it.name) || /^(image|video)\//.test(it.type));
-  alarm(files.length < all ? `${plural(all - files.length, 'file')} passed over that ${all - files.length === 1 ? 'is' : 'are'} neither picture nor video.` : '');
+  alarm(files.length < all ? `${plural(all - files.length, 'file')} passed over that ${
+    all - files.length === 1 ? 'is' : 'are'} neither picture nor video.` : '');
   if (!files.length) return;
   let part = [], size = 0;
   for (const file of files) {
@@ -666,9 +724,12 @@ class Sending {
     this.text = make('p', { role: 'status' });
     this.bar = make('progress', { max: 100, value: 0 });
     this.bar.setAttribute('aria-label', 'Sent');
-    this.stop = make('button', { type: 'button', className: 'second', textContent: 'Stop', onclick: () => this.end() });
-    this.retry = make('button', { type: 'button', textContent: 'Send again', hidden: true, onclick: () => this.queue() });
-    this.root = make('div', { className: 'sent' }, this.text, make('div', { className: 'actions' }, this.retry, this.stop), this.bar);
+    this.stop = make('button', {
+      type: 'button', className: 'second', textContent: 'Stop', onclick: () => this.end() });
+    this.retry = make('button', {
+      type: 'button', textContent: 'Send again', hidden: true, onclick: () => this.queue() });
+    this.root = make('div', { className: 'sent' }, this.text,
+      make('div', { className: 'actions' }, this.retry, this.stop), this.bar);
     $('#sending').append(this.root);
     if (!$('#found').hidden) closeSearch();
     layout();
@@ -693,7 +754,9 @@ class Sending {
       request.responseType = 'json';
       request.upload.onprogress = ({ loaded, total }) => {
         this.bar.value = 100 * loaded / total;
-        write(this.text, loaded < total ? `Sending ${plural(this.files.length, 'file')}: ${bytes(loaded)} of ${bytes(total)}` : 'Sent; the server is saving it …');
+        write(this.text, loaded < total
+          ? `Sending ${plural(this.files.length, 'file')}: ${bytes(loaded)} of ${bytes(total)}`
+          : 'Sent; the server is saving it …');
       };
       request.onload = () => {
         const { status, response } = request;
@@ -711,7 +774,8 @@ class Sending {
 
   arrived(it) {
     this.end();
-    say(`${plural(it.queued, 'file was', 'files were')} accepted${it.failed ? `, ${it.failed} refused` : ''}.`);
+    say(`${plural(it.queued, 'file was', 'files were')} accepted${
+      it.failed ? `, ${it.failed} refused` : ''}.`);
     if (it.failed_files.length) {
       const names = it.failed_files.slice(0, 200);
       refusals.set(it.batch_id, names);
@@ -787,8 +851,12 @@ function closeSearch() {
 }
 
 let typing = 0;
-$('#search').onsubmit = (event) => { event.preventDefault(); clearTimeout(typing); search($('#words').value); };
-$('#words').oninput = () => { clearTimeout(typing); typing = setTimeout(() => search($('#words').value), 350); };
+$('#search').onsubmit = (event) => {
+  event.preventDefault(); clearTimeout(typing); search($('#words').value);
+};
+$('#words').oninput = () => {
+  clearTimeout(typing); typing = setTimeout(() => search($('#words').value), 350);
+};
 $('#found-close').onclick = closeSearch;
 addEventListener('keydown', (event) => {
   if (event.key === '/' && !/^(INPUT|TEXTAREA)$/.test(event.target.tagName) && !$('#viewer').open) {
@@ -816,12 +884,15 @@ function paintViewer() {
   const [before, after] = neighbours(card);
   $('#before').disabled = !before;
   $('#after').disabled = !after;
-  const source = whole && (whole.file_type === 'video' ? ['video', whole.file_path] : SHOWN_HERE.includes(whole.mime_type) ? ['img', whole.file_path] : null);
+  const source = whole && (whole.file_type === 'video' ? ['video', whole.file_path]
+    : SHOWN_HERE.includes(whole.mime_type) ? ['img', whole.file_path] : null);
   const [tag, url] = source || ['img', it.thumbnail];
   if (url !== pictured) {
     pictured = url;
-    const element = url ? make(tag, { src: url, alt: it.description || it.name, controls: true }) : make('p', { textContent: 'There is nothing to show yet.' });
-    element.onerror = () => element.replaceWith(make('p', { textContent: 'The picture cannot be shown here.' }));
+    const element = url ? make(tag, { src: url, alt: it.description || it.name, controls: true })
+      : make('p', { textContent: 'There is nothing to show yet.' });
+    element.onerror = () => element.replaceWith(
+      make('p', { textContent: 'The picture cannot be shown here.' }));
     $('#viewer-picture').replaceChildren(element);
   }
   $('#viewer-text').replaceChildren(...parts(card, it, whole).filter(Boolean));
@@ -831,23 +902,41 @@ function parts(card, it, whole) {
   const is = card.is, facts = whole?.metadata.facts, objects = whole?.metadata.objects || [];
   const head = (text) => make('h3', { textContent: text });
   const failures = whole?.failures || [];
-  const remove = make('button', { type: 'button', className: 'second danger', textContent: 'Delete', onclick: () => discard(card, remove) });
-  const again = is === 'failed' && make('button', { type: 'button', textContent: 'Try again', title: 'Tries all failed pictures of its batch again', onclick: () => retryOf(card, again) });
+  const remove = make('button', {
+    type: 'button', className: 'second danger', textContent: 'Delete',
+    onclick: () => discard(card, remove) });
+  const again = is === 'failed' && make('button', {
+    type: 'button', textContent: 'Try again', title: 'Tries all failed pictures of its batch again',
+    onclick: () => retryOf(card, again) });
   const by = whole?.provenance;
   return [
-    is === 'review' && make('p', { className: 'mark', textContent: 'This description did not pass the audit. A person should review it.' }),
-    is === 'active' && make('p', { className: 'small', textContent: `${stages[it.stage] || 'working'}, ${it.percent} %` }),
+    is === 'review' && make('p', {
+      className: 'mark',
+      textContent: 'This description did not pass the audit. A person should review it.' }),
+    is === 'active' && make('p', {
+      className: 'small', textContent: `${stages[it.stage] || 'working'}, ${it.percent} %` }),
     is === 'pending' && make('p', { className: 'small', textContent: 'It is waiting for a worker.' }),
     is === 'cancelled' && make('p', { className: 'mark bad', textContent: 'It was cancelled.' }),
     it.description && make('p', { textContent: it.description }),
-    ...failures.map((failure) => make('p', { className: 'mark bad', textContent: `Attempt ${failure.attempt}, ${stages[failure.stage] || failure.stage}: ${failure.message}` })),
-    is === 'failed' && !failures.length && make('p', { className: 'mark bad', textContent: it.error || 'It failed.' }),
+    ...failures.map((failure) => make('p', {
+      className: 'mark bad',
+      textContent: `Attempt ${failure.attempt}, ${
+        stages[failure.stage] || failure.stage}: ${failure.message}` })),
+    is === 'failed' && !failures.length && make('p', {
+      className: 'mark bad', textContent: it.error || 'It failed.' }),
     objects.length > 0 && head('Found in it'),
-    objects.length > 0 && make('ul', { className: 'tags' }, ...objects.map((object) => make('li', { textContent: object.count > 1 ? `${object.label} × ${object.count}` : object.label, title: `${object.confidence} % sure` }))),
+    objects.length > 0 && make('ul', { className: 'tags' }, ...objects.map((object) => make('li', {
+      textContent: object.count > 1 ? `${object.label} × ${object.count}` : object.label,
+      title: `${object.confidence} % sure` }))),
     facts && head('Facts'),
     facts && make('dl', {}, ...list(facts, whole)),
-    whole && by.vision_model && make('p', { className: 'small', textContent: `Described by ${by.provider} (${by.vision_model})${it.status === 'completed' ? `, score ${whole.description_audit_score} of 100` : ''}.` }),
-    make('div', { className: 'row' }, again || null, whole && make('a', { href: whole.file_path, target: '_blank', rel: 'noopener', textContent: 'Open the file' }), remove),
+    whole && by.vision_model && make('p', {
+      className: 'small',
+      textContent: `Described by ${by.provider} (${by.vision_model})${
+        it.status === 'completed' ? `, score ${whole.description_audit_score} of 100` : ''}.` }),
+    make('div', { className: 'row' }, again || null,
+      whole && make('a', {
+        href: whole.file_path, target: '_blank', rel: 'noopener', textContent: 'Open the file' }), remove),
   ];
 }
 
@@ -864,11 +953,13 @@ function list(facts, whole) {
     ['Damaged', facts.damaged && 'the file has broken parts'],
     ['Added', when(whole.created_at)],
   ];
-  return rows.filter(([, text]) => text).flatMap(([name, text]) => [make('dt', { textContent: name }), make('dd', { textContent: text })]);
+  return rows.filter(([, text]) => text).flatMap(([name, text]) => [
+    make('dt', { textContent: name }), make('dd', { textContent: text })]);
 }
 
 function neighbours(card) {
-  const all = [...(card.root.parentElement?.children || [])].filter((it) => it.offsetParent !== null || it === card.root);
+  const all = [...(card.root.parentElement?.children || [])].filter(
+    (it) => it.offsetParent !== null || it === card.root);
   const at = all.indexOf(card.root);
   return [all[at - 1]?.card, all[at + 1]?.card];
 }

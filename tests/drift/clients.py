@@ -10,21 +10,23 @@ import sys
 import urllib.request
 import zlib
 
-# Proxies of the environment do not know this machine's servers.
+# A proxy in the environment cannot reach servers on this machine.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"
 
 import ollama
 import openai
 
 
-
 def png(side=64):
     """A red square."""
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     rows = (b"\0" + b"\xc8\x14\x1e" * side) * side
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return base64.b64encode(data)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + chunks)
 
 
 PNG = png()
@@ -38,8 +40,9 @@ def check(function):
 
 
 def script(url, **what):
-    """Tells the server what to do from now on; nothing: to be sound."""
-    request = urllib.request.Request(url + "/script", json.dumps(what).encode(), {"Content-Type": "application/json"})
+    """Replaces the script of the server; an empty script has no faults."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url + "/script", json.dumps(what).encode(), headers)
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
 
 
@@ -119,7 +122,7 @@ def ollama_pulls_with_progress(url):
 
 
 @check
-def ollama_is_told_what_is_wrong(url):
+def ollama_reports_faults(url):
     client, _ = clients(url)
     error = raises(ollama.ResponseError, lambda: client.chat("none", [{"role": "user", "content": "?"}]))
     assert error.status_code == 404 and "model 'none' not found" in error.error
@@ -164,7 +167,7 @@ def openai_embeds_as_base64_and_as_numbers(url):
 
 
 @check
-def openai_is_told_what_is_wrong(url):
+def openai_reports_faults(url):
     _, client = clients(url)
     ask = client.chat.completions.create
     error = raises(openai.NotFoundError, lambda: ask(model="none", messages=question()))
@@ -180,26 +183,30 @@ def openai_is_told_what_is_wrong(url):
     error = raises(openai.InternalServerError, lambda: ask(model="qwen2.5vl:7b", messages=question()))
     assert "image input is not supported" in str(error)
     script(url, chat={"refuses": ["max_tokens"]})
-    error = raises(openai.BadRequestError, lambda: ask(model="qwen2.5vl:7b", messages=question(), max_tokens=5))
+    refused = lambda: ask(model="qwen2.5vl:7b", messages=question(), max_tokens=5)
+    error = raises(openai.BadRequestError, refused)
     assert error.code == "unsupported_parameter"
 
 
 @check
-def openai_waits_and_asks_again_when_the_server_is_busy(url):
+def openai_retries_when_the_server_is_busy(url):
     client = openai.OpenAI(base_url=url + "/v1", api_key="key", max_retries=1)
-    script(url, chat={"status": {"status": 429, "message": "slow down", "headers": [["retry-after-ms", "10"]]}})
-    raises(openai.RateLimitError, lambda: client.chat.completions.create(model="qwen2.5vl:7b", messages=question()))
+    busy = {"status": 429, "message": "slow down", "headers": [["retry-after-ms", "10"]]}
+    script(url, chat={"status": busy})
+    ask = client.chat.completions.create
+    raises(openai.RateLimitError, lambda: ask(model="qwen2.5vl:7b", messages=question()))
     seen = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + "/requests"))
     assert len(seen) == 2
 
 
 @check
-def a_broken_connection_is_one_for_both(url):
+def both_clients_report_a_broken_connection(url):
     local, hosted = clients(url)
     script(url, chat="cut")
     messages = [{"role": "user", "content": "?"}]
     raises(Exception, lambda: list(local.chat("qwen2.5vl:7b", messages, stream=True)))
-    raises(Exception, lambda: list(hosted.chat.completions.create(model="qwen2.5vl:7b", messages=messages, stream=True)))
+    ask = hosted.chat.completions.create
+    raises(Exception, lambda: list(ask(model="qwen2.5vl:7b", messages=messages, stream=True)))
 
 
 def main():

@@ -1,5 +1,5 @@
-//! Uploads whose files are being written, so that a delete in between leaves nothing behind: the job of a thumbnail cannot be
-//! aborted, and may write its file after the others were removed.
+//! Claims on the files of an upload, so that a delete leaves nothing behind: the job of a
+//! thumbnail cannot be aborted, and may write its file after the others were removed.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 
 use crate::id::UploadId;
 
-/// How many jobs write files of an upload, and whether its files were removed meanwhile.
+/// The number of jobs that write files of an upload, and whether its files were removed
+/// meanwhile.
 #[derive(Debug, Default, Clone, Copy)]
 struct Claimed {
     jobs: usize,
@@ -31,7 +32,7 @@ impl Claims {
         Claim { claims: self.clone(), id }
     }
 
-    /// Notes that the files of an upload are removed.
+    /// Notes that the files of an upload were removed.
     pub(super) fn note_removed(&self, id: UploadId) {
         if let Some(claimed) = self.0.lock().get_mut(&id) {
             claimed.removed = true;

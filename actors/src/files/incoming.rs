@@ -1,4 +1,5 @@
-//! A file that is coming in: a stream that is written and hashed, and is gone again unless it is kept.
+//! A file that is being received: a stream that is written and hashed, and removed unless it is
+//! kept.
 
 use std::{
     fs::{self, File},
@@ -11,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::Files;
 use crate::id::UploadId;
 
-/// A file that is being written. Dropped, it is removed.
+/// A file that is being written. It is removed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     place: Place,
@@ -20,7 +21,7 @@ pub(crate) struct Incoming {
     length: u64,
 }
 
-/// A file that is written and durable. Dropped before it is kept, it is removed.
+/// A file that is written and durable. It is removed if this is dropped before it is kept.
 #[derive(Debug)]
 pub(crate) struct Arrived {
     place: Place,
@@ -84,7 +85,7 @@ impl Incoming {
 }
 
 impl Arrived {
-    /// The upload that it is the original of.
+    /// The upload of this original.
     pub(crate) fn id(&self) -> UploadId {
         self.place.id
     }
@@ -94,12 +95,12 @@ impl Arrived {
         Ok(BufReader::new(File::open(&self.place.path)?))
     }
 
-    /// The upload may be written from now on, so the file is no longer removed when this is dropped.
+    /// Keeps the file when this is dropped, since its upload may be written from now on.
     pub(crate) fn keep(&mut self) {
         self.place.keep = true;
     }
 
-    /// The upload was not written, so the file is removed.
+    /// Removes the file, since its upload was not written.
     pub(crate) fn remove(mut self) {
         self.place.keep = false;
     }

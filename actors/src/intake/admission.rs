@@ -1,4 +1,4 @@
-//! What is submitted, and what becomes of it.
+//! Submitted files, and the verdict on each.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ use crate::{
 pub enum Source {
     /// A file that is only read, never changed. A relative path is taken from the current folder.
     InPlace(PathBuf),
-    /// The same, by a caller that gives each file its attempts once from that time on: a file that failed since is
-    /// [`Admission::Failed`].
+    /// A file in place of a longer submission: a file that failed since the submission began is
+    /// not tried again, and is [`Admission::Failed`].
     InSubmission {
         /// The file.
         path: PathBuf,
@@ -26,11 +26,11 @@ pub enum Source {
     },
     /// Bytes that [`Intake::receive`](super::Intake::receive) received.
     Received(Received),
-    /// Bytes that could not be received: a file of the batch all the same.
+    /// Bytes that could not be received; they count as a refused file of the batch.
     Refused(Failure),
 }
 
-/// What became of a submitted file.
+/// The verdict on a submitted file.
 #[derive(Debug)]
 pub enum Admission {
     /// It is a new upload.
@@ -47,16 +47,16 @@ pub enum Admission {
     NotMedia(Failure),
 }
 
-/// What became of a submitted batch.
+/// The answer to a submission.
 #[derive(Debug)]
 pub struct Submitted {
     /// The batch; `None` if no file was accepted or refused.
     pub batch_id: Option<BatchId>,
-    /// What became of each file, in order.
+    /// The verdict on each file, in order.
     pub files: Vec<Admission>,
 }
 
-/// The failure of a file that never became an upload.
+/// The failure of a file that has no upload.
 pub(crate) fn rejection(kind: FailureKind, message: String) -> Failure {
     Failure::new(0, Stage::Queued, kind, message)
 }

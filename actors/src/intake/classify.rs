@@ -1,5 +1,5 @@
-//! The classification of files before they become uploads: what the store knows of their paths, what their bytes are, and what the
-//! store knows of those. It only reads.
+//! Classifies files before they become uploads: by the store's entries of their paths, by their
+//! bytes, and by the store's entries of those bytes. It only reads.
 
 use std::{
     fs::{self, File},
@@ -30,29 +30,30 @@ use crate::{
     upload::{FailureKind, FileRef, PlacePath, Status, Thumbnail, Upload},
 };
 
-/// Files that are looked up in the store together: a reader waits until a running commit is durable, and would wait for each file.
+/// Files that are looked up in the store together: a reader waits until a running commit is
+/// durable, and would wait for each file.
 const LOOKED_UP_TOGETHER: usize = 64;
 /// Files that are read at once, so that a disk has several requests to order.
 const READ_AT_ONCE: usize = 8;
 /// Bytes of a file that are read together.
 const READ_BYTES: usize = 1 << 18;
 
-/// What a file is.
+/// The result of classifying a file.
 pub(super) enum Verdict {
     /// A new upload.
     New {
-        /// What is to be written.
+        /// The upload to be written.
         upload: Box<NewUpload>,
         /// The bytes, if they were received.
         bytes: Option<Received>,
     },
-    /// Further bytes of a known upload, at a path that is not in its record.
+    /// A file with the bytes of a known upload, at a path that is not in its record.
     Elsewhere {
         /// The known upload.
         upload: Box<Upload>,
         /// The file at that path.
         stamp: FileStamp,
-        /// The bytes are no longer at the path of the record.
+        /// Whether the bytes are no longer at the path of the record.
         moved: bool,
         /// The upload that had this path.
         displaces: Option<UploadId>,
@@ -61,7 +62,7 @@ pub(super) enum Verdict {
     Decided(Admission),
 }
 
-/// A file that is not decided yet, or its verdict.
+/// A file without a verdict yet, or its verdict.
 type Step<T> = ControlFlow<Verdict, (FileStamp, T)>;
 
 /// Classifies the files of one submission.
@@ -71,18 +72,19 @@ pub(super) struct Classifier {
     pub(super) files: Files,
     pub(super) limits: media::Limits,
     pub(super) vision: VisionSpec,
-    /// Names the provider and the models that would describe the files.
+    /// Gives the identity of the provider and the models.
     pub(super) gate: Arc<ProviderGate>,
     pub(super) owner: Owner,
-    /// Files are described again, whatever earlier uploads of them have.
+    /// Whether files are described again that have a description from an earlier upload.
     pub(super) force: bool,
 }
 
 /// A file that exists.
 struct Located {
-    /// Failures since then stay.
+    /// The file is not tried again if it failed since this time.
     began: Option<Timestamp>,
-    /// The upload of its path, and whether length and time are as they were then.
+    /// The upload of its path, and whether the file still has the length and the time that were
+    /// stored with the path.
     known: Option<(Upload, bool)>,
     /// Whether the bytes of that upload are still at the path of its record.
     original: Original,
@@ -103,9 +105,9 @@ enum Original {
     Same,
     /// There is no file at that path.
     Gone,
-    /// The file has the same length and time as then.
+    /// The file has the stored length and time.
     Unchanged,
-    /// The file has another length or time, so that only its bytes can tell.
+    /// The file has another length or time, so its bytes must be compared.
     Changed,
 }
 
@@ -136,7 +138,8 @@ impl Classifier {
         }
     }
 
-    /// Decides the files whose bytes were received. For each of the others there is `None`, and its path beside.
+    /// Decides the files whose bytes were received. Every other file gives `None`, and its path
+    /// is returned beside.
     async fn receive(
         &self,
         sources: Vec<Source>,
@@ -183,7 +186,7 @@ impl Classifier {
         Ok((received, paths))
     }
 
-    /// Looks at the files, and at what the store knows of their paths.
+    /// Reads the stamps of the files, and looks their paths up in the store.
     async fn locate(&self, paths: Vec<(PathBuf, Option<Timestamp>)>) -> Result<Vec<Step<Located>>, Error> {
         if paths.is_empty() {
             return Ok(Vec::new());
@@ -206,7 +209,7 @@ impl Classifier {
         Ok(files.into_iter().map(step).collect())
     }
 
-    /// Decides by the upload of the path, or else reads the file.
+    /// Decides by the upload of the path, or reads the file.
     fn by_path(&self, stamp: FileStamp, file: Located) -> Step<Inspected> {
         let decided = |admission| Break(Verdict::Decided(admission));
         let path = stamp.path.as_path();
@@ -228,7 +231,7 @@ impl Classifier {
                     return decided(Admission::Unfinished(upload.id));
                 }
             }
-            // A file that took the place of one that moved away is another upload.
+            // A file at the old path of a moved one is another upload.
             if upload.place() == Some(path) {
                 replaces = Some(Replaces { upload: upload.id, at: stamp.path.clone() });
             }
@@ -241,7 +244,7 @@ impl Classifier {
         }
     }
 
-    /// Looks at what the store knows of the bytes. Unknown bytes are a new upload.
+    /// Looks the bytes up in the store. Unknown bytes are a new upload.
     async fn look_up(
         &self,
         steps: Vec<Step<Inspected>>,
@@ -285,7 +288,8 @@ impl Classifier {
             let displaces = file.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
             return Break(Verdict::Elsewhere { upload: Box::new(upload), stamp, moved, displaces });
         }
-        // The same bytes, at this path or at one that they have left: the new upload replaces the older one.
+        // The same bytes are at this path, or have left their path: the new upload replaces the
+        // older one.
         if file.replaces.is_none()
             && let FileRef::InPlace { path: old, .. } = &upload.file
             && (moved || *old == stamp.path)
@@ -296,7 +300,7 @@ impl Classifier {
         Break(new(stamp, file, described_as))
     }
 
-    /// For each upload that was found by a file, whether its bytes are still at the path of its record.
+    /// Whether the bytes of each known upload are still at the path of its record.
     async fn originals(
         &self,
         found: impl Iterator<Item = (Option<&Upload>, &FileStamp)>,
@@ -342,19 +346,20 @@ impl Classifier {
         upload.status == Status::Completed && upload.keeps_description(&self.gate.identity(), audit::VERSION)
     }
 
-    /// Whether a new upload would have the same result, and everything of this one is still there.
+    /// Whether a new upload would have the same result, and all files of this one still exist.
     fn is_done(&self, upload: &Upload) -> bool {
         upload.status == Status::Completed
             && upload.is_described_by(&self.gate.identity(), audit::VERSION)
             && match upload.thumbnail {
-                // The disk was full.
+                // The disk was full when the thumbnail was made.
                 Thumbnail::Pending => false,
                 Thumbnail::Made => self.files.has_thumbnail(upload.id),
                 Thumbnail::Failed(_) => true,
             }
     }
 
-    /// Takes a step for each file, in a few blocking jobs: each job goes on with the next file, as long as the answer is waited for.
+    /// Takes a step for each file, in a few blocking jobs. Each job continues with the next file
+    /// until the caller stops waiting.
     async fn each<T: Send + 'static, U: Send + 'static>(
         &self,
         steps: Vec<Step<T>>,
@@ -393,7 +398,8 @@ impl Classifier {
         Ok(taken.into_iter().flatten().collect())
     }
 
-    /// Takes a step. A parser that panics is about this file, and no reason to refuse the others.
+    /// Takes a step. A panic of a parser concerns this file alone, and must not refuse the
+    /// others.
     fn guarded<T, U>(&self, step: fn(&Self, FileStamp, T) -> Step<U>, stamp: FileStamp, file: T) -> Step<U> {
         let path = stamp.path.clone();
         catch_unwind(AssertUnwindSafe(|| step(self, stamp, file))).unwrap_or_else(|_| {
@@ -426,7 +432,8 @@ fn new(stamp: FileStamp, file: Inspected, described_as: Option<UploadId>) -> Ver
     Verdict::New { upload: Box::new(upload), bytes: None }
 }
 
-/// The stamp of a path. Only files are taken, since a pipe or a device could block for ever.
+/// The stamp of a path. Only files are taken, since opening a pipe or a device could block for
+/// ever.
 fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
     let path = path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
@@ -451,7 +458,7 @@ fn inspect(
     let failed = |error: io::Error| unreadable(path, &error);
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
-    // One byte more than there should be, so that a file that grows is noticed.
+    // The buffer has one byte more than the length, so that a growing file is noticed.
     let mut buffer = Vec::with_capacity((length as usize).saturating_add(1).min(READ_BYTES));
     let fill = |file: &mut File, buffer: &mut Vec<u8>| {
         buffer.clear();

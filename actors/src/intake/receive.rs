@@ -1,4 +1,5 @@
-//! Bytes that are handed over: written to disk while they are hashed, never whole in memory, and removed unless they are submitted.
+//! Receives the bytes of an uploaded file: they are hashed while they are written to disk, never
+//! whole in memory, and removed unless the file is submitted.
 
 use std::io;
 
@@ -28,16 +29,16 @@ pub struct Receiving {
     disk: Disk,
     limits: media::Limits,
     vision: VisionSpec,
-    /// Longest file of any kind, in bytes.
+    /// Most bytes of a file of any kind.
     max_bytes: u64,
 }
 
 /// Why a file was not received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceiveError {
-    /// The file itself is refused, with a sentence that may be shown. Other files may be received.
+    /// The file itself is refused, with a sentence for the sender. Other files may be received.
     Refused(Failure),
-    /// The disk does not take it: [`Error::DiskFull`] or [`Error::Store`].
+    /// The disk cannot store it: [`Error::DiskFull`] or [`Error::Store`].
     Failed(Error),
 }
 
@@ -47,7 +48,8 @@ impl From<Error> for ReceiveError {
     }
 }
 
-/// A file that was received whole, is durable, and may be submitted. Dropped before, it leaves nothing behind.
+/// A file that was received whole, is durable, and may be submitted. Dropped before, it leaves
+/// nothing behind.
 #[derive(Debug)]
 pub struct Received {
     arrived: Arrived,
@@ -76,7 +78,7 @@ impl Receiving {
     /// Takes the next bytes.
     ///
     /// # Errors
-    /// [`ReceiveError`]: the file is too large, or the disk does not take it.
+    /// [`ReceiveError`]: the file is too large, or the disk cannot store it.
     pub async fn write(&mut self, bytes: &[u8]) -> Result<(), ReceiveError> {
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -99,7 +101,8 @@ impl Receiving {
         }
         let disk = self.disk.clone();
         let write = move || {
-            // Each time, since many files may come in at once, and the store must go on.
+            // This is checked for every chunk, since many files may come in at once and the store
+            // needs room, too.
             if let Err(full) = disk.check(bytes.len() as u64) {
                 return Ok(Err(full));
             }
@@ -117,7 +120,8 @@ impl Receiving {
     /// Ends the file: its format is read from its bytes, and it is durable when this answers.
     ///
     /// # Errors
-    /// [`ReceiveError`]: it is no picture or video, cannot be decoded here, is too large, or the disk failed.
+    /// [`ReceiveError`]: it is neither a picture nor a video, cannot be decoded by this build, is
+    /// too large, or the disk failed.
     pub async fn finish(mut self) -> Result<Received, ReceiveError> {
         self.flush().await?;
         let incoming = self.incoming()?;
@@ -128,7 +132,7 @@ impl Receiving {
             Ok((arrived, inspected))
         };
         let refused = |kind, message| ReceiveError::Refused(rejection(kind, message));
-        // A parser that panics is about this file, and no reason to refuse the others.
+        // A panic of a parser concerns this file alone, and must not refuse the others.
         let finished: io::Result<_> = tokio::task::spawn_blocking(finish).await.map_err(|_| {
             let message = format!("the code that inspects {file_name} panicked; the log says where");
             refused(FailureKind::Panicked, message)
@@ -138,7 +142,7 @@ impl Receiving {
         Ok(Received { arrived, file_name, inspected })
     }
 
-    /// The file that is written, unless writing failed before.
+    /// The file that is being written; an error after a failed write.
     fn incoming(&mut self) -> Result<Incoming, Error> {
         self.incoming.take().ok_or_else(|| Error::Store(format!("{} could not be written", self.file_name)))
     }
@@ -171,18 +175,18 @@ impl Received {
         }
     }
 
-    /// The upload may be written from now on, so the file is no longer removed when this is dropped.
+    /// Keeps the file when this is dropped, since its upload may be written from now on.
     pub(super) fn keep(&mut self) {
         self.arrived.keep();
     }
 
-    /// The upload was not written, so the file is removed.
+    /// Removes the file, since its upload was not written.
     pub(super) fn remove(self) {
         self.arrived.remove();
     }
 }
 
-/// The last part of a name as clients send it, without control characters.
+/// The last part of a client's file name, without control characters.
 fn plain_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let plain: String = last.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
@@ -200,7 +204,7 @@ mod tests {
     use super::*;
     use crate::{config::Config, pipeline};
 
-    /// A file that comes in to a disk of which `min_free_bytes` must stay free from now on.
+    /// A file that is being received, while `min_free_bytes` of its disk must stay free.
     async fn begun(folder: &Path, min_free_bytes: u64) -> Receiving {
         let (files, disk) = (Files::new(folder), Disk::new(folder.to_owned(), min_free_bytes));
         let vision = VisionSpec { max_pixels: 1 << 20, max_side_px: 1024, patch_px: 28, jpeg: false };

@@ -1,4 +1,4 @@
-//! What is handed to the store to admit a batch.
+//! The value that the store gets to admit a batch.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,13 @@ use crate::{
     upload::{FileRef, PlacePath},
 };
 
-/// A batch to be admitted, with everything that follows from the look at its files.
+/// A batch to be admitted, with everything that follows from the classification of its files.
 #[derive(Debug)]
 pub struct NewBatch {
-    /// The batch, named by the caller; `None` if nothing new came, so that only paths are written.
+    /// The batch, named by the caller; `None` if there are no new files and only paths are
+    /// written.
     pub id: Option<BatchId>,
-    /// Whose it is.
+    /// Its owner.
     pub owner: Owner,
     /// Files that were refused.
     pub refused: u32,
@@ -21,7 +22,8 @@ pub struct NewBatch {
     pub uploads: Vec<NewUpload>,
     /// Known uploads whose bytes were found at further paths.
     pub relocations: Vec<Relocation>,
-    /// Uploads whose paths have other bytes now: each goes on at another path of its own, or is deleted.
+    /// Uploads whose paths have other bytes now: each moves to another of its paths, or is
+    /// deleted.
     pub displaced: Vec<UploadId>,
 }
 
@@ -40,17 +42,18 @@ pub struct NewUpload {
     pub content_hash: String,
     /// Format of the bytes.
     pub format: Format,
-    /// Memory that the decode needs at most, in bytes.
+    /// Most memory that the decode needs, in bytes.
     pub decode_bytes: u64,
-    /// The stamp of a file in place.
+    /// The stamp of the file, if it is in place.
     pub stamp: Option<FileStamp>,
     /// An older upload of the same file.
     pub replaces: Option<Replaces>,
-    /// A completed upload of the same bytes whose description still holds, so that only the later stages are done again.
+    /// A completed upload of the same bytes whose description is still valid: only the later
+    /// stages run again.
     pub described_as: Option<UploadId>,
 }
 
-/// A file in place as it looks without being read.
+/// The identity of a file in place that is known without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileStamp {
     /// Where it is.
@@ -61,7 +64,8 @@ pub struct FileStamp {
     pub modified_ns: i128,
 }
 
-/// The upload that a path belongs to, and the stamp of its file when that was written.
+/// The upload that a path belongs to, with the stamp that the file had when the entry was
+/// written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PathEntry {
     pub(crate) upload_id: UploadId,
@@ -74,7 +78,7 @@ impl PathEntry {
         Self { upload_id, size: stamp.size, modified_ns: stamp.modified_ns.to_string() }
     }
 
-    /// Whether the file has the same stamp as then.
+    /// Whether the file has the stamp of this entry.
     pub(crate) fn fits(&self, stamp: &FileStamp) -> bool {
         self.size == stamp.size && self.modified_ns == stamp.modified_ns.to_string()
     }
@@ -87,7 +91,7 @@ pub struct Relocation {
     pub upload: UploadId,
     /// The file at that path.
     pub stamp: FileStamp,
-    /// The bytes are no longer at the path of the record.
+    /// Whether the bytes are no longer at the path of the record.
     pub moved: bool,
 }
 
@@ -96,6 +100,6 @@ pub struct Relocation {
 pub struct Replaces {
     /// The older upload.
     pub upload: UploadId,
-    /// Its path at the look; an upload that has moved since is not replaced.
+    /// Its path at the classification; an upload that has moved since is not replaced.
     pub at: PlacePath,
 }

@@ -23,12 +23,12 @@ pub struct RunningAttempt {
     pub position: u32,
     /// The run that works on it.
     pub run: RunId,
-    /// The take that began it; 0 in records of older versions.
+    /// Number of the take that began it; 0 in records of older versions.
     #[serde(default)]
     pub take: u64,
     /// Number of the attempt, from 1.
     pub attempt: u32,
-    /// Its run begins nothing beside it.
+    /// Whether its run begins no other attempt beside it.
     pub alone: bool,
     /// When the attempt began.
     #[serde(default)]
@@ -40,7 +40,8 @@ pub struct RunningAttempt {
 }
 
 impl RunningAttempt {
-    /// Brings a record up to date with the attempt, whose beginning and stages are stored here alone until it gives something.
+    /// Brings a record up to date with the attempt, whose beginning and stages are stored here
+    /// alone until it has a first result.
     pub(crate) fn bring(&self, upload: &mut Upload) {
         if upload.attempt < self.attempt {
             // A record that does not wait was written since, and is newer.
@@ -81,7 +82,7 @@ pub struct Begun {
     pub upload: Upload,
     /// The proof of the attempt.
     pub token: Token,
-    /// The run begins nothing beside it.
+    /// Whether the run begins no other attempt beside it.
     pub alone: bool,
 }
 
@@ -91,12 +92,12 @@ impl Begun {
     }
 }
 
-/// What follows an attempt that did not complete.
+/// The outcome of an attempt that did not complete.
 #[derive(Debug)]
 pub enum AfterAttempt {
     /// The next attempt has begun.
     Retried(Box<Begun>),
-    /// The upload waits again.
+    /// The upload is in the queue again.
     Waits,
     /// The upload has failed.
     Ended,

@@ -1,10 +1,10 @@
-//! Where the store takes time from.
+//! The source of the store's time.
 
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 
-/// Where time comes from.
+/// The source of time.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Clock {
     /// The clock of the system.

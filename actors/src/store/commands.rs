@@ -54,7 +54,8 @@ pub struct Commands {
 /// A notice of the change feed to a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
-    /// Somebody else ended this running attempt: its upload was cancelled or deleted, or its run was recovered.
+    /// Somebody else ended this running attempt: its upload was cancelled or deleted, or its run
+    /// was recovered.
     Revoked(Token),
     /// An upload was deleted, and its files are to be removed: see [`Commands::files_removed`].
     FilesToRemove(UploadId),
@@ -81,9 +82,11 @@ impl Commands {
         self.run
     }
 
-    /// The notices to this run from now on. Attempts that run end without them only by their own commands.
+    /// The notices to this run from now on. Every attempt of this run that another command ends
+    /// gives a notice.
     pub fn notices(&self) -> Notices {
-        // At most one notice for each attempt and each deleted upload, so the queue is as long as the work that it names.
+        // At most one notice for each attempt and each deleted upload, so the queue is as long as
+        // the work that it names.
         let (sender, receiver) = mpsc::unbounded_channel();
         self.sled.notify(self.run, sender);
         Notices(receiver)
@@ -117,8 +120,9 @@ impl Commands {
         Ok(Recovered { waiting: self.sled.queue_depth().waiting, interrupted, resting })
     }
 
-    /// Recovers the run of a dead process: its attempts end as interrupted, and its later commands are refused. Answers with how
-    /// many attempts there were, and how many of their uploads are outside the scope.
+    /// Recovers the run of a dead process: its attempts end as interrupted, and its later
+    /// commands are refused. Answers with the number of attempts, and with the number of their
+    /// uploads outside the scope.
     ///
     /// # Errors
     /// [`CommandError::Unknown`] if the store cannot be written.
@@ -132,7 +136,8 @@ impl Commands {
         recovered.map_ok(|it| (it.interrupted, it.resting))
     }
 
-    /// Renews the lease of this run. With sled the lock of the data folder is the lease, so nothing is written.
+    /// Renews the lease of this run. With sled the lock of the data folder is the lease, so nothing
+    /// is written.
     ///
     /// # Errors
     /// [`CommandError::Stale`] if the run has ended or was recovered; its process must begin nothing more.
@@ -143,7 +148,8 @@ impl Commands {
         }
     }
 
-    /// Ends the run in good order: its attempts are handed back, and it begins no more. Answers with how many attempts there were.
+    /// Ends the run in good order: its attempts are handed back, and it begins no more. Answers
+    /// with the number of attempts.
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
@@ -164,12 +170,13 @@ impl Commands {
 
     // Batches
 
-    /// Admits a batch, if at most `max_queued` uploads are unfinished with it. Up to 1,000 files are one change; a larger batch is
-    /// written in pieces, and its uploads wait for the last one. If the process dies in between, the batch has the uploads that
-    /// were written.
+    /// Admits a batch, if at most `max_queued` uploads are then unfinished. Up to 1,000 files are
+    /// one change; a larger batch is written in pieces, and its uploads wait for the last one. If
+    /// the process dies in between, the batch has the uploads that were written.
     ///
     /// # Errors
-    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id: nothing of it is taken.
+    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id;
+    /// nothing is written then.
     pub fn admit(
         &self,
         new: NewBatch,
@@ -215,10 +222,11 @@ impl Commands {
         }
     }
 
-    /// Pauses a batch (`true`) or resumes it. A batch that is so already stays so.
+    /// Pauses a batch (`true`) or resumes it (`false`). Repeating it changes nothing.
     ///
     /// # Errors
-    /// [`CommandError::NotFound`]; [`CommandError::Conflict`] if the batch has ended; [`CommandError::Unknown`].
+    /// [`CommandError::NotFound`]; [`CommandError::Conflict`] if the batch has ended;
+    /// [`CommandError::Unknown`].
     pub fn set_paused(
         &self,
         owner: Owner,
@@ -228,7 +236,8 @@ impl Commands {
         self.write(SetPaused { owner, batch, paused })
     }
 
-    /// Gives the failed uploads of a batch two fresh attempts: its next round. A batch without failed uploads stays as it is.
+    /// Gives the failed uploads of a batch two fresh attempts: its next round. A batch without
+    /// failed uploads stays as it is.
     ///
     /// # Errors
     /// [`CommandError::NotFound`], [`CommandError::Unknown`].
@@ -250,7 +259,8 @@ impl Commands {
         }
     }
 
-    /// Deletes an upload, whatever its status. An upload that the owner does not have, or no longer has, is no error.
+    /// Deletes an upload of any status. An upload that the owner does not have, or no longer has,
+    /// is no error.
     ///
     /// # Errors
     /// [`CommandError::Unknown`].
@@ -275,8 +285,8 @@ impl Commands {
 
     // Attempts
 
-    /// Chooses up to `most` uploads whose turn it is, and begins an attempt of each. Nothing is begun beside a suspect, and a
-    /// suspect is begun alone.
+    /// Begins attempts of the next uploads, at most `most`. Nothing is begun beside a suspect,
+    /// and a suspect is begun alone.
     ///
     /// # Errors
     /// [`CommandError::Stale`] if the run has not started or has ended, [`CommandError::Unknown`].
@@ -287,8 +297,8 @@ impl Commands {
         self.begin_take(self.takes.fetch_add(1, Ordering::Relaxed) + 1, most)
     }
 
-    /// As [`Commands::begin_next`], with the number of the take, from 1: the same number gives the attempts again that were begun
-    /// under it and still run.
+    /// As [`Commands::begin_next`], with the number of the take, from 1: a repeated number gives
+    /// the attempts that were begun under it and still run.
     ///
     /// # Errors
     /// As [`Commands::begin_next`].
@@ -325,10 +335,11 @@ impl Commands {
         self.write(RecordMedia { token, thumbnail, facts })
     }
 
-    /// Goes on with the description of an earlier attempt.
+    /// Records that the attempt continues with the description of an earlier one.
     ///
     /// # Errors
-    /// [`CommandError::Stale`]; [`CommandError::Conflict`] if there is no description; [`CommandError::Unknown`].
+    /// [`CommandError::Stale`]; [`CommandError::Conflict`] if there is no description;
+    /// [`CommandError::Unknown`].
     pub fn resume_embedding(
         &self,
         token: Token,
@@ -350,8 +361,8 @@ impl Commands {
         self.write(RecordDescription { token, description, objects, took_ms })
     }
 
-    /// Keeps the vector, with the change that was needed to get it, and ends the upload as completed. An older upload of the same
-    /// file goes.
+    /// Records the vector and the change that was needed to get it, and ends the upload as
+    /// completed. The older upload that it replaces is deleted.
     ///
     /// # Errors
     /// [`CommandError::Stale`], [`CommandError::Unknown`].
@@ -378,7 +389,8 @@ impl Commands {
         self.write(Fail { token, failure })
     }
 
-    /// Ends an attempt that does not count. It counts as failed, if the provider went away under this upload before.
+    /// Ends an attempt that does not count. If the provider has gone away during this upload
+    /// before, it counts as failed.
     ///
     /// # Errors
     /// [`CommandError::Stale`], [`CommandError::Unknown`].

@@ -1,26 +1,26 @@
-//! Why a store does not open, and why a command is not done.
+//! The errors of opening a store and of its commands.
 
 use std::path::{Path, PathBuf};
 
 /// Why a store does not open. Each is a sentence that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpenError {
-    /// Another process has it open.
+    /// Another process has the store open.
     Locked {
         /// The data folder.
         data_dir: PathBuf,
     },
     /// A folder or file cannot be made, read or written.
     Folder {
-        /// The sentence.
+        /// A sentence that says what to do.
         message: String,
     },
-    /// Its pages cannot be read.
+    /// The pages of the store cannot be read.
     Damaged {
-        /// The sentence.
+        /// A sentence that says what to do.
         message: String,
     },
-    /// It holds less than it once did.
+    /// The store holds fewer changes than were once on disk.
     Shorter {
         /// The data folder.
         data_dir: PathBuf,
@@ -29,16 +29,16 @@ pub enum OpenError {
         /// The newest change that once was on disk.
         known: u64,
     },
-    /// A dump was being restored into it when the process ended.
+    /// The process ended while it was restoring a dump into the store.
     HalfRestored {
         /// The data folder.
         data_dir: PathBuf,
     },
-    /// Another version of mediamill wrote it.
+    /// Another version of mediamill wrote the store.
     Format {
         /// The data folder.
         data_dir: PathBuf,
-        /// The format that it has.
+        /// The format of the store.
         found: String,
     },
 }
@@ -48,7 +48,7 @@ impl OpenError {
         let path = path.display();
         Self::Folder {
             message: format!(
-                "cannot {verb} {path}: {error}; choose another folder with store.data_dir or mend this one"
+                "cannot {verb} {path}: {error}; choose another folder with store.data_dir or repair this one"
             ),
         }
     }
@@ -57,7 +57,7 @@ impl OpenError {
         Self::Damaged {
             message: format!(
                 "the store in {} is damaged ({error}); move that folder away and restore a dump with \
-                 `mediamill restore`, or start anew without it",
+                 `mediamill restore`, or start without it",
                 path.display()
             ),
         }
@@ -69,21 +69,22 @@ impl std::fmt::Display for OpenError {
         match self {
             Self::Locked { data_dir } => write!(
                 f,
-                "another mediamill is using {}; wait until it ends, or choose another folder with store.data_dir",
+                "another mediamill is using {}; wait until it ends, or choose another folder with \
+                 store.data_dir",
                 data_dir.display()
             ),
             Self::Folder { message } | Self::Damaged { message } => f.write_str(message),
             Self::Shorter { data_dir, found, known } => write!(
                 f,
-                "the store in {0} holds {found} changes, but {known} were on disk once, so part of it is lost; \
-                 move {0} away and restore a dump with `mediamill restore`, or delete {0}/HIGHWATER to go on \
-                 with what is there",
+                "the store in {0} holds {found} changes, but {known} were on disk once, so changes are lost; \
+                 move {0} away and restore a dump with `mediamill restore`, or delete {0}/HIGHWATER to \
+                 continue with the remaining changes",
                 data_dir.display()
             ),
             Self::HalfRestored { data_dir } => write!(
                 f,
-                "the store in {0} holds only a part of a dump, as its restoring was cut short; delete {0}/store \
-                 and restore the dump again",
+                "the store in {0} holds only a part of a dump, since a restore was cut short; delete \
+                 {0}/store and restore the dump again",
                 data_dir.display()
             ),
             Self::Format { data_dir, found } => write!(
@@ -98,7 +99,8 @@ impl std::fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
-/// Why a command is not done. All but [`CommandError::Unknown`] are refusals: nothing was written.
+/// Why a command was refused or has no answer. All but [`CommandError::Unknown`] are refusals:
+/// nothing was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CommandError {
     /// The owner has no such batch or upload.
@@ -107,12 +109,13 @@ pub enum CommandError {
     Conflict(String),
     /// The attempt or the run has ended, and its result is dropped; or the run has not started.
     Stale,
-    /// More uploads would be unfinished than may.
+    /// More uploads would be unfinished than the limit allows.
     Full {
         /// The limit.
         limit: u64,
     },
-    /// Whether it was written is unknown: the store is broken. After the next start, the same command gives the same answer.
+    /// The store is broken, and the command may or may not be written. After the next start, the
+    /// same command gives the same answer.
     Unknown(String),
 }
 

@@ -1,13 +1,14 @@
-//! Faults that a test injects at named places, to see what its host does when the storage fails.
+//! Faults of the storage that a test injects at named places.
 
 use std::{fmt, sync::Arc};
 
 /// A place at which the storage can be made to fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FaultPoint {
-    /// Before a group of commands is written: nothing of it is kept, and the store is broken.
+    /// Before a group of commands is written: nothing is kept, and the store is broken.
     BeforeCommit,
-    /// After a group is durable and before its answers: all of it is kept, the answers are unknown, and the store is broken.
+    /// After a group is durable and before its answers: the whole group is kept, the callers get
+    /// [`CommandError::Unknown`](super::CommandError::Unknown), and the store is broken.
     AfterCommit,
     /// In a read, which is answered with an error.
     Read,
@@ -20,7 +21,8 @@ type Inject = dyn Fn(FaultPoint) -> Option<String> + Send + Sync;
 pub struct Faults(Option<Arc<Inject>>);
 
 impl Faults {
-    /// Asks `inject` at each place: an answer is the sentence that it fails with. It is asked by several threads.
+    /// Calls `inject` at each place, from several threads. If it returns a sentence, the place
+    /// fails with it.
     pub fn new(inject: impl Fn(FaultPoint) -> Option<String> + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(inject)))
     }

@@ -1,9 +1,10 @@
-//! The meaning of every command, written against a [`UnitOfWork`](super::unit_of_work::UnitOfWork). A rule names no tree, key or
-//! encoding, so it exists once for all backends.
+//! The meaning of every command, written against a [`UnitOfWork`](super::unit_of_work::UnitOfWork).
+//! A rule names no tree, key or encoding, so it exists once for all backends.
 //!
-//! [`admission`] lets batches in; [`attempts`] begins and ends attempts; [`batches`] cancels, pauses and retries; [`removal`]
-//! deletes; [`paths`] says which upload a path belongs to; [`runs`] starts, renews, recovers and ends runs; [`retention`]
-//! limits the event log. All of them use the [`steps`] of uploads and the [`events`] of batches.
+//! [`admission`] admits batches; [`attempts`] begins and ends attempts; [`batches`] cancels,
+//! pauses and retries; [`removal`] deletes; [`paths`] says which upload a path belongs to;
+//! [`runs`] starts, renews, recovers and ends runs; [`retention`] limits the event log. All of
+//! them use the [`steps`] of uploads and the [`events`] of batches.
 
 pub(super) mod admission;
 pub(super) mod attempts;
@@ -16,6 +17,7 @@ pub(super) mod retention;
 pub(super) mod runs;
 mod steps;
 
-/// Uploads that one command writes, cancels or retries: a huge batch must not delay the commands of others, and a backend holds
-/// what a unit of work replaces until its end (sled some 20 KiB for each upload).
+/// Uploads that one command writes, cancels or retries: a huge batch must not delay the commands of
+/// others, and a backend holds what a unit of work replaces until its end (sled some 20 KiB for
+/// each upload).
 pub(super) const PIECE: usize = 1000;

@@ -13,7 +13,7 @@ use crate::{analysis::ProviderState, upload::Upload};
 pub struct RunId(pub(crate) u64);
 
 impl RunId {
-    /// A new, random one.
+    /// A new, random id.
     pub fn generate() -> Self {
         let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         Self(high ^ low)
@@ -33,14 +33,14 @@ pub struct RunRecord {
     pub v: u8,
     /// When it started.
     pub started_at: Timestamp,
-    /// The state of the provider, as this run sees it; `None` until it was asked.
+    /// The state of the provider, as this run sees it; `None` until the first report.
     pub provider: Option<ProviderState>,
 }
 
 /// Which unfinished uploads a run works on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// All.
+    /// All unfinished uploads.
     #[default]
     All,
     /// Files in place at or below these paths. The others wait for a later run.
@@ -58,7 +58,7 @@ impl Scope {
     }
 }
 
-/// What a run took over from earlier ones.
+/// The unfinished work that a run took over from earlier runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// Uploads that wait for a worker.

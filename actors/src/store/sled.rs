@@ -1,9 +1,10 @@
-//! The store on sled: the only place that names it.
+//! The store on sled: the only module that names sled.
 //!
-//! `keys` lays keys out; `unit_of_work` collects the writes of a group of commands; `committer` makes them durable; `index` builds
-//! the state in memory at a start; `reads` and `feed` answer queries; `event_log` and `vectors` say how events and vectors are
-//! kept; `queue` says whose turn it is; `opening` opens and heals; `dump` prints and restores; `verification` holds the trees
-//! against each other; `pages` turns sled's panics on damaged pages into errors.
+//! `keys` lays keys out; `unit_of_work` collects the writes of a group of commands; `committer`
+//! makes them durable; `index` builds the state in memory at a start; `reads` and `feed` answer
+//! queries; `event_log` and `vectors` keep events and vectors; `queue` orders waiting uploads;
+//! `opening` opens and heals; `dump` dumps and restores; `verification` compares the trees with
+//! each other; `pages` turns sled's panics on damaged pages into errors.
 
 mod committer;
 mod dump;
@@ -47,7 +48,8 @@ use self::{index::State, keys::Tree, pages::Pages};
 use super::{Clock, CommandError, Faults, Notice, OpenError, Options, RunId};
 use crate::error::Error;
 
-/// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A panic hook may stay silent for it.
+/// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A
+/// panic hook may ignore it.
 pub const OPENING_THREAD: &str = "mediamill-open-store";
 
 /// An open store.
@@ -60,12 +62,13 @@ pub(super) struct Sled {
     inbox: Mutex<committer::Inbox>,
     writer: committer::Writer,
     state: Mutex<State>,
-    /// Held for writing from the transaction until it is durable.
+    /// The committer holds it for writing until the transaction is durable.
     reading: RwLock<()>,
     /// Rises with every group that was committed, and when the store breaks.
     newest: watch::Sender<u64>,
     durable_change: AtomicU64,
-    /// Lengths of the queue and of the attempts in flight, which can be read while the state is locked over a commit.
+    /// Lengths of the queue and of the attempts in flight, which can be read while the state is
+    /// locked over a commit.
     waiting: AtomicUsize,
     in_flight: AtomicUsize,
     /// Waits for the disk since the store was opened, and their time in microseconds.
@@ -73,15 +76,15 @@ pub(super) struct Sled {
     flush_us: AtomicU64,
     clock: Clock,
     faults: Faults,
-    /// Receivers of notices.
+    /// The receiver of the notices to each run.
     notices: Mutex<HashMap<RunId, mpsc::UnboundedSender<Notice>>>,
-    /// The log says already that an entry of the event log cannot be read.
+    /// Whether a damaged entry of the event log was logged already.
     damage_logged: AtomicBool,
     /// Why the store can no longer be written.
     broken: OnceLock<String>,
     data_dir: PathBuf,
     _lock: File,
-    /// The last field, since it is dropped last: its receivers learn that the folder is free.
+    /// This field is dropped last: its receivers then learn that the folder is free.
     closed: watch::Sender<()>,
 }
 
@@ -128,7 +131,7 @@ impl Queries {
         self.sled.broken.get().map(String::as_str)
     }
 
-    /// Where time comes from.
+    /// The clock of the store.
     pub fn clock(&self) -> Clock {
         self.sled.clock
     }
@@ -138,7 +141,8 @@ impl Queries {
         self.sled.queue_depth()
     }
 
-    /// How often the disk was waited for since the store was opened, and how long in all.
+    /// How many times commits have waited for the disk since the store was opened, and how long
+    /// in all.
     pub fn flushes(&self) -> (u64, Duration) {
         let us = self.sled.flush_us.load(Ordering::Relaxed);
         (self.sled.flushes.load(Ordering::Relaxed), Duration::from_micros(us))
@@ -149,11 +153,12 @@ impl Queries {
         &self.sled.data_dir
     }
 
-    /// Gives this handle up and waits until no other handle and no job uses the store; then the folder is free.
+    /// Gives this handle up and waits until no other handle and no job uses the store; then the
+    /// folder is free.
     pub async fn close(self) {
         let mut closed = self.sled.closed.subscribe();
         drop(self);
-        // Nothing is ever sent, so this ends when the sender is dropped.
+        // No value is ever sent, so this ends when the sender is dropped.
         let _ = closed.changed().await;
     }
 }

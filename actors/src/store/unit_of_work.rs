@@ -1,5 +1,5 @@
-//! The seam between rules and storage: a rule reads and writes through a [`UnitOfWork`], and a backend makes the unit durable
-//! as a whole or not at all.
+//! The seam between rules and storage: a rule reads and writes through a [`UnitOfWork`], and a
+//! backend makes the unit durable as a whole or not at all.
 
 use jiff::Timestamp;
 
@@ -13,20 +13,22 @@ use crate::{
 
 /// A change of the store, as a value.
 pub(crate) trait Command: Send + 'static {
-    /// The answer of a change that is durable.
+    /// The answer of the command, given when it is durable.
     type Answer: Send + 'static;
 
-    /// The records that the rule may read or write, so that a backend can lock and fetch them before the rule runs.
+    /// The records that the rule may read or write, so that a backend can lock and fetch them
+    /// before the rule runs.
     fn touches(&self) -> Touches;
 
     /// Applies the rule. A rule refuses before it writes.
     ///
     /// # Errors
-    /// A refusal, which leaves the unit as it was; or [`CommandError::Unknown`], after which nothing of the unit may be written.
+    /// A refusal, which leaves the unit as it was; or [`CommandError::Unknown`], after which
+    /// nothing of the unit may be written.
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<Self::Answer, CommandError>;
 }
 
-/// The records that a command may read or write. The records of a named owner are all declared by the name.
+/// The records that a command may read or write. Naming an owner declares all of its records.
 #[derive(Debug, Default)]
 pub(crate) struct Touches {
     /// Owners whose batches, uploads, paths, contents and events are read or written.
@@ -39,11 +41,11 @@ pub(crate) struct Touches {
     pub(crate) hashes: Vec<String>,
     /// Paths that are looked up.
     pub(crate) paths: Vec<PlacePath>,
-    /// How many waiting uploads are taken, of whichever owner has its turn.
+    /// Most waiting uploads that are taken, of any owner.
     pub(crate) takes: usize,
-    /// Runs all of whose attempts are read or written.
+    /// Runs whose attempts are all read or written.
     pub(crate) runs: Vec<RunId>,
-    /// Every owner with unfinished uploads is written.
+    /// Whether every owner with unfinished uploads is written.
     pub(crate) unfinished_owners: bool,
 }
 
@@ -82,7 +84,8 @@ pub(crate) struct Held {
     pub(crate) attempt: RunningAttempt,
 }
 
-/// Records and indexes as one command sees them: those that are stored, with the writes of the commands before it.
+/// Records and indexes as one command sees them: the stored ones, with the writes of the commands
+/// before it.
 ///
 /// All methods that answer with a `Result` fail with [`CommandError::Unknown`], if the storage fails.
 pub(crate) trait UnitOfWork {
@@ -126,15 +129,17 @@ pub(crate) trait UnitOfWork {
     fn enqueue(&mut self, upload: &Upload) -> Result<(), CommandError>;
     /// Removes an upload from the queue, if it waits there.
     fn dequeue(&mut self, upload: &Upload) -> Result<(), CommandError>;
-    /// Takes an upload out of this run's reach, without a durable change: the next run finds it in the queue.
+    /// Hides a waiting upload from this run, without a durable change: the next run finds it in
+    /// the queue.
     fn set_aside(&mut self, upload: &Upload);
-    /// The upload whose turn it is: owners take turns, batches of an owner go first in, first out, uploads of a batch in their order.
+    /// The next upload: owners take turns, batches of an owner go first in, first out, uploads of
+    /// a batch in their order.
     fn next_waiting(&mut self) -> Option<UploadId>;
     /// The oldest waiting suspect of an open batch.
     fn next_suspect(&mut self) -> Option<UploadId>;
     /// At most `most` waiting uploads of a batch, in their order.
     fn waiting_of(&mut self, batch: BatchId, most: usize) -> Result<Vec<UploadId>, CommandError>;
-    /// Tells the queue that [`Batch::is_open`] of this batch may have changed.
+    /// Updates the queue after a change of [`Batch::is_open`] of this batch.
     fn reopen(&mut self, batch: BatchId) -> Result<(), CommandError>;
     /// Uploads that wait, are in flight or are reserved, of all owners.
     fn queue_length(&self) -> u64;
@@ -153,7 +158,8 @@ pub(crate) trait UnitOfWork {
     fn held_by(&self, run: RunId) -> Vec<UploadId>;
     /// Running attempts of a batch.
     fn held_of(&self, batch: BatchId) -> Vec<UploadId>;
-    /// Adds a running attempt. The record of its upload may be written later, with what the attempt gives.
+    /// Adds a running attempt. The record of its upload may be written later, with the first
+    /// result of the attempt.
     fn add_held(&mut self, held: Held);
     /// Removes the running attempt of an upload. The caller writes or removes the record.
     fn remove_held(&mut self, id: UploadId) -> Option<Held>;
@@ -168,19 +174,19 @@ pub(crate) trait UnitOfWork {
     fn put_path(&mut self, owner: &Owner, path: &PlacePath, entry: &PathEntry) -> Result<(), CommandError>;
     /// Removes the entry of a path.
     fn remove_path(&mut self, owner: &Owner, path: &PlacePath);
-    /// The completed upload that answers for a content.
+    /// The completed upload that represents a content.
     fn content(&mut self, owner: &Owner, hash: &str) -> Result<Option<UploadId>, CommandError>;
-    /// Lets an upload answer for its content.
+    /// Makes an upload the one that represents its content.
     fn put_content(&mut self, upload: &Upload) -> Result<(), CommandError>;
-    /// Lets no upload answer for the content of this one.
+    /// Removes the entry of this upload's content.
     fn remove_content(&mut self, upload: &Upload);
-    /// Writes the vector of an upload, whose record says what embedded it.
+    /// Writes the vector of an upload; its record names the model.
     fn put_vector(&mut self, upload: &Upload, vector: &[f32]);
     /// Removes the vector of an upload.
     fn remove_vector(&mut self, upload: &Upload);
-    /// Notes that the files of an upload are to be removed.
+    /// Notes that the files of an upload must be removed.
     fn add_removal(&mut self, id: UploadId) -> Result<(), CommandError>;
-    /// Removes that note.
+    /// Removes the note about the files of an upload.
     fn remove_removal(&mut self, id: UploadId);
 
     // Runs

@@ -77,7 +77,7 @@ impl FileKey {
     }
 }
 
-/// A reference as records have it, of all versions.
+/// A reference in records of all versions.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum AnyForm {
@@ -110,7 +110,7 @@ impl From<AnyForm> for FileRef {
     }
 }
 
-/// An absolute path, kept without loss also where it is not UTF-8.
+/// An absolute path, kept without loss even if it is not UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "PathText", into = "PathText")]
 pub struct PlacePath(PathBuf);

@@ -1,4 +1,4 @@
-//! What happens to an upload, and what becomes of its record.
+//! Steps: the changes of an upload's record.
 
 use jiff::Timestamp;
 
@@ -11,49 +11,49 @@ use crate::{
     media::Facts,
 };
 
-/// What happens to an upload: the only ways in which its record changes.
+/// A change of an upload's record. A record changes in no other way.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// A worker begins the next attempt.
     Begin,
-    /// The decode is done: thumbnail and facts.
+    /// The decode has given a thumbnail and facts.
     Prepare {
         /// Whether there is a thumbnail now.
         thumbnail: Thumbnail,
-        /// What is known without a model.
+        /// Facts that need no model.
         facts: Facts,
     },
-    /// A description is kept.
+    /// A description is recorded.
     Describe {
         /// The description.
         description: Description,
-        /// What was found.
+        /// The objects that were found.
         objects: Vec<Object>,
     },
-    /// A description that an earlier attempt kept is still good; its embedding is next.
+    /// The description of an earlier attempt is still valid; its embedding is next.
     Embed,
-    /// The vector is kept; this ends the upload well.
+    /// The vector is recorded; the upload completes.
     Complete {
-        /// What embedded it.
+        /// The provider and the model that made the vector.
         by: Identity,
-        /// What of the description was embedded and why, if not all of it.
+        /// The part of the description that was embedded and the reason; `None` if all of it was.
         changed: Option<String>,
     },
     /// The attempt failed.
     Fail(Failure),
     /// The attempt does not count.
     HandBack {
-        /// The provider went away during a call for this upload.
+        /// Whether the provider went away during a call for this upload.
         provider_went_away: bool,
     },
-    /// The process died under the attempt.
+    /// The process died during the attempt.
     Interrupt {
-        /// The upload ran alone.
+        /// Whether the upload ran alone.
         alone: bool,
-        /// Interruptions while alone that end the upload; 0: never.
+        /// Interruptions while alone that end the upload; 0 for no limit.
         limit: u32,
     },
-    /// It is cancelled.
+    /// The upload is cancelled.
     Cancel,
     /// A new round begins for a failed upload.
     Retry {
@@ -65,7 +65,7 @@ pub enum Step {
 /// A step that the record's status does not allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IllegalStep {
-    /// Where the upload stands.
+    /// The status of the upload.
     pub from: Status,
 }
 

@@ -1,4 +1,4 @@
-//! One attempt, from its begin to its end: preparation, description, audit, embedding.
+//! One attempt, from beginning to end: preparation, description, audit, embedding.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::{
 pub(super) struct Attempt {
     pub(super) context: Arc<WorkerContext>,
     pub(super) token: Token,
-    /// The record at the begin of the attempt.
+    /// The record at the beginning of the attempt.
     pub(super) upload: Upload,
     /// Failures of all rounds, so that no round repeats the requests of another.
     failures: Vec<Failure>,
-    /// Records of progress on their way to the disk. The end of the attempt waits for them.
+    /// Writes of progress that are not durable yet. The end of the attempt waits for them.
     writes: Vec<BoxFuture<'static, Result<(), CommandError>>>,
 }
 
@@ -34,7 +34,7 @@ pub(super) enum Stop {
     NotReady,
     /// The provider went away during a call in this stage.
     WentAway(Stage, String),
-    /// The attempt was revoked, or the store is broken: there is nothing more to write.
+    /// The attempt was revoked, or the store is broken: no more is written.
     Revoked,
 }
 
@@ -120,13 +120,14 @@ impl Attempt {
         self.end(complete).await.map_err(|_| Stop::Revoked)
     }
 
-    /// Sends a record of progress on its way, without waiting until it is durable.
+    /// Starts a write of progress, without waiting until it is durable.
     pub(super) fn record(&mut self, write: impl Future<Output = Result<(), CommandError>> + Send + 'static) {
         self.writes.push(write.boxed());
     }
 
-    /// Waits for the end of the attempt, and for the records that were sent before it. Commands take effect in the order of their
-    /// calls, so the end of an attempt that was not revoked comes after all of them.
+    /// Waits for the end of the attempt, and for the records that were sent before it. Commands
+    /// take effect in the order of their calls, so the end of an attempt that was not revoked comes
+    /// after all of them.
     async fn end<T>(
         &mut self,
         end: impl Future<Output = Result<T, CommandError>>,
@@ -156,7 +157,7 @@ impl Attempt {
         self.context.queries.vector(owner, earlier.id, identity).await.ok().flatten()
     }
 
-    /// Embeds a text. A text that the provider failed on before is shortened, since it would fail again.
+    /// Embeds a text. A text that the provider has failed on before is shortened.
     async fn embed(&self, text: String) -> Result<Embedded, CallError> {
         let gate = &self.context.gate;
         let failed_on_text = |it: &&Failure| {
@@ -196,7 +197,7 @@ impl Attempt {
         if !verdict.passed() {
             let stage = self.context.commands.record_stage(self.token.clone(), Stage::DescriptionAudit);
             self.record(stage);
-            // The second text is a chance, not a duty: without one, the first text is kept.
+            // The second text is optional: without it, the first text is kept.
             let again = DescribeRequest { variation: asked + 1, ..DescribeRequest::clone(&request) };
             match self.ask(Arc::new(again), alone).await {
                 Ok(second) if judge(&second).score > verdict.score => {
@@ -204,7 +205,8 @@ impl Attempt {
                     verdict = judge(&second);
                     best = second;
                 }
-                // A provider that is away by now would be asked the same again by the next attempt.
+                // If the provider is away now, the next attempt would only repeat the request, so
+                // the first text is kept.
                 Ok(_) | Err(Stop::Failed(..) | Stop::NotReady | Stop::WentAway(..)) => {}
                 Err(stop @ Stop::Revoked) => return Err(stop),
             }
@@ -236,14 +238,15 @@ impl Attempt {
         described.map_err(|error| Stop::call(Stage::VisionAnalysis, error))
     }
 
-    /// How often the provider was asked before. A round whose failures are forgotten had two.
+    /// How often the provider was asked before. A past round without recorded failures counts as
+    /// two.
     fn times_asked(&self) -> u32 {
         let forgotten = self.upload.history.first().map_or(0, |past| past.round.saturating_sub(1));
         (self.failures.len() as u32).saturating_add(forgotten.saturating_mul(2))
     }
 
-    /// The picture that the provider gets: half the pixels for each failure in which the server broke on it, down to an eighth; and a
-    /// sentence about that.
+    /// The picture size for the provider: half the pixels for each earlier request on which the
+    /// server broke, down to an eighth; with a sentence about it.
     fn smaller_vision(&self) -> (VisionSpec, Vec<String>) {
         let vision = &self.context.vision;
         let broke = |it: &&Failure| it.stage == Stage::VisionAnalysis && it.kind == FailureKind::ServerFault;

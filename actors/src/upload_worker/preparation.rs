@@ -1,4 +1,5 @@
-//! The preparation of an attempt: the file is read, a picture or frames are decoded, the thumbnail is written.
+//! The preparation of an attempt: the file is read, a picture or frames are decoded, the thumbnail
+//! is written.
 
 use std::{io::ErrorKind, sync::Arc};
 
@@ -29,7 +30,8 @@ type Held = (Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>, Arc<OwnedSemapho
 type Outcome = Result<(Prepared, Thumbnail), (FailureKind, String)>;
 
 impl Attempt {
-    /// Makes the thumbnail of an upload that has its description: a copy of an earlier upload's, or a new one.
+    /// Makes the thumbnail of an upload that has its description: a copy of an earlier upload's, or
+    /// a new one.
     pub(super) async fn catch_up(&mut self) -> Result<(), Stop> {
         let earlier = self.upload.same_as.or(self.upload.replaces);
         if let (Some(earlier), Some(facts)) = (earlier, self.upload.facts.clone()) {
@@ -48,8 +50,8 @@ impl Attempt {
         self.prepare(self.context.vision.clone()).await.map(drop)
     }
 
-    /// Reads and decodes the file and writes the thumbnail, with its share of memory and a processor. Both are held for as long as a
-    /// job of it runs, also after the worker was aborted.
+    /// Reads and decodes the file and writes the thumbnail, with its share of memory and a
+    /// processor. Both are held while a job of it runs, even after the worker was aborted.
     pub(super) async fn prepare(&mut self, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
         let context = Arc::clone(&self.context);
@@ -58,7 +60,8 @@ impl Attempt {
         let only_jpeg = vision.jpeg;
         let mib = upload.decode_bytes.div_ceil(1 << 20).max(1);
         let most = context.limits.decode_memory >> 20;
-        // It was admitted under another limit, and would wait for ever, before all others.
+        // The upload was admitted under another limit. It would wait for ever, and block all
+        // others.
         let Some(mib) = u32::try_from(mib).ok().filter(|it| u64::from(*it) <= most) else {
             let message = format!("needs {mib} MiB, limits.decode_memory_mb is {most}");
             return Err(Stop::Failed(stage, FailureKind::Refused, message));
@@ -75,7 +78,8 @@ impl Attempt {
         let (mut prepared, thumbnail) =
             prepared.map_err(|(kind, message)| Stop::Failed(stage, kind, message))?;
         if only_jpeg {
-            // Pictures wait for the provider outside of the budget for decodes, and most of their memory is pixels.
+            // Pictures wait for the provider outside the budget for decodes, so their pixels,
+            // which are most of their memory, are dropped.
             prepared.pictures.iter_mut().for_each(|picture| picture.rgb = Vec::new());
         }
         let write = context.commands.record_media(self.token.clone(), thumbnail, prepared.facts.clone());
@@ -121,7 +125,7 @@ impl WorkerContext {
     }
 }
 
-/// Runs a job in a thread of its own, which cannot be ended and keeps its share until it is done.
+/// Runs a job in a blocking thread, which cannot be aborted and keeps its share until it is done.
 async fn blocking<T: Send + 'static>(
     held: impl Send + 'static,
     job: impl FnOnce() -> Result<T, (FailureKind, String)> + Send + 'static,
@@ -149,7 +153,7 @@ fn write_thumbnail(
         None => upload.thumbnail.clone(),
         Some(Ok(jpeg)) => match files.write_thumbnail(upload.id, &jpeg) {
             Ok(()) => {
-                // A delete that came meanwhile has removed the files before this one was there.
+                // A delete meanwhile removed the files before this one existed.
                 if claim.is_removed()
                     && let Err(error) = files.remove(upload.id)
                 {
@@ -157,7 +161,7 @@ fn write_thumbnail(
                 }
                 Thumbnail::Made
             }
-            // The fault is the disk's, and will pass.
+            // A full disk is temporary, so the thumbnail stays pending.
             Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 log::warn!("upload {}: its thumbnail is left for later: {error}", upload.id);
                 Thumbnail::Pending

@@ -1,4 +1,4 @@
-//! A store without an engine, and uploads that nothing is known of.
+//! A store without an engine, and uploads without results.
 
 use mediamill_actors::{
     analysis::Identity,
@@ -49,7 +49,7 @@ impl Bare {
         Self { store, commands, queries, recovered }
     }
 
-    /// Closes the store, as a process that dies leaves it.
+    /// Closes the store in the state that a dead process leaves.
     pub async fn close(self) {
         let Self { store, commands, .. } = self;
         drop((commands, self.queries));

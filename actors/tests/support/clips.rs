@@ -37,7 +37,7 @@ pub fn made(name: &str, source: &str, seconds: f64, how: &str) -> PathBuf {
     path
 }
 
-/// Runs a program that must be there and succeed.
+/// Runs a program, which must exist and succeed.
 pub fn run(mut command: Command) {
     let output = command.output();
     assert!(output.is_ok(), "these tests need ffmpeg (install the package ffmpeg): {command:?}: {output:?}");
@@ -106,7 +106,7 @@ pub fn child_left() -> Option<String> {
         let (name, rest) = rest.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
         let (state, parent, group) = (fields.next()?, fields.next()?, fields.next()?);
-        // What is left is in a group whose first process is gone.
+        // A left-over process is in a group whose first process has ended.
         let left = name == "sleep" && group != id && !Path::new("/proc").join(group).exists();
         ((parent == own || left) && state != "Z").then(|| format!("{name} {id}"))
     });

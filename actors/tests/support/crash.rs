@@ -1,4 +1,4 @@
-//! An engine that can end at one blow, as a process does that is killed, on the paused clock of a test.
+//! An engine that can be killed as a process is, on the paused clock of a test.
 
 use mediamill_actors::config::Config;
 use tokio::task::LocalSet;
@@ -18,12 +18,12 @@ impl Mortal {
         Self { tasks, world }
     }
 
-    /// Lets the engine live while something is done with it. It stands still otherwise.
+    /// Runs the engine until a future is done. The engine does not run otherwise.
     pub async fn live<T>(&self, life: impl AsyncFnOnce(&World) -> T) -> T {
         self.tasks.run_until(life(&self.world)).await
     }
 
-    /// Ends the engine without a word to anybody, and starts another over the same folder.
+    /// Kills the engine without a drain, and starts another over the same folder.
     pub async fn crash(self) -> Self {
         let Self { tasks, world } = self;
         let ruins = world.abandon();

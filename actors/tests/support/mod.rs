@@ -30,7 +30,7 @@ pub struct World {
     pub folder: tempfile::TempDir,
     pub config: Config,
     pub pipeline: Pipeline,
-    /// What describes and embeds, unless the world was made with `builtin`.
+    /// The provider, unless the world was made with `builtin`.
     pub provider: Arc<Scripted>,
     pub owner: Owner,
     clock: Clock,
@@ -38,7 +38,7 @@ pub struct World {
 }
 
 impl World {
-    /// A world on a paused clock, with a provider that does as it is told.
+    /// A world on a paused clock, with a scripted provider.
     pub async fn scripted() -> Self {
         Self::scripted_with(|_| {}).await
     }
@@ -50,7 +50,7 @@ impl World {
         Self::start(change, clock, true).await
     }
 
-    /// A world in real time, with a provider that does as it is told.
+    /// A world in real time, with a scripted provider.
     pub async fn real_time(change: impl FnOnce(&mut Config)) -> Self {
         Self::start(change, Clock::System, true).await
     }
@@ -82,7 +82,7 @@ impl World {
         Self { folder, config, pipeline, provider, owner, clock, scripted }
     }
 
-    /// Gives up all hold of the engine, whose tasks are about to be dropped.
+    /// Drops all handles of the engine, whose tasks are about to be dropped.
     fn abandon(self) -> Ruins {
         let Self { folder, config, pipeline, provider, owner, clock, scripted } = self;
         Ruins { folder, config, store: pipeline.queries().clone(), provider, owner, clock, scripted }
@@ -129,7 +129,7 @@ impl World {
         self.batch_when(batch, |batch| batch.status().is_terminal()).await
     }
 
-    /// Waits until a batch stands so.
+    /// Waits until a batch has this state.
     pub async fn batch_when(&self, batch: BatchId, so: impl Fn(&Batch) -> bool) -> Batch {
         let store = self.pipeline.queries();
         let mut changes = store.watch();
@@ -142,14 +142,14 @@ impl World {
                 changes.changed().await.expect("the store is open");
             }
         };
-        tokio::time::timeout(Duration::from_secs(3600), wait).await.expect("it comes to stand so")
+        tokio::time::timeout(Duration::from_secs(3600), wait).await.expect("it reaches this state")
     }
 
     pub async fn upload(&self, id: UploadId) -> Upload {
         self.pipeline.queries().upload(self.owner.clone(), id).await.expect("the upload")
     }
 
-    /// Subscribes to everything of the owner's, from now on.
+    /// Subscribes to all of the owner's messages, from now on.
     pub async fn listen(&self) -> Relay {
         self.listen_to(Uploads::All, None).await
     }
@@ -172,7 +172,7 @@ impl World {
     }
 }
 
-/// What is left of a world whose engine died.
+/// The remains of a world whose engine died.
 struct Ruins {
     folder: tempfile::TempDir,
     config: Config,
@@ -203,7 +203,8 @@ async fn engine(config: &Config, clock: Clock, provider: Option<&Arc<Scripted>>)
     Pipeline::start_with(config.clone(), options).await.expect("the engine starts")
 }
 
-/// The photo of a cat for `cat.jpg`; otherwise a small picture of its own, whose pixels are damaged if its name begins with `broken`.
+/// The photo of a cat for `cat.jpg`; otherwise a small picture of its own, whose pixels are damaged
+/// if its name begins with `broken`.
 pub fn picture(name: &str) -> Vec<u8> {
     if name == "cat.jpg" {
         return include_bytes!("../fixtures/cat.jpg").to_vec();

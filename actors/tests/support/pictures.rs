@@ -22,7 +22,8 @@ pub fn good(bytes: &[u8]) -> Prepared {
     prepare(bytes).expect("a sound picture")
 }
 
-/// Red above left, green above right, blue below left, yellow below right.
+/// Red at the top left, green at the top right, blue at the bottom left, yellow at the bottom
+/// right.
 pub fn quarters(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| match (x < width / 2, y < height / 2) {
         (true, true) => Rgb([220, 20, 20]),

@@ -1,4 +1,5 @@
-//! Data folders that older versions recorded, and an engine on them of which only messages are used.
+//! Data folders that older versions recorded, and an engine on them that tests use by messages
+//! only.
 #![allow(unreachable_pub, reason = "as in the other files of support")]
 
 use std::{
@@ -24,10 +25,10 @@ use mediamill_actors::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Every format that there was.
+/// Every format up to the present one.
 pub const FORMATS: [u32; 4] = [1, 2, 3, 4];
 
-/// A paused clock for what happens after the recordings, which were made in the first hours of 2026.
+/// A paused clock that starts after the recordings, which were made in the first hours of 2026.
 pub async fn a_day_later() -> Clock {
     tokio::time::pause();
     let start = Instant::now();
@@ -56,7 +57,7 @@ impl Recording {
         config(&self.folder.path().join("data"))
     }
 
-    /// The dump as the older version wrote it.
+    /// The dump that the older version wrote.
     pub fn dump_file(&self) -> PathBuf {
         self.folder.path().join("dump.jsonl")
     }
@@ -87,7 +88,7 @@ impl Recording {
         named.max_by_key(|it| text(&it["created_at"])).expect("an upload of this name")
     }
 
-    /// What the tree `active` says of an upload.
+    /// The entry of an upload in the tree `active`.
     pub fn in_flight(&self, upload: &Value) -> Option<&Value> {
         self.tree("active").find(|it| it["key"] == upload["id"]).map(|it| &it["value"])
     }
@@ -97,7 +98,7 @@ impl Recording {
     }
 }
 
-/// What does not fit together in a store. This alone goes around the messages.
+/// The faults that a verification finds in a store. Only this does without messages.
 pub async fn faults(config: &Config, clock: Clock) -> Vec<String> {
     let store = pipeline::open(config, clock).await.expect("it opens");
     let found = store.queries().verify().await.expect("it can be read");
@@ -148,7 +149,7 @@ impl Engine {
         self.0.supervisor.send(command).await.expect("the supervisor is alive").expect("done")
     }
 
-    /// A recorded upload as it is now.
+    /// The present record of a recorded upload.
     pub async fn upload(&self, recorded: &Value) -> Upload {
         self.ask(GetUpload { owner: owner(&recorded["owner"]), upload: upload_id(&recorded["id"]) }).await
     }
@@ -195,7 +196,8 @@ pub fn batch_id(value: &Value) -> BatchId {
     text(value).parse().expect("an id")
 }
 
-/// A record as the recorded versions wrote it: formats 1 to 3 say `run` for a round, and name files otherwise.
+/// A record as the recorded versions wrote it: formats 1 to 3 say `run` for a round, and have
+/// other names for files.
 pub fn as_recorded(record: &impl serde::Serialize) -> Value {
     older(serde_json::to_value(record).expect("JSON"))
 }
@@ -220,7 +222,8 @@ fn older(value: Value) -> Value {
     }
 }
 
-/// Asserts that all that was recorded is so now. What newer versions added does not matter.
+/// Asserts that the present value contains the recorded one. Additions of newer versions do not
+/// matter.
 pub fn assert_kept(recorded: &Value, now: &Value, at: &str) {
     match (&older(recorded.clone()), &older(now.clone())) {
         (Value::Object(recorded), Value::Object(now)) => {
@@ -237,7 +240,7 @@ pub fn assert_kept(recorded: &Value, now: &Value, at: &str) {
     }
 }
 
-/// The record of an upload once its attempt was ended as interrupted, without the time of that.
+/// The record of an upload after its attempt was ended as interrupted, without the time.
 pub fn interrupted(upload: &Value, in_flight: &Value) -> Value {
     let mut upload = upload.clone();
     let attempts = upload["attempts"].as_array_mut().expect("attempts");
@@ -254,8 +257,8 @@ pub fn interrupted(upload: &Value, in_flight: &Value) -> Value {
     upload
 }
 
-/// Asserts that all recorded events are there, and that the numbers of each owner's events go on from them
-/// without a gap. Answers with the events that were added.
+/// Asserts that all recorded events are in the log, and that later numbers of each owner follow
+/// without a gap. Answers with the added events.
 pub fn assert_log_goes_on(recorded: &[Value], now: &[Value]) -> Vec<Value> {
     let (recorded, mut now) = (events(recorded), events(now));
     let mut next: BTreeMap<&str, u64> = BTreeMap::new();

@@ -61,7 +61,7 @@ pub struct Scripted {
     embedding: Plans,
 }
 
-/// A call in flight. Dropping it ends the call, also if it is aborted.
+/// A call in flight. Dropping it ends the call, even if it is aborted.
 struct Running<'a>(&'a AtomicUsize);
 
 impl<'a> Running<'a> {
@@ -176,13 +176,13 @@ impl Scripted {
         self.running.load(Ordering::Relaxed)
     }
 
-    /// Does what is scripted, or gives the usual answer.
+    /// Performs the scripted act, or gives the usual answer.
     async fn act(&self, act: Option<Act>, usual: String) -> Result<String, ProviderError> {
         self.answer()?;
         match act {
             None => Ok(usual),
             Some(Act::Say(text)) => Ok(text),
-            Some(Act::Fail) => Err(ProviderError::BadAnswer { message: "it was told to fail".into() }),
+            Some(Act::Fail) => Err(ProviderError::BadAnswer { message: "it was scripted to fail".into() }),
             Some(Act::Later(time)) => Err(ProviderError::Unreachable {
                 message: "429: too many requests".into(),
                 retry_after: Some(time),
@@ -247,8 +247,8 @@ impl Provider for Scripted {
                 format!("A small picture with a pattern of coloured stripes. The file is called {name}.");
             let text = self.act(act, text).await?;
             if name.starts_with("bad") && !self.forgiving.load(Ordering::Relaxed) {
-                let look = request.variation + 1;
-                let message = format!("nothing was said of {name} at look {look}");
+                let asked = request.variation + 1;
+                let message = format!("{name} has no description at request {asked}");
                 return Err(ProviderError::BadAnswer { message });
             }
             Ok(Described { text, objects: Vec::new(), changed: None })

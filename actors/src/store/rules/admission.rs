@@ -1,7 +1,8 @@
 //! Admission: a batch with its uploads, the paths that files were found at, and the uploads that lost theirs.
 //!
-//! A batch of up to [`PIECE`] files is one unit of work. A larger one is written in pieces, and none of its uploads is begun before
-//! the last piece. Only the first piece can refuse, before it writes.
+//! A batch of up to [`PIECE`] files is one unit of work. A larger one is written in pieces, and
+//! none of its uploads is begun before the last piece. Only the first piece can refuse, before it
+//! writes.
 
 use super::{
     super::{
@@ -22,7 +23,7 @@ use crate::{
 /// Admits a batch: checks the room in the queue, and writes the first piece.
 pub(in super::super) struct Admit {
     pub(in super::super) owner: Owner,
-    /// The batch; `None` if nothing new came, so that only paths are written.
+    /// The batch; `None` if there are no new files and only paths are written.
     pub(in super::super) batch: Option<BatchId>,
     /// Refused files of the batch.
     pub(in super::super) refused: u32,
@@ -38,11 +39,11 @@ pub(in super::super) struct Admit {
 pub(in super::super) struct Piece {
     /// Further paths of known uploads.
     pub(in super::super) relocations: Vec<Relocation>,
-    /// Uploads whose paths others have now.
+    /// Uploads whose paths belong to others now.
     pub(in super::super) displaced: Vec<UploadId>,
     /// New uploads.
     pub(in super::super) uploads: Vec<NewUpload>,
-    /// Nothing follows.
+    /// Whether this is the last piece.
     pub(in super::super) last: bool,
 }
 
@@ -72,7 +73,8 @@ impl Pieces {
 impl Iterator for Pieces {
     type Item = Piece;
 
-    /// All relocations come before the first displaced upload, since files that changed places may find each other.
+    /// All relocations come before the first displaced upload: when files have changed places,
+    /// each upload then moves to the path of the other.
     fn next(&mut self) -> Option<Piece> {
         if self.ended {
             return None;
@@ -115,15 +117,15 @@ impl Command for Admit {
     }
 }
 
-/// Whether an admission is written for the first time.
+/// The outcome of the first piece of an admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Admission {
     /// Its first piece was written.
     Begun {
-        /// The piece was the last one, and the batch was cancelled meanwhile.
+        /// Whether the piece was the last one and the batch was cancelled meanwhile.
         cancelled: bool,
     },
-    /// It was written before.
+    /// The admission was written before, by the same command.
     Repeated,
 }
 
@@ -135,7 +137,7 @@ pub(in super::super) struct AdmitMore {
 }
 
 impl Command for AdmitMore {
-    /// The piece was the last one, and the batch was cancelled meanwhile.
+    /// Whether the piece was the last one and the batch was cancelled meanwhile.
     type Answer = bool;
 
     fn touches(&self) -> Touches {
@@ -154,7 +156,7 @@ pub(in super::super) struct EndAdmission {
 }
 
 impl Command for EndAdmission {
-    /// The batch was cancelled meanwhile.
+    /// Whether the batch was cancelled meanwhile.
     type Answer = bool;
 
     fn touches(&self) -> Touches {
@@ -203,7 +205,7 @@ impl Piece {
     }
 }
 
-/// Lets the uploads of a batch be begun, since no more will be written. Answers with whether it was cancelled meanwhile.
+/// Opens a batch whose uploads are all written. Answers with whether it was cancelled meanwhile.
 fn open(work: &mut dyn UnitOfWork, id: BatchId) -> Result<bool, CommandError> {
     let batch = work.change_batch(id)?.ok_or(CommandError::NotFound("batch"))?;
     batch.arriving = false;
@@ -242,8 +244,9 @@ fn add(
     Ok(())
 }
 
-/// Prepares the replacement of an older upload. A completed one stays until the new one completes; another one goes at once, and
-/// the new one replaces what the older one was to replace.
+/// Prepares the replacement of an older upload. A completed upload stays until the new one
+/// completes. An upload of another status is deleted at once, and the new one inherits its
+/// `replaces`.
 fn replace(
     work: &mut dyn UnitOfWork,
     owner: &Owner,

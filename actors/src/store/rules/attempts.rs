@@ -1,7 +1,8 @@
-//! Attempts: which upload is next, and how an attempt goes on and ends.
+//! Attempts: how the next upload is chosen, and how an attempt begins, proceeds and ends.
 //!
-//! A command whose attempt has ended by the same command before gives the same answer again, since its caller may have lost the
-//! first one. Every other command of an ended attempt is [`CommandError::Stale`].
+//! A repeated command that has already ended its attempt gives the same answer, since its caller
+//! may have lost the first one. Every other command of an ended attempt is
+//! [`CommandError::Stale`].
 
 use super::{
     super::{
@@ -21,12 +22,12 @@ use crate::{
     upload::{AttemptOutcome, Description, Failure, FailureKind, Stage, Status, Step, Thumbnail, Upload},
 };
 
-/// Chooses uploads whose turn it is, and begins an attempt of each. Nothing is begun beside a suspect of this run, and a suspect
-/// is begun alone.
+/// Begins attempts of the next uploads. Nothing is begun beside a suspect of this run, and a
+/// suspect is begun alone.
 pub(in super::super) struct BeginNext {
     /// The run that works on them.
     pub(in super::super) run: RunId,
-    /// Number of this command within the run, from 1: the same number gives the same attempts again.
+    /// Number of this command within the run, from 1: a repeated number gives the same attempts.
     pub(in super::super) take: u64,
     /// Most attempts that are begun.
     pub(in super::super) most: usize,
@@ -121,7 +122,7 @@ impl Command for RecordMedia {
     }
 }
 
-/// Goes on with the description of an earlier attempt.
+/// Records that the attempt continues with the description of an earlier one.
 pub(in super::super) struct ResumeEmbedding {
     pub(in super::super) token: Token,
 }
@@ -172,7 +173,8 @@ impl Command for RecordDescription {
     }
 }
 
-/// Keeps the vector, and ends the upload as completed. An older upload of the same file gives way.
+/// Records the vector, and ends the upload as completed. The older upload that it replaces is
+/// deleted.
 pub(in super::super) struct Complete {
     pub(in super::super) token: Token,
     pub(in super::super) vector: Vec<f32>,
@@ -234,7 +236,8 @@ impl Command for Fail {
     }
 }
 
-/// Ends an attempt that does not count. It counts as failed, if the provider went away under this upload before.
+/// Ends an attempt that does not count. If the provider has gone away during this upload before,
+/// it counts as failed.
 pub(in super::super) struct HandBack {
     pub(in super::super) token: Token,
     /// The failure, if the provider went away during a call for this upload.
@@ -311,7 +314,7 @@ fn fail(
     mut failure: Failure,
 ) -> Result<AfterAttempt, CommandError> {
     let RunningAttempt { run, take, alone, stage, .. } = check(work, token)?.attempt.clone();
-    // The finder of a dead worker cannot know its stage.
+    // The supervisor reports a panicked worker without knowing its stage.
     if failure.kind == FailureKind::Panicked {
         failure.stage = stage;
     }
@@ -333,7 +336,7 @@ fn check<'w>(work: &'w dyn UnitOfWork, token: &Token) -> Result<&'w Held, Comman
         .ok_or(CommandError::Stale)
 }
 
-/// The record of an upload whose attempt has ended in this way.
+/// The record of an upload, if the attempt of the token has ended in this way.
 fn ended_as(
     work: &mut dyn UnitOfWork,
     token: &Token,

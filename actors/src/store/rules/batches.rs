@@ -16,7 +16,8 @@ use crate::{
     upload::{Status, Step},
 };
 
-/// Cancels the running attempts of a batch, and at most [`PIECE`] of its waiting uploads. Answers with whether more are unfinished.
+/// Cancels the running attempts of a batch, and at most [`PIECE`] of its waiting uploads. Answers
+/// with whether more are unfinished.
 pub(in super::super) struct CancelBatch {
     pub(in super::super) owner: Owner,
     pub(in super::super) batch: BatchId,
@@ -59,7 +60,7 @@ impl Command for CancelBatch {
     }
 }
 
-/// Pauses a batch (`true`) or resumes it. A batch that is so already stays so.
+/// Pauses a batch (`true`) or resumes it (`false`). Repeating it changes nothing.
 pub(in super::super) struct SetPaused {
     pub(in super::super) owner: Owner,
     pub(in super::super) batch: BatchId,
@@ -97,18 +98,18 @@ impl Command for SetPaused {
 pub(in super::super) struct RetryFailed {
     pub(in super::super) owner: Owner,
     pub(in super::super) batch: BatchId,
-    /// The first position that is looked at.
+    /// The first position of this piece.
     pub(in super::super) from: u32,
-    /// An earlier piece of the same retry has retried some.
+    /// Whether an earlier piece of the same retry has retried uploads.
     pub(in super::super) goes_on: bool,
 }
 
-/// What a piece of a retry did.
+/// The result of a piece of a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) struct Retried {
-    /// It retried some.
+    /// Whether any uploads were retried.
     pub(in super::super) some: bool,
-    /// Where the next piece begins, if there is one.
+    /// The first position of the next piece; `None` after the last.
     pub(in super::super) next: Option<u32>,
 }
 
@@ -122,7 +123,7 @@ impl Command for RetryFailed {
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<Retried, CommandError> {
         let Self { owner, batch: id, from, goes_on } = self;
         let batch = owned(work, &owner, id)?;
-        // A cancel that came between two pieces means the rest, too.
+        // A cancel between two pieces ends the retry.
         if batch.counts.failed == 0 || (goes_on && batch.cancelled_at.is_some()) {
             return Ok(Retried { some: false, next: None });
         }
@@ -133,7 +134,7 @@ impl Command for RetryFailed {
             return Ok(Retried { some: false, next });
         }
         let batch = work.change_batch(id)?.ok_or(CommandError::NotFound("batch"))?;
-        // Later pieces find the round begun, unless it has ended meanwhile.
+        // For a later piece the round has begun already, unless it has ended meanwhile.
         let begins = batch.status().is_terminal();
         if begins {
             batch.round += 1;

@@ -1,4 +1,4 @@
-//! The event of a change, with the tally of its batch.
+//! Events, each with the tally of its batch.
 
 use super::super::{CommandError, unit_of_work::UnitOfWork};
 use crate::{
@@ -7,8 +7,8 @@ use crate::{
     id::{BatchId, UploadId},
 };
 
-/// Appends an event of a batch, with the tally right after the change. The event that leaves nothing of the batch unfinished
-/// ends its round.
+/// Appends an event of a batch, with the tally right after the change. The event after which the
+/// batch has no unfinished uploads ends its round.
 pub(super) fn emit(
     work: &mut dyn UnitOfWork,
     batch_id: BatchId,

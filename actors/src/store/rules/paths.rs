@@ -9,8 +9,8 @@ use crate::{
     upload::{FileRef, PlacePath, Upload},
 };
 
-/// Gives an upload another path of its bytes: with `moved` they are no longer where the record says, otherwise they are at both.
-/// An upload that is gone gets none.
+/// Gives an upload another path of its bytes: with `moved` the bytes have left the path of the
+/// record, otherwise they are at both paths. A deleted upload gets no path.
 pub(super) fn add_path(
     work: &mut dyn UnitOfWork,
     owner: &Owner,
@@ -69,7 +69,8 @@ pub(super) fn release_path(
     Ok(())
 }
 
-/// Moves an upload that lost the path of its record to another path that it still has, or deletes an upload that has none left.
+/// Moves an upload that lost the path of its record to another path that it still has, or deletes
+/// an upload that has none left.
 pub(super) fn relocate_or_delete(
     work: &mut dyn UnitOfWork,
     owner: &Owner,

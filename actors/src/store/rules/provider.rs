@@ -6,8 +6,8 @@ use super::super::{
 };
 use crate::{analysis::ProviderState, event::EventKind};
 
-/// Records the state of the provider of a run. A change that batches wait for, or no longer wait for, is an event of every owner
-/// with unfinished uploads.
+/// Records the state of the provider of a run. If batches then start or stop waiting for the
+/// provider, every owner with unfinished uploads gets an event.
 pub(in super::super) struct SetProviderState {
     pub(in super::super) run: RunId,
     pub(in super::super) state: ProviderState,

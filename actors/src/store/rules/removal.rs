@@ -1,4 +1,4 @@
-//! Deletion of uploads with all that belongs to them.
+//! Deletes uploads with their paths, contents, vectors and files.
 
 use super::{
     super::{
@@ -14,7 +14,7 @@ use crate::{
     upload::{FileRef, Upload},
 };
 
-/// Deletes an upload, whatever its status. An upload that is gone already stays gone.
+/// Deletes an upload of any status. Repeating it changes nothing.
 pub(in super::super) struct DeleteUpload {
     pub(in super::super) owner: Owner,
     pub(in super::super) upload: UploadId,
@@ -32,7 +32,7 @@ impl Command for DeleteUpload {
     }
 }
 
-/// Removes the notes that files of these uploads are to be removed.
+/// Removes the notes about the files of deleted uploads.
 pub(in super::super) struct FilesRemoved {
     pub(in super::super) uploads: Vec<UploadId>,
 }
@@ -50,7 +50,8 @@ impl Command for FilesRemoved {
     }
 }
 
-/// Deletes an upload of an owner, and notes that its files are to be removed. A running attempt is revoked.
+/// Deletes an upload of an owner, and notes that its files must be removed. A running attempt is
+/// revoked.
 pub(super) fn delete(
     work: &mut dyn UnitOfWork,
     owner: &Owner,

@@ -1,16 +1,17 @@
-//! How many events are kept. To forget an event costs as much as to write one, so while there is work a tenth more than the limit
-//! is kept, and the surplus is forgotten when nothing is in flight.
+//! Retention of events. Forgetting an event costs as much as writing one, so a tenth more than
+//! the limit is kept while there is work, and the surplus is forgotten when nothing is in flight.
 
 use super::super::{CommandError, unit_of_work::UnitOfWork};
 use crate::id::Owner;
 
 /// The part of the limit by which more events may be kept while there is work: one tenth.
 const SLACK: u64 = 10;
-/// About how many events are forgotten in one unit of work, so that the next command waits some milliseconds at most.
+/// About how many events are forgotten in one unit of work, so that the next command waits some
+/// milliseconds at most.
 const AT_ONCE: u64 = 500;
 
-/// Makes room for `new` events of an owner. Beyond the slack, up to twice as many old events are forgotten as new ones came, so
-/// that a lowered limit costs no pause. Answers with whether there is a surplus.
+/// Makes room for `new` events of an owner. Beyond the slack, each new event forgets up to two
+/// old ones, so that a lowered limit causes no pause. Answers with whether there is a surplus.
 pub(in super::super) fn make_room(
     work: &mut dyn UnitOfWork,
     owner: &Owner,
@@ -39,7 +40,7 @@ pub(in super::super) fn forget_some(
     Ok(work.forget_events(owner, AT_ONCE, first + surplus)? >= AT_ONCE)
 }
 
-/// The number of an owner's oldest event, and how many events are kept beyond the limit.
+/// The number of an owner's oldest event, and the number of events beyond the limit.
 fn surplus(work: &mut dyn UnitOfWork, owner: &Owner, keep: u64) -> Result<(u64, u64), CommandError> {
     let (first, last) = work.kept_events(owner)?;
     Ok((first, (last + 1).saturating_sub(first).saturating_sub(keep)))

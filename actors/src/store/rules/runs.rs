@@ -1,4 +1,5 @@
-//! Runs: a process's lease on its attempts. A run starts, is renewed, and ends; the run of a dead process is recovered.
+//! Runs: a process's lease on its attempts. A run starts, is renewed, and ends; the run of a dead
+//! process is recovered.
 
 use super::{
     super::{
@@ -35,7 +36,8 @@ impl Command for StartRun {
     }
 }
 
-/// Hands back all attempts of a run, and ends it: the process stops in good order. Answers with how many attempts there were.
+/// Hands back all attempts of a run, and ends it: the process stops in good order. Answers with
+/// the number of attempts.
 pub(in super::super) struct EndRun {
     pub(in super::super) run: RunId,
 }
@@ -59,16 +61,17 @@ impl Command for EndRun {
     }
 }
 
-/// Ends the attempts of a dead run as interrupted, and ends the run, so that whatever its process still writes is refused.
+/// Ends the attempts of a dead run as interrupted, and ends the run, so that later commands of
+/// its process are refused.
 pub(in super::super) struct RecoverRun {
     pub(in super::super) run: RunId,
-    /// Uploads that wait again. The others wait for a later run.
+    /// The uploads that this run takes up. The others wait for a later run.
     pub(in super::super) scope: Scope,
     /// Interruptions while alone that end an upload; 0: never.
     pub(in super::super) max_interruptions: u32,
 }
 
-/// What the recovery of a run found.
+/// The result of a recovery.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in super::super) struct RecoveredRun {
     /// Attempts that were running.
@@ -98,7 +101,8 @@ impl Command for RecoverRun {
             let last = upload.status == Status::Failed;
             let kind = EventKind::UploadInterrupted { attempt: held.upload.attempt, last };
             emit(work, upload.batch_id, Some(id), kind)?;
-            // A suspect runs before all others, and alone: uploads outside the scope must not delay those inside.
+            // A suspect runs before all others, and alone: uploads outside the scope must not delay
+            // those inside.
             if !last && !scope.includes(&upload) {
                 work.set_aside(&upload);
                 recovered.resting += 1;

@@ -1,5 +1,5 @@
-//! Steps of uploads, with the counts of the batch, the queue and the running attempt that follow from them. The caller writes
-//! the event.
+//! Steps of uploads, with the counts of the batch, the queue and the running attempt that follow
+//! from them. The caller writes the event.
 
 use super::super::{
     CommandError,
@@ -53,7 +53,7 @@ fn after(work: &dyn UnitOfWork, id: UploadId, step: Step) -> Result<Upload, Comm
     Ok(upload)
 }
 
-/// Takes a step of an upload that has no running attempt, before it or after it.
+/// Takes a step of an upload that has no running attempt before the step and none after it.
 pub(super) fn step(work: &mut dyn UnitOfWork, upload: &mut Upload, step: Step) -> Result<(), CommandError> {
     let before = Counted::from(&*upload);
     upload.apply(step, work.now()).map_err(illegal)?;

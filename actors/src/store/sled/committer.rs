@@ -1,8 +1,10 @@
-//! The one writer: a queue of commands that is drained in groups, one transaction and one wait for the disk for each.
+//! The one writer: a queue of commands that is drained in groups, one transaction and one wait for
+//! the disk for each.
 //!
-//! One thread drains the queue, since an allocator keeps memory for each thread that ever allocated: the memory of sled's transactions
-//! would be kept once for each thread of the runtime's pool. A blocking job waits for that thread, since tokio's paused clock waits for
-//! blocking jobs only.
+//! One thread drains the queue, since an allocator keeps memory for each thread that ever
+//! allocated: the memory of sled's transactions would be kept once for each thread of the runtime's
+//! pool. A blocking job waits for that thread, since tokio's paused clock waits for blocking jobs
+//! only.
 
 use std::{
     collections::VecDeque,
@@ -41,7 +43,7 @@ type Change = Box<dyn FnOnce(&mut Draft<'_>) -> Reply + Send>;
 #[derive(Default)]
 pub(super) struct Inbox {
     commands: VecDeque<Change>,
-    /// A job drains the queue already.
+    /// Whether a job is draining the queue.
     draining: bool,
 }
 
@@ -64,20 +66,21 @@ impl Writer {
             for Drain { sled, runtime, done } in drains {
                 let entered = runtime.enter();
                 sled.drain();
-                // This may close the store, and the waiting job waits for that, too.
+                // This drop may close the store, and the waiting job waits for that, too.
                 drop((sled, entered, done));
             }
         })?;
         Ok(Self(sender))
     }
 
-    /// Lets the thread drain a store, and waits until the queue is empty. To be called in a blocking job.
+    /// Lets the thread drain a store, and waits until the queue is empty. Must be called in a
+    /// blocking job.
     fn wait_for(sled: Arc<Sled>) {
         let (done, ended) = mpsc::channel();
         let writer = sled.writer.0.clone();
         match writer.send(Drain { sled, runtime: Handle::current(), done }) {
             Ok(()) => {
-                // Nothing is sent: this ends when the sender is dropped.
+                // No value is sent: this ends when the sender is dropped.
                 let _ = ended.recv();
             }
             Err(SendError(Drain { sled, .. })) => sled.drain(),
@@ -145,7 +148,7 @@ impl Sled {
 
     fn commit(&self, group: Vec<Change>) {
         if let Some(text) = self.broken.get() {
-            // A draft that cannot be written must not change the state either.
+            // A draft that cannot be written must leave the state unchanged.
             return drop_with(group, text);
         }
         let mut replies = Vec::with_capacity(group.len());
@@ -199,7 +202,8 @@ impl Sled {
         match result {
             Ok((change, notices)) => {
                 self.note_highwater(change);
-                // Before the answers, so that a caller finds its change among the durable ones.
+                // This comes before the answers, so that a caller finds its change among the
+                // durable ones.
                 self.durable_change.store(change, Ordering::Release);
                 self.send(notices);
                 for reply in replies {
@@ -250,7 +254,7 @@ fn apply<C: Command>(command: C, draft: &mut Draft<'_>) -> Result<C::Answer, Com
     command.apply(draft)
 }
 
-/// The system's own sentence; sled adds its name of the error.
+/// The system's own sentence, without the name that sled puts before it.
 fn sentence(error: sled::Error) -> String {
     match error {
         sled::Error::Io(error) => error.to_string(),

@@ -1,4 +1,5 @@
-//! The whole store as text: one JSON object a line, keys and values readable, and back again.
+//! Dumps the whole store as text, one JSON object a line with readable keys and values, and
+//! restores it.
 
 use std::io::{BufRead, Write};
 
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{error::Error, store::Store};
 
-/// Most lines that one transactionless batch of a restore holds.
+/// Lines that a restore writes in one sled batch.
 const RESTORE_GROUP: usize = 1000;
 
 #[derive(Serialize, Deserialize)]
@@ -29,8 +30,8 @@ struct Line<'a> {
 }
 
 impl Queries {
-    /// Writes the store as it stands between two commits, trees by name and keys in their order, and gives the writer back. Writers of the
-    /// store wait meanwhile.
+    /// Writes the store as of one moment between two commits, tree by tree with the keys in
+    /// order, and returns the writer. Commands wait meanwhile.
     ///
     /// # Errors
     /// [`Error::Store`] if the store cannot be read or the output cannot be written.
@@ -44,11 +45,13 @@ impl Queries {
 }
 
 impl Store {
-    /// Fills an empty store with a dump, wholly or not at all. A store in which this was cut short does not open again.
+    /// Fills an empty store with a dump, as a whole or not at all. Answers with the number of
+    /// lines. If the process dies meanwhile, the store does not open again.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if the store is not empty; [`Error::Invalid`] with the number of the first line that is not of a dump;
-    /// [`Error::Store`] if the store cannot be written.
+    /// [`Error::Conflict`] if the store is not empty; [`Error::Invalid`] with the number of the
+    /// first line that does not belong to a dump; [`Error::Store`] if the store cannot be
+    /// written.
     pub fn restore(&self, dump: impl BufRead) -> Result<u64, Error> {
         let sled = &self.sled;
         let _writing = sled.reading.write();
@@ -70,7 +73,7 @@ impl Store {
             sled.clear().map_err(Error::Store)?;
         }
         let unmark = || -> Read<()> {
-            // What the mark speaks of is on disk before it goes.
+            // The restored records must be on disk before the mark is removed.
             sled.sync()?;
             meta.remove(keys::RESTORING)?;
             sled.sync()
@@ -121,8 +124,8 @@ impl Sled {
             if tree == Tree::Meta && key == keys::FORMAT && !opening::is_known(parsed.value.get()) {
                 let format = parsed.value.get();
                 return Err(Error::Invalid(format!(
-                    "the dump has format {format}, which this version of mediamill does not know; use the version \
-                     that wrote it"
+                    "the dump has format {format}, which this version of mediamill does not know; use the \
+                     version that wrote it"
                 )));
             }
             match tree {
@@ -139,7 +142,7 @@ impl Sled {
         Ok(lines)
     }
 
-    /// Takes everything out again but the format.
+    /// Removes everything but the format.
     fn clear(&self) -> Read<()> {
         for tree in Tree::ALL {
             for entry in self.tree(tree).iter() {
@@ -158,13 +161,13 @@ impl Sled {
                 let (key, mut value) = entry?;
                 match tree {
                     Tree::Uploads => {
-                        // The further pieces of a long record stand with its first one.
+                        // The further pieces of a long record are written with its first one.
                         if !keys::is_record(&key) {
                             continue;
                         }
                         value = self.record_at(&key)?.map_or(value, |(record, _)| record);
                     }
-                    // Those that were written together are told one by one.
+                    // Events that share an entry are dumped one by one.
                     Tree::Events if value.first() == Some(&b'[') => {
                         let (owner, first) = key.split_at(key.len().saturating_sub(8));
                         let first = keys::trailing_number(first).unwrap_or_default();
@@ -200,7 +203,7 @@ fn readable(tree: Tree, value: &[u8]) -> Result<Box<RawValue>, String> {
 }
 
 fn line(output: &mut impl Write, tree: Tree, key: &[u8], value: &RawValue) -> Result<(), String> {
-    let key = keys::to_text(tree, key).ok_or_else(|| format!("a key of {} makes no sense", tree.name()))?;
+    let key = keys::to_text(tree, key).ok_or_else(|| format!("a key of {} is damaged", tree.name()))?;
     let line = Line { tree: tree.name().into(), key: key.into(), value };
     serde_json::to_writer(&mut *output, &line).map_err(|error| error.to_string())?;
     output.write_all(b"\n").map_err(|error| error.to_string())

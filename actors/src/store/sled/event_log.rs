@@ -18,8 +18,8 @@ use crate::{
     store::CommandError,
 };
 
-/// Longest value that several events share, in bytes. sled writes a page of up to 16 values at once, and a page of more than an eighth
-/// of a megabyte to a file that it does not sync.
+/// Longest value of an entry with several events, in bytes. sled writes a page of up to 16 values
+/// at once, and a page of more than an eighth of a megabyte to a file that it does not sync.
 const RUN_BYTES: usize = 4 * 1024;
 
 impl Draft<'_> {
@@ -54,7 +54,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Writes the events of the draft. Answers with how many there are of each owner.
+    /// Writes the events of the draft. Answers with their number for each owner.
     pub(super) fn put_events(&mut self) -> Result<BTreeMap<Owner, u64>, CommandError> {
         let mut new: BTreeMap<Owner, u64> = BTreeMap::new();
         for NewRun { run: Run { change, events }, json } in std::mem::take(&mut self.events) {
@@ -74,8 +74,8 @@ impl Draft<'_> {
         }
     }
 
-    /// Forgets entries of an owner from the oldest on, until about `most` events are gone, and none from the number `end` on.
-    /// Answers with how many events they had.
+    /// Forgets entries of an owner from the oldest on, until about `most` events are gone, and
+    /// none from the number `end` on. Answers with the number of events that they had.
     pub(super) fn forget(&mut self, owner: &Owner, most: u64, end: u64) -> Result<u64, CommandError> {
         let (first, last) = self.kept(owner)?;
         let trees = self.trees;
@@ -90,7 +90,7 @@ impl Draft<'_> {
             }
             self.remove(Tree::Events, &key);
             kept = next;
-            // An entry that cannot be read goes all the same.
+            // An entry that cannot be read is forgotten, too.
             let Ok(events) = each(&value) else { continue };
             let Some(newest) = events.last().and_then(|it| change_of(it)) else { continue };
             if run.as_ref().is_none_or(|run| run.last() < newest) {
@@ -106,7 +106,7 @@ impl Draft<'_> {
     }
 }
 
-/// An event as it is stored: with the number of its change, which nobody outside of this folder sees.
+/// An event as it is stored: with the number of its change, which is visible in this module alone.
 fn with_change(change: u64, event: &[u8]) -> Vec<u8> {
     let rest = event.strip_prefix(b"{").unwrap_or(event);
     [format!("{{\"change\":{change},").as_bytes(), rest].concat()
@@ -121,8 +121,9 @@ pub(super) fn change_of(event: &RawValue) -> Option<u64> {
     serde_json::from_str::<OfChange>(event.get()).ok().map(|it| it.change)
 }
 
-/// Events of an owner with consecutive numbers that were written together. The run is one entry of the tree `changes`, under the
-/// change of its first event, and one entry of `events`, under the number of its first event: the event, or an array of several.
+/// Events of an owner with consecutive numbers that were written together. The run is one entry of
+/// the tree `changes`, under the change of its first event, and one entry of `events`, under the
+/// number of its first event: the event, or an array of several.
 pub(super) struct Run {
     /// The number of the first change.
     pub(super) change: u64,
@@ -135,7 +136,7 @@ pub(super) struct RunOf {
     pub(super) owner: Owner,
     /// The number of the first event.
     pub(super) seq: u64,
-    /// How many there are.
+    /// Number of events.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub(super) count: u64,
 }

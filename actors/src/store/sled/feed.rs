@@ -1,4 +1,5 @@
-//! What happened since one looked last, and how things stand at that moment: what monitor and publisher read.
+//! The change feed: the events after a cursor, with the records that they are about, as of one
+//! moment. The monitor and the publisher read it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,10 +26,11 @@ use crate::{
     upload::Upload,
 };
 
-/// Most unfinished batches of an owner that are told at once; the others are told of by their own events.
+/// Most unfinished batches of an owner in one answer; a reader learns of the others by their own
+/// events.
 const MOST_UNFINISHED: usize = 100;
 
-/// A position in the change feed, to be handed back to the store that it came from.
+/// A position in the change feed. It is valid only for the store that gave it.
 #[derive(Debug, Clone)]
 pub struct Cursor(u64);
 
@@ -59,7 +61,8 @@ pub struct ChangeSignal(watch::Receiver<u64>);
 pub struct Closed;
 
 impl ChangeSignal {
-    /// Waits for a write that this signal has not reported. Several writes may be reported as one. Cancel safe.
+    /// Waits for a write that this signal has not reported. Several writes may be reported as one.
+    /// Cancel safe.
     ///
     /// # Errors
     /// [`Closed`].
@@ -68,10 +71,10 @@ impl ChangeSignal {
     }
 }
 
-/// An event with the record that it is about, as it stands now.
+/// An event with the present record of its upload.
 #[derive(Debug)]
 pub struct Change {
-    /// Whose event.
+    /// The owner of the event.
     pub owner: Owner,
     /// The event.
     pub event: Event,
@@ -79,7 +82,7 @@ pub struct Change {
     pub upload: Option<Upload>,
 }
 
-/// What happened after a cursor, and how that stands, as of one moment.
+/// The events after a cursor with the present records, as of one moment.
 #[derive(Debug)]
 pub struct ChangeBatch {
     /// The events, in order.
@@ -90,13 +93,13 @@ pub struct ChangeBatch {
     pub unfinished: HashMap<Owner, Vec<Batch>>,
     /// Uploads in flight, if they were asked for and there are no more changes.
     pub in_flight: Option<InFlightSnapshot>,
-    /// Where the next read goes on.
+    /// The cursor for the next read.
     pub reached: Cursor,
-    /// There are more changes.
+    /// Whether there are more changes.
     pub more: bool,
 }
 
-/// Uploads in flight, and how far the logs of their owners go, at one moment.
+/// Uploads in flight, with the newest event of each of their owners, as of one moment.
 #[derive(Debug)]
 pub struct InFlightSnapshot {
     /// The uploads.
@@ -105,12 +108,12 @@ pub struct InFlightSnapshot {
     pub newest: HashMap<Owner, u64>,
 }
 
-/// An upload in the hands of a worker.
+/// An upload with a running attempt.
 #[derive(Debug)]
 pub struct InFlight {
     /// The upload.
     pub id: UploadId,
-    /// The step that it is in.
+    /// Its running attempt.
     pub entry: RunningAttempt,
     /// Its record, unless the reader said that it knows it.
     pub upload: Option<Upload>,
@@ -121,7 +124,7 @@ pub struct InFlight {
 pub struct LogPage {
     /// The events, in order.
     pub changes: Vec<Change>,
-    /// Numbers of the events that were looked for.
+    /// Event numbers that this page covers.
     pub numbers: RangeInclusive<u64>,
     /// Number of the oldest event that is kept; 1 if there is none.
     pub oldest: u64,
@@ -131,7 +134,7 @@ pub struct LogPage {
     pub unfinished: Vec<Batch>,
 }
 
-/// How far an owner's log goes, and how an upload stands, at one moment.
+/// The newest event of an owner with the record of one upload, as of one moment.
 #[derive(Debug)]
 pub struct LogPosition {
     /// Number of the newest event.
@@ -140,21 +143,21 @@ pub struct LogPosition {
     pub upload: Option<Upload>,
 }
 
-/// How an owner's batches stand at one moment.
+/// The batches and uploads of an owner as of one moment.
 #[derive(Debug)]
 pub struct OwnerSnapshot {
     /// Number of the newest event.
     pub newest: u64,
     /// Unfinished and recent batches, the oldest first.
     pub batches: Vec<Batch>,
-    /// Uploads in the hands of workers.
+    /// Uploads with a running attempt.
     pub in_flight: Vec<Upload>,
-    /// Those of the uploads asked for that the owner has.
+    /// The requested uploads that the owner has.
     pub uploads: Vec<Upload>,
 }
 
 impl Queries {
-    /// Where a reader starts that wants only what comes from now on.
+    /// The cursor at the newest change: a reader that starts here sees later changes only.
     pub fn newest(&self) -> Cursor {
         self.sled.newest()
     }
@@ -169,8 +172,8 @@ impl Queries {
         ChangeSignal(self.sled.newest.subscribe())
     }
 
-    /// Events after `cursor` of the owners in `interest`, at most `most`. With `known`, also uploads in flight,
-    /// without the records of those that are known.
+    /// Events after `cursor` of the owners in `interest`, at most `most`. With `known`, also
+    /// uploads in flight, without the records of those that are known.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -201,7 +204,7 @@ impl Queries {
         .await
     }
 
-    /// Events of an owner from number `from` on, as far as they are kept, at most `most`.
+    /// At most `most` events of an owner, from number `from` on; forgotten ones are left out.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -218,7 +221,7 @@ impl Queries {
         .await
     }
 
-    /// How far an owner's log goes, and how an upload stands.
+    /// The newest event of an owner and the record of one of its uploads.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -232,7 +235,8 @@ impl Queries {
         .await
     }
 
-    /// How an owner's unfinished batches and its `recent` newest ones stand, and those of `uploads` that it has.
+    /// An owner's unfinished batches and its `recent` newest ones, its uploads in flight, and
+    /// those of `uploads` that it has.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -288,7 +292,7 @@ impl Sled {
             return Ok(news);
         }
         let changes = self.tree(Tree::Changes);
-        // What comes next may be in the middle of a run.
+        // The next change may be in the middle of a run of events.
         let run = event_log::run_of(changes, next)?;
         let from = run.map_or(next, |run| run.change);
         'runs: for entry in changes.range(keys::number(from)..=keys::number(newest.0)) {
@@ -333,7 +337,7 @@ impl Sled {
         Ok(news)
     }
 
-    /// Events of an owner by their numbers, as far as they are kept.
+    /// Events of an owner by their numbers; forgotten ones are left out.
     fn events(&self, owner: &Owner, seqs: RangeInclusive<u64>) -> Read<Vec<Event>> {
         let mut found = Vec::new();
         if seqs.is_empty() {
@@ -341,7 +345,7 @@ impl Sled {
         }
         let tree = self.tree(Tree::Events);
         let first = keys::event(owner, *seqs.start());
-        // It may be in the middle of an entry.
+        // The first event may be in the middle of an entry.
         let entry = tree.range(keys::owner(owner)..=first.clone()).next_back().transpose()?;
         let from = entry.map_or_else(|| IVec::from(first), |(key, _)| key);
         for entry in tree.range(from..=IVec::from(keys::event(owner, *seqs.end()))) {
@@ -362,12 +366,15 @@ impl Sled {
         Ok(Change { owner: owner.clone(), event, upload })
     }
 
-    /// What an entry of the log says. One that makes no sense is passed over, as it would make none the next time either, and is told once.
+    /// A decoded entry of the log. A damaged entry is skipped, since a retry would not repair it,
+    /// and is logged once.
     fn sound<T>(&self, entry: serde_json::Result<T>) -> Option<T> {
         entry
             .inspect_err(|error| {
                 if !self.damage_logged.swap(true, Ordering::Relaxed) {
-                    log::error!("an entry of the event log is passed over: {error}; `mediamill check` tells what else is damaged");
+                    log::error!(
+                        "an entry of the event log is skipped: {error}; `mediamill check` lists all damage"
+                    );
                 }
             })
             .ok()
@@ -391,7 +398,8 @@ impl Sled {
         Ok(in_flight)
     }
 
-    /// An owner's unfinished batches, the oldest hundred. They are kept decoded, and the committer changes them only while nobody reads.
+    /// An owner's unfinished batches, the oldest hundred. The state holds them decoded, and the
+    /// committer changes them only while nobody reads.
     fn unfinished(&self, owner: &Owner) -> Vec<Batch> {
         let state = self.state.lock();
         let mut batches: Vec<&Batch> =

@@ -20,7 +20,7 @@ use crate::{
     store::{Clock, CommandError, RunId, RunRecord, Scope, attempt::RunningAttempt, unit_of_work::Held},
 };
 
-/// What the committer knows without reading.
+/// The state that the committer holds in memory.
 pub(super) struct State {
     pub(super) queue: Queue,
     /// Uploads with running attempts, each with the number of pieces that its record has.
@@ -37,14 +37,14 @@ pub(super) struct State {
     pub(super) reserved: u64,
     /// Events kept of each owner.
     pub(super) keep_events: u64,
-    /// Owners with more events than that.
+    /// Owners with more events than `keep_events`.
     pub(super) overfull: HashSet<Owner>,
     pub(super) clock: Clock,
     /// The scope of the first start; `None` before.
     scope: Option<Scope>,
 }
 
-/// What the first start found unfinished, beside uploads that simply wait.
+/// The unfinished work that the first start found, beside uploads in the queue.
 #[derive(Default)]
 pub(in super::super) struct Loaded {
     /// Uploads outside the scope.
@@ -161,7 +161,7 @@ impl Sled {
         Ok(loaded)
     }
 
-    /// Fills the queue. Answers with how many uploads are outside the scope.
+    /// Fills the queue. Answers with the number of uploads outside the scope.
     fn load_queue(&self, state: &mut State, scope: &Scope) -> Read<usize> {
         let mut resting = 0;
         for entry in self.tree(Tree::Work).iter() {

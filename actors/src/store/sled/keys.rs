@@ -1,6 +1,8 @@
-//! Keys of the trees: how they are laid out, so that key order is meaning order, and how a dump writes them.
+//! Keys of the trees: their layout, in which the order of bytes is the order of the records, and
+//! their form in a dump.
 //!
-//! Numbers are big-endian. An owner is written with its length before it, so that no owner's keys are a prefix of another's.
+//! Numbers are big-endian. An owner's text follows its length, so that no owner's keys are a
+//! prefix of another's.
 
 use sha2::{Digest as _, Sha256};
 
@@ -73,12 +75,13 @@ impl Tree {
 
 pub(super) const FORMAT: &[u8] = b"format";
 pub(super) const NEXT_BATCH: &[u8] = b"next_batch";
-/// There while a dump is restored.
+/// Key in the tree `meta` that exists while a dump is being restored.
 pub(super) const RESTORING: &[u8] = b"restoring";
-/// The state of the provider in stores of the formats 1 to 3; a run has it now.
+/// Key in the tree `meta` of the provider's state in formats 1 to 3; since format 4 the record of
+/// a run has it.
 pub(super) const PROVIDER: &[u8] = b"provider";
 
-/// A number as keys have it.
+/// A number in a key: eight bytes, big-endian.
 pub(super) fn number(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }
@@ -91,7 +94,8 @@ pub(super) fn upload(batch: BatchId, position: u32) -> [u8; 20] {
     key
 }
 
-/// Whether a key of `uploads` is that of a record, not of a further piece of one.
+/// Whether a key of `uploads` is that of a record; the other keys are those of further pieces of
+/// long records.
 pub(super) fn is_record(key: &[u8]) -> bool {
     key.len() == 20
 }
@@ -245,7 +249,7 @@ pub(super) fn unhex(text: &str) -> Option<[u8; 32]> {
     base16ct::mixed::decode_vec(text).ok()?.try_into().ok()
 }
 
-/// What is left of a key.
+/// The part of a key that is not read yet.
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {

@@ -1,4 +1,5 @@
-//! Opening a store: one process at a time, left-overs healed, damage told in a sentence.
+//! Opens a store: takes the lock, heals left-overs of a dead process, and reports damage in a
+//! sentence.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -16,9 +17,10 @@ use crate::store::OpenError;
 
 /// Version of the layout of the trees.
 const FORMAT: &str = "4";
-/// Older versions, which are read as they are. In 1 to 3 the state of the provider is in `meta`, runs have no records, and records
-/// say `run` for a round and `stored` for a managed file. In 1 and 2 each event is an entry of its own, in 1 also in `changes`, and
-/// the records of 1 say more about attempts in flight.
+/// Older versions, which this version reads without conversion. In 1 to 3 the state of the
+/// provider is in `meta`, runs have no records, and records say `run` for a round and `stored`
+/// for a managed file. In 1 and 2 each event is an entry of its own, and in 1 it has its own
+/// entry in `changes`, too. Records of 1 contain the running attempt.
 const OLDER_FORMATS: [&str; 3] = ["1", "2", "3"];
 
 /// Whether this version reads a format.
@@ -26,17 +28,18 @@ pub(super) fn is_known(format: &str) -> bool {
     format == FORMAT || OLDER_FORMATS.contains(&format)
 }
 
-/// How long sled's threads may hold its file after its last handle is gone, as happens when a store is closed and opened in one process.
+/// Longest wait for sled's threads, which hold the file for a moment after the last handle is
+/// dropped: a process may close a store and open it again.
 const LAST_HANDLES: Duration = Duration::from_secs(2);
 
-/// The trees of an open store, and what keeps them safe.
+/// The trees of an open store, with its files and its lock.
 pub(super) struct Opened {
     pub(super) db: sled::Db,
     pub(super) trees: Vec<Pages>,
-    /// Our own handle to sled's file: its own flush does not reach the disk's platter.
+    /// Our own handle to sled's file: sled's own flush does not wait for the disk.
     pub(super) db_file: File,
     pub(super) highwater: Highwater,
-    /// Held for as long as the store is open.
+    /// The lock file, held for as long as the store is open.
     pub(super) lock: File,
 }
 
@@ -128,7 +131,8 @@ fn lock(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// A process that died while sled wrote a snapshot leaves a file that makes every later open fail; nothing is lost with it.
+/// Removes snapshots that sled had not finished when the process died. They make every later open
+/// fail, and hold nothing that the log does not.
 fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -147,7 +151,8 @@ fn remove_unfinished_snapshots(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// sled panics on most damage, so it is opened on a thread of its own, whose panic is an error here.
+/// Opens sled on a thread of its own: sled panics on most damage, and the panic of that thread
+/// becomes an error.
 fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     let path = folder.to_owned();
     let open = move || {
@@ -156,7 +161,8 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
             let opened = sled::Config::new()
                 .path(&path)
                 .cache_capacity(cache_bytes)
-                // The committer flushes; this only bounds what a process that died without it can lose of unwaited writes.
+                // The committer flushes every group. This interval bounds the loss of writes that
+                // nobody waits for, when the process dies.
                 .flush_every_ms(Some(500))
                 .mode(sled::Mode::HighThroughput)
                 .open();
@@ -183,7 +189,8 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     }
 }
 
-/// What the system refused is no damage: whoever were told so would throw a sound store away.
+/// The error of a store that sled does not open. A refusal by the system is not reported as
+/// damage, since a user would then delete a sound store.
 pub(super) fn unusable(folder: &Path, error: sled::Error) -> OpenError {
     use io::ErrorKind::{
         FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, UnexpectedEof,
@@ -203,12 +210,14 @@ pub(super) fn unusable(folder: &Path, error: sled::Error) -> OpenError {
     }
 }
 
-/// sled has no kind of its own for this.
+/// Whether another process has the lock: sled has no error kind for it, so this reads the
+/// message.
 fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
 }
 
-/// The file that holds the number of the newest change known to be on disk: a store that was cut short opens without a word.
+/// The file with the number of the newest change known to be on disk. sled opens a truncated
+/// store without an error, and this number reveals it.
 pub(super) struct Highwater {
     file: File,
     value: u64,
@@ -221,7 +230,7 @@ impl Highwater {
         let path = data_dir.join("HIGHWATER");
         let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
         let mut text = String::new();
-        // Digits only; whatever else stands there was never written by us and says nothing.
+        // Any text but digits was not written by this program, and is ignored.
         let _ = file.read_to_string(&mut text);
         let value = text.trim().parse().unwrap_or(0);
         Ok(Self { file, value, newest_written: value, path })
@@ -238,7 +247,7 @@ impl Highwater {
         }
         let mut write = || -> io::Result<()> {
             self.file.seek(SeekFrom::Start(0))?;
-            // Fixed width, so that a shorter number never leaves digits of a longer one.
+            // The width is fixed, so that no digits of a longer number stay behind.
             self.file.write_all(format!("{change:020}\n").as_bytes())?;
             self.file.sync_data()
         };

@@ -1,21 +1,22 @@
-//! Whose turn it is: a picture in memory of what the tree `work` holds. Pure.
+//! The queue: the tree `work` in memory, in the order in which uploads are begun. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use crate::id::{BatchId, Owner, UploadId};
 
-/// What waits for a worker, in the order in which it is begun.
+/// Uploads that wait for a worker, in the order in which they are begun.
 ///
-/// Owners take turns, upload by upload; batches of an owner go first in, first out; uploads of a batch go in the order of submission.
-/// A closed batch (paused or cancelled) loses its turn. Suspects, which were in flight when the process died, go before all others and alone.
+/// Owners take turns, upload by upload; batches of an owner go first in, first out; uploads of a
+/// batch go in the order of submission. A closed batch (paused or cancelled) loses its turn.
+/// Suspects, which were in flight when the process died, go before all others and alone.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     owners: HashMap<Owner, BTreeMap<u64, Waiting>>,
-    /// Owners with something to begin, the next one first.
+    /// Owners with a waiting upload in an open batch, the next one first.
     turns: VecDeque<Owner>,
     /// Suspects of open and closed batches, by batch number and position.
     suspects: BTreeSet<(u64, u32)>,
-    /// Where each batch is to be found.
+    /// The owner of each batch.
     batches: HashMap<u64, Owner>,
     length: usize,
 }
@@ -27,7 +28,7 @@ struct Waiting {
     positions: BTreeMap<u32, UploadId>,
 }
 
-/// One that waits.
+/// A waiting upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) owner: Owner,
@@ -38,12 +39,13 @@ pub(super) struct Entry {
 }
 
 impl Queue {
-    /// How many wait, in closed batches too.
+    /// The number of waiting uploads, also those of closed batches.
     pub(super) fn len(&self) -> usize {
         self.length
     }
 
-    /// Adds one that waits. `open` is taken for a batch that is new here; see [`Queue::set_open`].
+    /// Adds an upload. `open` counts only for the first upload of a batch; later,
+    /// [`Queue::set_open`] changes it.
     pub(super) fn push(&mut self, entry: Entry, suspect: bool, open: bool) {
         if suspect {
             self.suspects.insert((entry.batch_number, entry.position));
@@ -64,7 +66,7 @@ impl Queue {
         }
     }
 
-    /// Takes out one that waits, if it does.
+    /// Removes an upload, if it waits.
     pub(super) fn remove(&mut self, batch_number: u64, position: u32) {
         let Some(owner) = self.batches.get(&batch_number).cloned() else { return };
         let Some(batches) = self.owners.get_mut(&owner) else { return };
@@ -82,7 +84,7 @@ impl Queue {
         }
     }
 
-    /// Opens or closes a batch for beginning.
+    /// Opens or closes a batch: uploads of a closed batch are not begun.
     pub(super) fn set_open(&mut self, batch_number: u64, open: bool) {
         let Some(owner) = self.batches.get(&batch_number) else { return };
         let Some(waiting) = self.owners.get_mut(owner).and_then(|it| it.get_mut(&batch_number)) else {
@@ -94,18 +96,19 @@ impl Queue {
         }
     }
 
-    /// What waits of one owner, batch by batch.
+    /// The waiting uploads of one owner, batch by batch.
     pub(super) fn uploads_of(&self, owner: &Owner) -> impl Iterator<Item = (BatchId, UploadId)> {
         let batches = self.owners.get(owner).into_iter().flat_map(BTreeMap::values);
         batches.flat_map(|it| it.positions.values().map(|upload| (it.batch, *upload)))
     }
 
-    /// Owners with something that waits.
+    /// Owners with waiting uploads.
     pub(super) fn owners(&self) -> impl Iterator<Item = &Owner> {
         self.owners.keys()
     }
 
-    /// Whether a suspect of an open batch waits, so that nothing else may be begun.
+    /// The oldest waiting suspect of an open batch. While there is one, nothing else may be
+    /// begun.
     pub(super) fn next_suspect(&self) -> Option<Entry> {
         self.suspects.iter().find_map(|(number, position)| {
             let owner = self.batches.get(number)?;
@@ -120,7 +123,7 @@ impl Queue {
         })
     }
 
-    /// Takes the next one out, and passes the turn on to the next owner.
+    /// Removes and returns the next upload, and passes the turn to the next owner.
     pub(super) fn pop(&mut self) -> Option<Entry> {
         while let Some(owner) = self.turns.pop_front() {
             let next = self.owners.get(&owner).and_then(|batches| {

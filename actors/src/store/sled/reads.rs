@@ -25,7 +25,7 @@ use crate::{
 pub struct KnownPath {
     /// The upload.
     pub upload: Upload,
-    /// Length and time of the file are as they were when the path was written.
+    /// Whether the file still has the length and the time that were stored with the path.
     pub unchanged: bool,
 }
 
@@ -79,8 +79,8 @@ impl Queries {
         upload.filter(|upload| upload.owner == owner).ok_or(Error::NotFound("upload"))
     }
 
-    /// Uploads of an owner that wait or are in flight, each with its batch. Uploads outside the scope of the start are not among
-    /// them.
+    /// Uploads of an owner that wait or are in flight, each with its batch. Uploads outside the
+    /// scope of the start are left out.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -133,7 +133,7 @@ impl Queries {
         .await
     }
 
-    /// For each file the upload of its path, if the path is known.
+    /// The upload of each file's path; `None` for a path that is not known.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -155,7 +155,7 @@ impl Queries {
         .await
     }
 
-    /// For each content hash the completed upload with these bytes, if there is one.
+    /// The completed upload with each content hash; `None` if there is no such upload.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -177,7 +177,8 @@ impl Queries {
         .await
     }
 
-    /// Uploads of an owner with the vectors nearest to `query`, among those that `by` embedded.
+    /// The uploads of an owner whose vectors are nearest to `query`, among the vectors that `by`
+    /// made.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -207,7 +208,8 @@ impl Queries {
         .await
     }
 
-    /// The vector of an upload, if it is this owner's and has one that `by` could have made.
+    /// The vector of an upload, if it is this owner's and its vector is comparable to those of
+    /// `by`.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -227,7 +229,7 @@ impl Queries {
         .await
     }
 
-    /// Deleted uploads whose files are still to be removed.
+    /// Deleted uploads whose files are not removed yet.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -244,7 +246,8 @@ impl Queries {
 }
 
 impl Sled {
-    /// Reads in a blocking job. A panic outside sled's own code is a fault of the program, and says so.
+    /// Reads in a blocking job. A panic outside sled's own code is reported as a fault of the
+    /// program.
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&Self) -> Read<T> + Send + 'static,

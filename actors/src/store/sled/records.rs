@@ -39,7 +39,8 @@ pub(super) fn assemble(key: &[u8], get: impl Fn(&[u8]) -> Read<Option<IVec>>) ->
 
 /// A record as entries: one entry, or several if it is long.
 pub(super) fn cut<'a>(key: &'a [u8], record: &'a [u8]) -> impl Iterator<Item = (Vec<u8>, &'a [u8])> {
-    // A last piece that is exactly full is followed by an empty one, so that the length of a piece marks the end.
+    // A last piece that is exactly full is followed by an empty one, so that the length of a piece
+    // marks the end.
     (0..record.len() / PIECE + 1).map(move |piece| {
         let key = if piece == 0 { key.to_vec() } else { piece_key(key, piece) };
         (key, &record[piece * PIECE..record.len().min((piece + 1) * PIECE)])

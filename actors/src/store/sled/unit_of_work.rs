@@ -1,4 +1,5 @@
-//! The unit of work on sled: the writes of one group of commands, laid over the trees, with records decoded once.
+//! The unit of work on sled: the writes of one group of commands, laid over the trees, with records
+//! decoded once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -43,14 +44,14 @@ pub(super) struct ContentEntry {
     pub(super) upload_id: UploadId,
 }
 
-/// Writes to one tree, by key; `None` removes.
+/// Writes to one tree, by key; `None` removes the entry.
 pub(super) type Writes = BTreeMap<IVec, Option<IVec>>;
 
 /// A unit of work that is made durable.
 pub(super) struct Finished {
-    /// For each tree.
+    /// The writes to each tree.
     pub(super) writes: [Writes; Tree::ALL.len()],
-    /// Notices that follow, each with its run; those without one go to every run.
+    /// Notices of the changes, each with its run; a notice without a run goes to every run.
     pub(super) notices: Vec<(Option<RunId>, Notice)>,
 }
 
@@ -66,16 +67,16 @@ pub(super) struct Draft<'a> {
     dirty_batches: BTreeSet<BatchId>,
     /// Batches that were read into the state for this group.
     loaded_batches: Vec<BatchId>,
-    /// Pieces that records have, as far as they were read or written.
+    /// Number of pieces of each record that was read or written.
     pieces: HashMap<UploadId, usize>,
     /// Running attempts that are to be written.
     dirty_held: HashMap<UploadId, Part>,
     /// Events that are to be written.
     pub(super) events: Vec<NewRun>,
     notices: Vec<(Option<RunId>, Notice)>,
-    /// The sentence of a command that stopped half-way, so that nothing of the group may be written.
+    /// The error of a command that stopped half-way: nothing of the group may be written then.
     poison: Option<String>,
-    /// What the present command declared.
+    /// The records that the present command declared.
     declared: Touches,
 }
 
@@ -113,8 +114,9 @@ impl<'a> Draft<'a> {
         self.poison.get_or_insert_with(|| text.to_owned());
     }
 
-    /// Takes note of what the next command declared. sled needs no locks and fetches nothing beforehand, but a backend that does
-    /// relies on it, so a rule that reads beyond its declaration fails in builds with debug assertions.
+    /// Notes the records that the next command declared. sled needs no locks and fetches nothing
+    /// beforehand, but a backend that does relies on it, so a rule that reads beyond its
+    /// declaration fails in builds with debug assertions.
     pub(super) fn declare(&mut self, touches: Touches) {
         self.declared = touches;
     }
@@ -201,7 +203,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    /// Writes a value into the buffer, which is to be given back.
+    /// Takes the buffer, with a value written into it. The caller gives it back.
     pub(super) fn json_of(&mut self, value: &impl Serialize) -> Result<Vec<u8>, CommandError> {
         let mut json = std::mem::take(&mut self.json);
         serde_json::to_writer(&mut json, value).map_err(CommandError::unknown)?;
@@ -232,7 +234,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Writes a record that had `before` pieces. Answers with how many it has now.
+    /// Writes a record that had `before` pieces. Answers with the number of pieces that it has
+    /// now.
     fn put_record(&mut self, upload: &Upload, before: usize) -> Result<usize, CommandError> {
         let key = keys::upload(upload.batch_id, upload.position);
         let json = self.json_of(upload)?;
@@ -257,7 +260,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// Reads the record of a batch into the state. Answers with whether there is one.
+    /// Reads the record of a batch into the state. Answers with whether the batch exists.
     fn load_batch(&mut self, id: BatchId) -> Result<bool, CommandError> {
         if self.state.batches.contains_key(&id) {
             return Ok(true);

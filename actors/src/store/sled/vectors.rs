@@ -1,4 +1,5 @@
-//! Vectors as the tree `embeddings` keeps them: raw little-endian f32, cut into pieces that sled keeps in its synced file.
+//! Vectors as the tree `embeddings` keeps them: raw little-endian f32, cut into pieces that sled
+//! keeps in its synced file.
 
 use super::{pages::Pages, records::PIECE};
 use crate::{analysis::Identity, id::UploadId};
@@ -27,8 +28,9 @@ pub(super) fn numbers(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes.as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number))
 }
 
-/// The vectors below a prefix, each with its upload. Pieces of a vector follow each other, so a vector is whole when the next one
-/// begins. A read that fails ends them, and is left in `failed`.
+/// The vectors below a prefix, each with its upload. Pieces of a vector follow each other, so a
+/// vector is whole when the next one begins. The first read that fails ends them, and its error
+/// is left in `failed`.
 pub(super) fn all(
     embeddings: &Pages,
     prefix: &[u8],

@@ -1,4 +1,5 @@
-//! Holds the trees against each other: what is derived must follow from the upload records, and events must have no gap.
+//! Compares the trees with each other: indexes and counts must follow from the upload records,
+//! and events must have no gap.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,23 +19,23 @@ use crate::{
     upload::Status,
 };
 
-/// Faults that are described; more are only counted.
+/// Most faults that are described; further ones are only counted.
 const MOST_FAULTS: usize = 100;
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verification {
-    /// How many batches there are.
+    /// Number of batches.
     pub batches: u64,
-    /// How many uploads stand where, in the order of [`Status`]'s names.
+    /// Number of uploads by status, sorted by the name of the status.
     pub uploads: BTreeMap<&'static str, u64>,
-    /// Events that are kept.
+    /// Number of events that are kept.
     pub events: u64,
-    /// Uploads whose thumbnail is on record as made.
+    /// Uploads whose record says that the thumbnail was made.
     pub thumbnails: Vec<UploadId>,
-    /// What does not fit, the first hundred, each in one sentence.
+    /// The first hundred faults, each in one sentence.
     pub faults: Vec<String>,
-    /// How many faults there are.
+    /// Number of all faults.
     pub fault_count: u64,
 }
 
@@ -48,7 +49,7 @@ impl Verification {
 }
 
 impl Queries {
-    /// Reads the whole store and holds its trees against each other. Writers wait meanwhile.
+    /// Reads the whole store and compares its trees with each other. Commands wait meanwhile.
     ///
     /// # Errors
     /// [`Error::Store`] if something cannot be read at all.
@@ -64,7 +65,7 @@ impl Queries {
     }
 }
 
-/// What the indexes are held against.
+/// The part of an upload record that the indexes are compared with.
 struct Known {
     batch: BatchId,
     position: u32,
@@ -77,7 +78,8 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 impl Sled {
-    /// Records and the counts of their batches.
+    /// Compares the upload records with the counts of their batches. Answers with the part of
+    /// each record that the indexes are compared with.
     fn verify_uploads(&self, found: &mut Verification) -> Result<HashMap<UploadId, Known>, String> {
         let mut uploads = HashMap::new();
         let mut counts: HashMap<BatchId, Counts> = HashMap::new();
@@ -88,7 +90,7 @@ impl Sled {
             }
             let Some(upload) = self.upload_under(&key)? else { continue };
             if keys::upload(upload.batch_id, upload.position) != key[..] {
-                found.fault(|| format!("upload {} stands under another key than its own", upload.id));
+                found.fault(|| format!("upload {} has its record under a wrong key", upload.id));
             }
             counts.entry(upload.batch_id).or_default().add(&upload);
             *found.uploads.entry(upload.status.as_str()).or_default() += 1;
@@ -111,13 +113,16 @@ impl Sled {
             let counted = counts.remove(&batch.id).unwrap_or_default();
             if counted != batch.counts {
                 found.fault(|| {
-                    format!("batch {} says {:?}, but its uploads say {counted:?}", batch.id, batch.counts)
+                    format!("batch {} counts {:?}, but its uploads are {counted:?}", batch.id, batch.counts)
                 });
             }
             let ended = batch.status().is_terminal();
             if ended != (batch.ended_round == batch.round) {
                 found.fault(|| {
-                    format!("batch {} ended without its end being told, or the other way", batch.id)
+                    format!(
+                        "the status of batch {} does not fit whether the end of its round has an event",
+                        batch.id
+                    )
                 });
             }
         }
@@ -127,7 +132,7 @@ impl Sled {
         Ok(uploads)
     }
 
-    /// Trees that follow from the records.
+    /// Checks the trees that follow from the records.
     fn verify_indexes(
         &self,
         uploads: &HashMap<UploadId, Known>,
@@ -139,11 +144,11 @@ impl Sled {
             let id = upload_id(&id)?;
             named += 1;
             if uploads.get(&id).is_none_or(|it| keys::upload(it.batch, it.position) != key[..]) {
-                found.fault(|| format!("the name {id} leads to no upload"));
+                found.fault(|| format!("the id {id} leads to no upload record"));
             }
         }
         if named != uploads.len() {
-            found.fault(|| format!("{} uploads have {named} names", uploads.len()));
+            found.fault(|| format!("{} uploads have {named} entries in the index of ids", uploads.len()));
         }
         let mut waiting = HashSet::new();
         for entry in self.tree(Tree::Work).iter() {
@@ -159,28 +164,26 @@ impl Sled {
         let mut embedded = HashSet::new();
         for key in self.tree(Tree::Embeddings).iter() {
             let (key, _) = key?;
-            // Owner and space, then the upload and the number of the piece.
+            // A key is the owner and the space, then the upload and the number of the piece.
             let id = key.len().checked_sub(17).and_then(|at| key.get(at..at + 16));
             embedded.insert(upload_id(id.unwrap_or_default())?);
         }
         for (id, known) in uploads {
             let status = known.status.as_str();
             if (known.status == Status::Pending) != waiting.remove(id) {
-                found.fault(|| {
-                    format!("upload {id} is {status}, which does not fit whether it waits for work")
-                });
+                found.fault(|| format!("upload {id} is {status}, but its entry in the queue says otherwise"));
             }
             if known.status.is_active() != active.remove(id) {
-                found
-                    .fault(|| format!("upload {id} is {status}, which does not fit whether it is in flight"));
+                found.fault(|| format!("upload {id} is {status}, but its entry in flight says otherwise"));
             }
             if known.embedded != embedded.remove(id) {
-                found
-                    .fault(|| format!("upload {id} is {status}, which does not fit whether it has a vector"));
+                found.fault(|| {
+                    format!("the record of upload {id} and the vectors disagree whether it has one")
+                });
             }
         }
         for id in waiting.iter().chain(&active).chain(&embedded) {
-            found.fault(|| format!("something is kept of upload {id}, which has no record"));
+            found.fault(|| format!("an index has an entry of upload {id}, which has no record"));
         }
         for entry in self.tree(Tree::Hashes).iter() {
             let hashed: ContentEntry = json(&entry?.1)?;
@@ -198,9 +201,9 @@ impl Sled {
         Ok(())
     }
 
-    /// Events of each owner without a gap, and each one among the changes.
+    /// Checks that the events of each owner have no gap, and that each one is among the changes.
     fn verify_events(&self, found: &mut Verification) -> Result<(), String> {
-        // For each owner the numbers that follow each other, by the first of them.
+        // For each owner the runs of consecutive numbers: first number to last.
         let mut kept: HashMap<Vec<u8>, BTreeMap<u64, u64>> = HashMap::new();
         for entry in self.tree(Tree::Events).iter() {
             let (key, value) = entry?;
@@ -219,7 +222,7 @@ impl Sled {
                 let event: Event = json(event.get().as_bytes())?;
                 found.events += 1;
                 if event.seq != seq {
-                    found.fault(|| format!("event {} of an owner stands where {seq} should", event.seq));
+                    found.fault(|| format!("event {} of an owner has the place of event {seq}", event.seq));
                 }
                 if let Some(mut last) = kept.last_entry() {
                     last.insert(seq);
@@ -251,9 +254,9 @@ impl Sled {
 }
 
 fn missing_event(owner: &Owner, seq: u64, change: u64) -> String {
-    format!("change {change} is event {seq} of {owner}, which is not there")
+    format!("change {change} is event {seq} of {owner}, which does not exist")
 }
 
 fn upload_id(bytes: &[u8]) -> Result<UploadId, String> {
-    bytes.first_chunk::<16>().map(|id| UploadId::from_bytes(*id)).ok_or_else(|| "a key makes no sense".into())
+    bytes.first_chunk::<16>().map(|id| UploadId::from_bytes(*id)).ok_or_else(|| "a key is damaged".into())
 }

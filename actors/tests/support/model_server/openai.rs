@@ -29,7 +29,7 @@ pub(super) fn wrong_key(request: &Request) -> Reply {
     )
 }
 
-/// What llama.cpp reports of itself; older versions do not report vision.
+/// llama.cpp's report about itself; older versions do not report vision.
 pub(super) fn props(script: &Script) -> Reply {
     let mut props = json!({ "total_slots": 1, "model_path": "model.gguf", "build_info": "b11549" });
     if let Some(vision) = script.tells_vision {

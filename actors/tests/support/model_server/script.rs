@@ -1,4 +1,4 @@
-//! The script of a model server: what it has, and how it fails.
+//! The script of a model server: its models, and its faults.
 
 use serde::Deserialize;
 
@@ -24,7 +24,7 @@ pub(crate) struct Script {
     pub(crate) old: bool,
     /// Whether it behaves as llama.cpp, which ignores the names of models.
     pub(crate) llama_cpp: bool,
-    /// Whether llama.cpp reports vision. `None`: an old version, which does not say.
+    /// Whether llama.cpp reports vision. `None`: an old version, which does not report it.
     pub(crate) tells_vision: Option<bool>,
 }
 
@@ -86,7 +86,7 @@ pub(crate) enum Fault {
     Empty,
     /// Reasoning without an answer.
     Thinking,
-    /// The same words without end.
+    /// The same words, repeated for ever.
     Repetition,
     /// A valid text, cut by the token limit.
     Length,
@@ -106,7 +106,7 @@ pub(crate) enum Fault {
     Dimensions(usize),
     /// These parameters are refused.
     Refuses(Vec<String>),
-    /// A model without vision, which only a call finds out.
+    /// A model without vision, which only a call reveals.
     Blind,
 }
 
