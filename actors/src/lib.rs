@@ -4,7 +4,8 @@
 //! them: [`intake`] admits it ([`intake::receive`] takes its bytes), [`batch_supervisor`] hands it to an
 //! [`upload_worker`], [`media`] decodes it, [`analysis`] describes and audits it behind the
 //! [`provider_gate`], [`store`] keeps its record ([`upload`], [`batch`]) and its events ([`event`]),
-//! [`progress_monitor`] reads those ([`progress`], [`wire`]) for the [`publisher`], [`query_service`] answers questions, and [`search`] finds it.
+//! [`progress_monitor`] reads those ([`progress`], [`wire`]) for the [`publisher`], [`query_service`] answers
+//! questions, and [`search`] finds it.
 //! [`id`] has the ids, [`config`] the configuration, [`error`] the refusals.
 //!
 //! Three rules hold everywhere: a change of state and its event are one transaction; nothing is acknowledged

@@ -128,7 +128,7 @@ async fn matches(world: &World, name: &str) {
         .collect();
     assert!(
         expected == found,
-        "the dump differs from {}; if that is intended, write the snapshot again with UPDATE_SNAPSHOTS=1:\n{}",
+        "the dump differs from {}; if that is intended, write it again with UPDATE_SNAPSHOTS=1:\n{}",
         path.display(),
         different.join("\n")
     );

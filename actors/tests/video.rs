@@ -141,7 +141,7 @@ async fn a_long_video_is_not_decoded_from_end_to_end() {
 
 #[actix_rt::test]
 async fn key_frames_that_do_not_restart_the_numbering_of_frames_are_all_shown() {
-    // With open groups of pictures the numbers of an HEVC file continue at a key frame, and have only eight bits.
+    // With open groups of pictures the numbers of an HEVC file continue at a key frame, and have eight bits.
     let lighter = "nullsrc=s=160x96:r=25,geq=lum='16+floor(T/6)*16':cb=128:cr=128";
     let open = "-c:v libx265 -preset ultrafast -x265-params log-level=error:keyint=30:open-gop=1 -tag:v hvc1";
     for ending in ["mp4", "mkv"] {

@@ -1,5 +1,5 @@
-//! New files that are made durable together: each fsync of a new file writes its data, its inode and its folder by itself, which is
-//! most of the cost of a thumbnail.
+//! New files that are made durable together: each fsync of a new file writes its data, its inode and its folder by
+//! itself, which is most of the cost of a thumbnail.
 
 use std::{
     collections::HashMap,

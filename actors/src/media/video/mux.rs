@@ -38,7 +38,7 @@ pub(super) fn write(excerpt: &Excerpt, index: &Index, source: &mut Source<'_>) -
     Ok(file)
 }
 
-/// Bytes of the length of a unit in an HEVC frame, from the box `hvcC` or from Matroska's private data of the codec.
+/// Bytes of the length of a unit in an HEVC frame, from the box `hvcC` or from Matroska's private data.
 fn length_bytes(container: &Container) -> Option<usize> {
     let configuration = match container {
         Container::Mp4(description) => {
@@ -52,8 +52,8 @@ fn length_bytes(container: &Container) -> Option<usize> {
 
 /// Makes a key frame of HEVC the start of a sequence, by the kind of its units that is meant for cuts.
 ///
-/// A decoder orders frames by a number modulo a power of two, which continues at most key frames. After a gap of more
-/// than half of that it would take the key frame for an earlier one.
+/// A decoder orders frames by a number modulo a power of two, which continues at most key frames. After a gap of
+/// more than half of that it would take the key frame for an earlier one.
 fn restart(frame: &mut [u8], width: usize) {
     const CLEAN_RANDOM_ACCESS: u8 = 21;
     const BROKEN_LINK_ACCESS: u8 = 16;
