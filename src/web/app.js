@@ -84,6 +84,8 @@ let reach = '';
 const refusals = new Map();
 /** Cards by the id of their upload, in batches and in search results. */
 const cards = new Map();
+/** Ids of deleted uploads: an answer from before the deletion must not bring them back. */
+const gone = new Set();
 const dirty = new Set();
 let status = null;
 /** Words for stages, from the server. */
@@ -145,23 +147,38 @@ class Batch {
     if (open && !this.loaded) this.load();
   }
 
-  /** Loads its uploads. Messages that arrive meanwhile are applied afterwards. */
+  /**
+   * Reads its uploads. A call during a reading has them read once more, since that answer may be older than
+   * the call.
+   */
   load() {
-    this.loading ??= this.read().catch((error) => { if (error.status) alarm(error.message); }).finally(() => {
-      const missed = this.missed;
-      this.loading = this.missed = null;
-      for (const message of missed || []) hear(message);
-    });
+    this.outdated = true;
     this.missed ??= [];
-    return this.loading;
+    return this.loading ??= this.catchUp();
+  }
+
+  /** Messages that arrive during the reading are applied after it. */
+  async catchUp() {
+    try {
+      while (this.outdated) {
+        this.outdated = false;
+        await this.read();
+      }
+    } catch (error) {
+      if (error.status) alarm(error.message);
+    }
+    const missed = this.missed;
+    this.loading = this.missed = null;
+    for (const message of missed) hear(message);
   }
 
   async read() {
-    const list = [];
+    let list = [];
     for (let part = null; part === null || part.length === 1000;) {
       part = await ask(`uploads/batches/${this.id}/uploads?limit=1000&offset=${list.length}`);
       list.push(...part);
     }
+    list = list.filter((it) => !gone.has(it.id));
     const there = new Set(list.map((it) => it.id));
     for (const card of this.cards.filter((it) => !there.has(it.id))) card.remove();
     const grid = $('.grid', this.body), anew = document.createDocumentFragment();
@@ -191,16 +208,22 @@ class Batch {
   }
 
   learn(record) {
-    this.data = fromBatch(record);
-    paintSoon(this);
+    this.update(fromBatch(record));
   }
 
   hear(it) {
     this.last = it;
-    this.data = { ...this.data, status: it.status, total: it.total, processed: it.processed,
+    this.update({ ...this.data, status: it.status, total: it.total, processed: it.processed,
       successful: it.successful, failed: it.failed,
       cancelled: it.cancelled ?? this.data.cancelled, review: it.needs_review ?? this.data.review,
-      percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting };
+      percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting });
+  }
+
+  /** Another total means that uploads were deleted. */
+  update(data) {
+    const before = this.data.total;
+    this.data = data;
+    if (data.total !== before && (this.loaded || this.loading)) this.load();
     paintSoon(this);
   }
 
@@ -369,8 +392,13 @@ class Card {
   /** Loads the parts that messages lack: facts, tags, failures. */
   complete() {
     if (this.data.whole || this.asked) return;
-    this.asked = ask(`uploads/${this.id}`).then((upload) => this.learn(upload), (error) => {
-      if (error.status === 404) this.remove();
+    const before = this.last;
+    this.asked = ask(`uploads/${this.id}`).then((upload) => {
+      this.learn(upload);
+      // A message that arrived meanwhile may be newer than the answer.
+      if (this.last !== before) hear(this.last);
+    }, (error) => {
+      if (error.status === 404) this.forget();
     }).finally(() => { this.asked = null; });
   }
 
@@ -391,6 +419,14 @@ class Card {
     if (this.thumbnail !== failed) return;
     this.thumbnail = null;
     if (this.near) this.draw();
+  }
+
+  /** Removes it for good, since its upload was deleted. */
+  forget() {
+    const inBatch = cards.get(this.id);
+    gone.add(this.id);
+    this.remove();
+    inBatch?.remove();
   }
 
   remove() {
@@ -464,8 +500,7 @@ function hear(message) {
         batch.renew().catch(() => {});
         refreshStatus().catch(() => {});
       }
-      if (batch.loaded && it.total !== was.total) batch.load();
-      return void paintSoon(batch);
+      return;
     }
     case 'upload_progress':
     case 'upload_completed':
@@ -474,6 +509,7 @@ function hear(message) {
       if (batch?.missed) return void batch.missed.push(message);
       if (!card || Date.parse(message.timestamp) < card.data.asOf) return;
       const data = card.data;
+      card.last = message;
       if (message.action === 'upload_progress') {
         Object.assign(data, {
           status: it.status === 'failed' && it.cancelled ? 'cancelled' : it.status, stage: it.stage,
@@ -491,6 +527,7 @@ function hear(message) {
         Object.assign(data, {
           status: it.cancelled ? 'cancelled' : 'failed', error: it.error_message, whole: null });
       }
+      void card.root.parentElement.offsetHeight; card.root.parentElement.append(...card.root.parentElement.children);
       return void paintSoon(card);
     }
     case 'file_progress':
@@ -525,10 +562,11 @@ async function meet(id, message) {
 async function refresh() {
   if (waitingForState) return;
   waitingForState = [];
+  const known = [...batches.values()].filter((it) => it.loaded || it.open);
   try {
     await Promise.all([refreshStatus(), readBatches(false, Math.max(PAGE, Math.min(100, batches.size)))]);
     await findUnfinished();
-    await Promise.all([...batches.values()].filter((it) => it.loaded).map((it) => it.read()));
+    await Promise.all(known.map((it) => it.load()));
   } catch (error) {
     if (error.status) alarm(error.message);
   } finally {
@@ -868,11 +906,13 @@ addEventListener('keydown', (event) => {
 
 // ---- one picture
 
-let viewed = null, pictured = null;
+let viewed = null, pictured = null, actions = null;
 
 function view(card) {
   viewed = card;
   pictured = null;
+  actions = actionsOn(card);
+  $('#viewer-text').replaceChildren(actions.root);
   card.complete();
   paintViewer();
   if (!$('#viewer').open) $('#viewer').showModal();
@@ -895,19 +935,32 @@ function paintViewer() {
       make('p', { textContent: 'The picture cannot be shown here.' }));
     $('#viewer-picture').replaceChildren(element);
   }
-  $('#viewer-text').replaceChildren(...parts(card, it, whole).filter(Boolean));
+  actions.again.hidden = card.is !== 'failed';
+  actions.file.hidden = !whole;
+  if (whole) actions.file.href = whole.file_path;
+  while (actions.root.previousSibling) actions.root.previousSibling.remove();
+  actions.root.before(...parts(card, it, whole).filter(Boolean));
+}
+
+/**
+ * The buttons below a picture. They outlast each repaint, which would otherwise take the focus and the question
+ * that a button asks.
+ */
+function actionsOn(card) {
+  const again = make('button', {
+    type: 'button', textContent: 'Try again', title: 'Tries all failed pictures of its batch again',
+    onclick: () => retryOf(card, again) });
+  const file = make('a', { target: '_blank', rel: 'noopener', textContent: 'Open the file' });
+  const remove = make('button', {
+    type: 'button', className: 'second danger', textContent: 'Delete',
+    onclick: () => discard(card, remove) });
+  return { again, file, root: make('div', { className: 'row' }, again, file, remove) };
 }
 
 function parts(card, it, whole) {
   const is = card.is, facts = whole?.metadata.facts, objects = whole?.metadata.objects || [];
   const head = (text) => make('h3', { textContent: text });
   const failures = whole?.failures || [];
-  const remove = make('button', {
-    type: 'button', className: 'second danger', textContent: 'Delete',
-    onclick: () => discard(card, remove) });
-  const again = is === 'failed' && make('button', {
-    type: 'button', textContent: 'Try again', title: 'Tries all failed pictures of its batch again',
-    onclick: () => retryOf(card, again) });
   const by = whole?.provenance;
   return [
     is === 'review' && make('p', {
@@ -934,9 +987,6 @@ function parts(card, it, whole) {
       className: 'small',
       textContent: `Described by ${by.provider} (${by.vision_model})${
         it.status === 'completed' ? `, score ${whole.description_audit_score} of 100` : ''}.` }),
-    make('div', { className: 'row' }, again || null,
-      whole && make('a', {
-        href: whole.file_path, target: '_blank', rel: 'noopener', textContent: 'Open the file' }), remove),
   ];
 }
 
@@ -966,13 +1016,13 @@ function neighbours(card) {
 
 async function discard(card, button) {
   if (!sure(button, 'Really delete?')) return;
+  button.disabled = true;
   await attempt(async () => {
     await ask(`uploads/${card.id}`, { method: 'DELETE' });
-    card.remove();
-    cards.get(card.id)?.remove();
-    $('#viewer').close();
+    card.forget();
     say('Deleted.');
   });
+  button.disabled = false;
 }
 
 async function retryOf(card, button) {
@@ -980,6 +1030,7 @@ async function retryOf(card, button) {
   await attempt(() => ask(`uploads/batches/${card.batch}/retry`, { method: 'POST' }));
   const batch = batches.get(card.batch);
   if (batch?.loaded) await batch.load();
+  button.disabled = false;
 }
 
 const step = (to) => { const card = neighbours(viewed)[to]; if (card) view(card); };
