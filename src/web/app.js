@@ -527,7 +527,6 @@ function hear(message) {
         Object.assign(data, {
           status: it.cancelled ? 'cancelled' : 'failed', error: it.error_message, whole: null });
       }
-      void card.root.parentElement.offsetHeight; card.root.parentElement.append(...card.root.parentElement.children);
       return void paintSoon(card);
     }
     case 'file_progress':
