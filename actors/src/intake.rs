@@ -1,7 +1,7 @@
 //! The way in: files are classified, and admitted as one batch.
 //!
-//! [`classify`] finds the format of each file and the earlier uploads of it; it only reads.
-//! [`receive`] writes the bytes of uploaded files. [`Intake::admit`] is one command of the store.
+//! `classify` finds the format of each file and the earlier uploads of it; it only reads.
+//! `receive` writes the bytes of uploaded files. `Intake::admit` is one command of the store.
 
 mod admission;
 mod classify;
