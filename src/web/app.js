@@ -78,6 +78,8 @@ let reach = '';
 const refusals = new Map();
 /** Cards by the id of their upload, in batches and among what was found. */
 const cards = new Map();
+/** Ids of deleted uploads: an answer from before the deletion must not bring them back. */
+const gone = new Set();
 const dirty = new Set();
 let status = null;
 let limits = { max_batch_files: 1000, max_batch_bytes: 10 * 2 ** 30 };
@@ -134,23 +136,35 @@ class Batch {
     if (open && !this.loaded) this.load();
   }
 
-  /** Reads its uploads; what happens meanwhile is kept and told afterwards. */
+  /** Reads its uploads. A call during a reading starts another: the answer to the first may be outdated. */
   load() {
-    this.loading ??= this.read().catch((error) => { if (error.status) alarm(error.message); }).finally(() => {
-      const missed = this.missed;
-      this.loading = this.missed = null;
-      for (const message of missed || []) hear(message);
-    });
+    this.outdated = true;
     this.missed ??= [];
-    return this.loading;
+    return this.loading ??= this.catchUp();
+  }
+
+  /** Messages that arrive during the reading are applied after it. */
+  async catchUp() {
+    try {
+      while (this.outdated) {
+        this.outdated = false;
+        await this.read();
+      }
+    } catch (error) {
+      if (error.status) alarm(error.message);
+    }
+    const missed = this.missed;
+    this.loading = this.missed = null;
+    for (const message of missed) hear(message);
   }
 
   async read() {
-    const list = [];
+    let list = [];
     for (let part = null; part === null || part.length === 1000;) {
       part = await ask(`uploads/batches/${this.id}/uploads?limit=1000&offset=${list.length}`);
       list.push(...part);
     }
+    list = list.filter((it) => !gone.has(it.id));
     const there = new Set(list.map((it) => it.id));
     for (const card of this.cards.filter((it) => !there.has(it.id))) card.remove();
     const grid = $('.grid', this.body), anew = document.createDocumentFragment();
@@ -180,14 +194,22 @@ class Batch {
   }
 
   learn(record) {
-    this.data = fromBatch(record);
-    paintSoon(this);
+    this.update(fromBatch(record));
   }
 
   hear(it) {
     this.last = it;
-    this.data = { ...this.data, status: it.status, total: it.total, processed: it.processed, successful: it.successful, failed: it.failed,
-      cancelled: it.cancelled ?? this.data.cancelled, review: it.needs_review ?? this.data.review, percent: it.progress_percentage, eta: it.eta_seconds, waiting: it.waiting };
+    this.update({ ...this.data, status: it.status, total: it.total, processed: it.processed,
+      successful: it.successful, failed: it.failed, cancelled: it.cancelled ?? this.data.cancelled,
+      review: it.needs_review ?? this.data.review, percent: it.progress_percentage, eta: it.eta_seconds,
+      waiting: it.waiting });
+  }
+
+  /** Another total means that uploads were deleted. */
+  update(data) {
+    const before = this.data.total;
+    this.data = data;
+    if (data.total !== before && (this.loaded || this.loading)) this.load();
     paintSoon(this);
   }
 
@@ -333,8 +355,13 @@ class Card {
   /** Reads what messages do not tell: facts, tags, failures. */
   complete() {
     if (this.data.whole || this.asked) return;
-    this.asked = ask(`uploads/${this.id}`).then((upload) => this.learn(upload), (error) => {
-      if (error.status === 404) this.remove();
+    const before = this.last;
+    this.asked = ask(`uploads/${this.id}`).then((upload) => {
+      this.learn(upload);
+      // A message that arrived meanwhile may be newer than the answer.
+      if (this.last !== before) hear(this.last);
+    }, (error) => {
+      if (error.status === 404) this.forget();
     }).finally(() => { this.asked = null; });
   }
 
@@ -355,6 +382,14 @@ class Card {
     if (this.thumbnail !== failed) return;
     this.thumbnail = null;
     if (this.near) this.draw();
+  }
+
+  /** Removes it for good, since its upload was deleted. */
+  forget() {
+    const inBatch = cards.get(this.id);
+    gone.add(this.id);
+    this.remove();
+    inBatch?.remove();
   }
 
   remove() {
@@ -428,8 +463,7 @@ function hear(message) {
         batch.renew().catch(() => {});
         refreshStatus().catch(() => {});
       }
-      if (batch.loaded && it.total !== was.total) batch.load();
-      return void paintSoon(batch);
+      return;
     }
     case 'upload_progress':
     case 'upload_completed':
@@ -438,6 +472,7 @@ function hear(message) {
       if (batch?.missed) return void batch.missed.push(message);
       if (!card || Date.parse(message.timestamp) < card.data.asOf) return;
       const data = card.data;
+      card.last = message;
       if (message.action === 'upload_progress') {
         Object.assign(data, { status: it.status === 'failed' && it.cancelled ? 'cancelled' : it.status, stage: it.stage, percent: it.progress_percent });
         if (it.error_message) data.error = it.error_message;
@@ -482,10 +517,11 @@ async function meet(id, message) {
 async function refresh() {
   if (waitingForState) return;
   waitingForState = [];
+  const known = [...batches.values()].filter((it) => it.loaded || it.open);
   try {
     await Promise.all([refreshStatus(), readBatches(false, Math.max(PAGE, Math.min(100, batches.size)))]);
     await findUnfinished();
-    await Promise.all([...batches.values()].filter((it) => it.loaded).map((it) => it.read()));
+    await Promise.all(known.map((it) => it.load()));
   } catch (error) {
     if (error.status) alarm(error.message);
   } finally {
@@ -799,11 +835,13 @@ addEventListener('keydown', (event) => {
 
 // ---- one picture
 
-let viewed = null, pictured = null;
+let viewed = null, pictured = null, actions = null;
 
 function view(card) {
   viewed = card;
   pictured = null;
+  actions = actionsOn(card);
+  $('#viewer-text').replaceChildren(actions.root);
   card.complete();
   paintViewer();
   if (!$('#viewer').open) $('#viewer').showModal();
@@ -823,15 +861,27 @@ function paintViewer() {
     element.onerror = () => element.replaceWith(make('p', { textContent: 'The picture cannot be shown here.' }));
     $('#viewer-picture').replaceChildren(element);
   }
-  $('#viewer-text').replaceChildren(...parts(card, it, whole).filter(Boolean));
+  actions.again.hidden = card.is !== 'failed';
+  actions.file.hidden = !whole;
+  if (whole) actions.file.href = whole.file_path;
+  while (actions.root.previousSibling) actions.root.previousSibling.remove();
+  actions.root.before(...parts(card, it, whole).filter(Boolean));
+}
+
+/** The buttons below a picture. A repaint keeps them, and so the focus and the question that one asks. */
+function actionsOn(card) {
+  const again = make('button', { type: 'button', textContent: 'Try again',
+    title: 'Tries all failed pictures of its batch again', onclick: () => retryOf(card, again) });
+  const file = make('a', { target: '_blank', rel: 'noopener', textContent: 'Open the file' });
+  const remove = make('button', { type: 'button', className: 'second danger', textContent: 'Delete',
+    onclick: () => discard(card, remove) });
+  return { again, file, root: make('div', { className: 'row' }, again, file, remove) };
 }
 
 function parts(card, it, whole) {
   const is = card.is, facts = whole?.metadata.facts, objects = whole?.metadata.objects || [];
   const head = (text) => make('h3', { textContent: text });
   const failures = whole?.failures || [];
-  const remove = make('button', { type: 'button', className: 'second danger', textContent: 'Delete', onclick: () => discard(card, remove) });
-  const again = is === 'failed' && make('button', { type: 'button', textContent: 'Try again', title: 'Tries all failed pictures of its batch again', onclick: () => retryOf(card, again) });
   const by = whole?.provenance;
   return [
     is === 'review' && make('p', { className: 'mark', textContent: 'This description did not pass the check. A person should look at it.' }),
@@ -846,7 +896,6 @@ function parts(card, it, whole) {
     facts && head('Facts'),
     facts && make('dl', {}, ...list(facts, whole)),
     whole && by.vision_model && make('p', { className: 'small', textContent: `Described by ${by.provider} (${by.vision_model})${it.status === 'completed' ? `, score ${whole.description_audit_score} of 100` : ''}.` }),
-    make('div', { className: 'row' }, again || null, whole && make('a', { href: whole.file_path, target: '_blank', rel: 'noopener', textContent: 'Open the file' }), remove),
   ];
 }
 
@@ -874,13 +923,13 @@ function neighbours(card) {
 
 async function discard(card, button) {
   if (!sure(button, 'Really delete?')) return;
+  button.disabled = true;
   await attempt(async () => {
     await ask(`uploads/${card.id}`, { method: 'DELETE' });
-    card.remove();
-    cards.get(card.id)?.remove();
-    $('#viewer').close();
+    card.forget();
     say('Deleted.');
   });
+  button.disabled = false;
 }
 
 async function retryOf(card, button) {
@@ -888,6 +937,7 @@ async function retryOf(card, button) {
   await attempt(() => ask(`uploads/batches/${card.batch}/retry`, { method: 'POST' }));
   const batch = batches.get(card.batch);
   if (batch?.loaded) await batch.load();
+  button.disabled = false;
 }
 
 const step = (to) => { const card = neighbours(viewed)[to]; if (card) view(card); };
