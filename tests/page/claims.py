@@ -172,7 +172,10 @@ def test_an_answer_from_before_a_message_is_not_the_last_word(world):
     world.ask("POST", retry)
     browser.wait(lambda it: it.withheld() == 1, "the page reads the new failures")
     world.ask("POST", retry)
-    attempts = lambda: [it["attempt"] for it in world.uploads(batch)[0]["failures"]]  # noqa: E731
+
+    def attempts():
+        return [it["attempt"] for it in world.uploads(batch)[0]["failures"]]
+
     wait(lambda: 6 in attempts(), "it has failed again")
     world.send([("marker.jpg", drawing(1))])
     browser.wait(lambda it: it.withheld() == 1 and it.count(".batch") == 2, "all messages were heard")
@@ -346,7 +349,7 @@ def test_a_provider_that_goes_away_and_descriptions_to_review(world):
         lambda it: "away" in it.text("#provider") and "away" in it.text("#alarm"),
         "the page says that the provider is away",
     )
-    browser.wait(lambda it: "The provider is away since" in it.text(".waiting"), "and so does the batch")
+    browser.wait(lambda it: "The provider has been away since" in it.text(".waiting"), "and so does the batch")
     browser.shot("provider away")
     ModelServer(world, poor=True, port=models.port)
     browser.wait(lambda it: it.text(".state") == "completed", "it goes on by itself")
@@ -490,7 +493,8 @@ def test_a_thousand_files_stay_smooth(world):
     gaps = sorted(browser.run("return window.gaps"))
     frame, file = cost / len(gaps), cost / len(files)
     heap = browser.run("return performance.memory.usedJSHeapSize") / 2**20
-    note = f"{len(files)} files; {frame:.1f} ms of processor a frame, {file:.1f} ms a file; {len(gaps)} frames, "
-    note += f"99 % within {gaps[int(len(gaps) * 0.99)]:.0f} ms, worst {gaps[-1]:.0f} ms; heap {heap:.0f} MiB"
+    note = f"{len(files)} files; {frame:.1f} ms of processor a frame, {file:.1f} ms a file; "
+    note += f"{len(gaps)} frames, 99 % within {gaps[int(len(gaps) * 0.99)]:.0f} ms, worst {gaps[-1]:.0f} ms; "
+    note += f"heap {heap:.0f} MiB"
     assert frame < 30, note
     return note
