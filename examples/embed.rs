@@ -49,19 +49,19 @@ fn owner(name: &str) -> Result<Owner, engine::error::Error> {
 
 /// The host's own page about the batches of a user.
 #[get("/batches/{user}")]
-async fn batches(monitor: Data<Addr<QueryService>>, user: Path<String>) -> Result<String, Problem> {
+async fn batches(query_service: Data<Addr<QueryService>>, user: Path<String>) -> Result<String, Problem> {
     let list = ListBatches { owner: owner(&user)?, offset: 0, limit: ListBatches::MAX };
-    Ok(format!("{} batches\n", monitor.send(list).await??.len()))
+    Ok(format!("{} batches\n", query_service.send(list).await??.len()))
 }
 
 /// The host's own page about an upload of a user.
 #[get("/descriptions/{user}/{upload}")]
 async fn description(
-    monitor: Data<Addr<QueryService>>,
+    query_service: Data<Addr<QueryService>>,
     path: Path<(String, String)>,
 ) -> Result<String, engine::error::Error> {
     let upload: UploadId = path.1.parse().map_err(|_| engine::error::Error::NotFound("upload"))?;
-    let upload = monitor.send(GetUpload { owner: owner(&path.0)?, upload }).await??;
+    let upload = query_service.send(GetUpload { owner: owner(&path.0)?, upload }).await??;
     Ok(upload.description.map(|it| it.text).unwrap_or_default())
 }
 
@@ -74,10 +74,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let pipeline = Pipeline::start(config.engine.clone()).await?;
     let media = Handle::with(&pipeline, &config, Proxy);
-    let (routes, monitor) = (media.clone(), Data::new(pipeline.query_service.clone()));
+    let (routes, query_service) = (media.clone(), Data::new(pipeline.query_service.clone()));
     let app = move || {
         App::new()
-            .app_data(monitor.clone())
+            .app_data(query_service.clone())
             .route("/", web::get().to(|| async { HttpResponse::Ok().body("the host's own page\n") }))
             .service(batches)
             .service(description)

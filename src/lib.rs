@@ -17,9 +17,9 @@
 //! };
 //!
 //! /// The statuses of the newest batches.
-//! async fn newest(monitor: Data<Addr<QueryService>>) -> Result<Json<Vec<&'static str>>, Problem> {
+//! async fn newest(query_service: Data<Addr<QueryService>>) -> Result<Json<Vec<&'static str>>, Problem> {
 //!     let list = ListBatches { owner: Owner::local(), offset: 0, limit: 5 };
-//!     let batches = monitor.send(list).await??;
+//!     let batches = query_service.send(list).await??;
 //!     Ok(Json(batches.iter().map(|batch| batch.status.as_str()).collect()))
 //! }
 //! ```
