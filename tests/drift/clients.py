@@ -17,14 +17,16 @@ import ollama
 import openai
 
 
-
 def png(side=64):
     """A red square."""
-    chunk = lambda kind, data: struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     rows = (b"\0" + b"\xc8\x14\x1e" * side) * side
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return base64.b64encode(data)
+    chunks = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    return base64.b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
 
 PNG = png()
@@ -38,8 +40,9 @@ def check(function):
 
 
 def script(url, **what):
-    """Tells the server what to do from now on; nothing: to be sound."""
-    request = urllib.request.Request(url + "/script", json.dumps(what).encode(), {"Content-Type": "application/json"})
+    """Sets the faults of the server's answers; without any they are sound."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url + "/script", json.dumps(what).encode(), headers)
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request).read()
 
 
@@ -180,15 +183,18 @@ def openai_is_told_what_is_wrong(url):
     error = raises(openai.InternalServerError, lambda: ask(model="qwen2.5vl:7b", messages=question()))
     assert "image input is not supported" in str(error)
     script(url, chat={"refuses": ["max_tokens"]})
-    error = raises(openai.BadRequestError, lambda: ask(model="qwen2.5vl:7b", messages=question(), max_tokens=5))
+    short = {"model": "qwen2.5vl:7b", "messages": question(), "max_tokens": 5}
+    error = raises(openai.BadRequestError, lambda: ask(**short))
     assert error.code == "unsupported_parameter"
 
 
 @check
 def openai_waits_and_asks_again_when_the_server_is_busy(url):
     client = openai.OpenAI(base_url=url + "/v1", api_key="key", max_retries=1)
-    script(url, chat={"status": {"status": 429, "message": "slow down", "headers": [["retry-after-ms", "10"]]}})
-    raises(openai.RateLimitError, lambda: client.chat.completions.create(model="qwen2.5vl:7b", messages=question()))
+    busy = {"status": {"status": 429, "message": "slow down", "headers": [["retry-after-ms", "10"]]}}
+    script(url, chat=busy)
+    ask = client.chat.completions.create
+    raises(openai.RateLimitError, lambda: ask(model="qwen2.5vl:7b", messages=question()))
     seen = json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url + "/requests"))
     assert len(seen) == 2
 
@@ -198,8 +204,9 @@ def a_broken_connection_is_one_for_both(url):
     local, hosted = clients(url)
     script(url, chat="cut")
     messages = [{"role": "user", "content": "?"}]
+    ask = hosted.chat.completions.create
     raises(Exception, lambda: list(local.chat("qwen2.5vl:7b", messages, stream=True)))
-    raises(Exception, lambda: list(hosted.chat.completions.create(model="qwen2.5vl:7b", messages=messages, stream=True)))
+    raises(Exception, lambda: list(ask(model="qwen2.5vl:7b", messages=messages, stream=True)))
 
 
 def main():
