@@ -363,7 +363,7 @@ def test_a_provider_that_goes_away_and_descriptions_to_review(world):
     )
     browser.shot("to review")
     browser.one(".card[data-is=review] .open").click()
-    browser.wait(lambda it: "A person should look at it" in it.text("#viewer-text"), "one says why")
+    browser.wait(lambda it: "A person should review it" in it.text("#viewer-text"), "one says why")
 
 
 def test_keyboard(world):
