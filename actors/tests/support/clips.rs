@@ -106,8 +106,10 @@ pub fn child_left() -> Option<String> {
         let (name, rest) = rest.rsplit_once(") ")?;
         let mut fields = rest.split(' ');
         let (state, parent, group) = (fields.next()?, fields.next()?, fields.next()?);
-        // A left-over process is in a group whose first process has ended.
-        let left = name == "sleep" && group != id && !Path::new("/proc").join(group).exists();
+        // A left-over process is in a group whose first process has ended, and has our empty environment.
+        let environment = std::fs::read(Path::new("/proc").join(id).join("environ")).unwrap_or_default();
+        let ours = !environment.windows(5).any(|it| it == b"HOME=");
+        let left = name == "sleep" && ours && group != id && !Path::new("/proc").join(group).exists();
         ((parent == own || left) && state != "Z").then(|| format!("{name} {id}"))
     });
     alive.next()
