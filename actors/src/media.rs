@@ -16,6 +16,7 @@
 mod boxes;
 mod bytes;
 mod capability;
+mod claim;
 mod colour;
 mod colour_space;
 mod decode;
@@ -44,6 +45,7 @@ mod video;
 pub(crate) use render::{Rgb, interpolated};
 
 pub use capability::{Capability, capabilities};
+pub use claim::is_called_media;
 pub use colour::Colour;
 pub use error::{Error, ErrorKind};
 pub use facts::{Facts, Shape};
