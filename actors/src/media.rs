@@ -18,6 +18,7 @@ mod bytes;
 mod capability;
 mod colour;
 mod decode;
+mod directory;
 mod error;
 mod exif;
 mod facts;
