@@ -71,12 +71,13 @@ pub(crate) fn decode(bytes: &[u8], tiff: &Tiff, limits: &Limits) -> Result<Decod
     let exif = exif::read(bytes);
     match tiff {
         Tiff::Common(_) => {
-            let decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
-            Ok(Decoded::new(read(decoder, limits)?, exif, None))
+            let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
+            let profile = decoder.icc_profile().unwrap_or_else(|_| Some(Vec::new()));
+            Ok(Decoded::new(read(decoder, limits)?, exif, None).with_profile(profile.as_deref()))
         }
         Tiff::Rare(layout) => {
             let (pixels, damaged) = rare::decode(bytes, layout)?;
-            Ok(Decoded { damaged, ..Decoded::new(pixels, exif, None) })
+            Ok(Decoded { damaged, ..Decoded::new(pixels, exif, None).with_profile(layout.profile()) })
         }
     }
 }

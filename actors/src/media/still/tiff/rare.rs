@@ -16,6 +16,8 @@ use crate::media::source::Source;
 const MAX_CHUNKS: usize = 1 << 18;
 /// Most bytes of the tables that the JPEGs of a file share.
 const MAX_TABLES_BYTES: u32 = 64 << 10;
+/// Most bytes of an ICC profile.
+const MAX_PROFILE_BYTES: u32 = 4 << 20;
 
 /// The first picture of a file as its directory describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +51,8 @@ pub(crate) struct Layout {
     tables: Vec<u8>,
     /// Colours of YCbCr are stored once for this many pixels across and down.
     subsampling: (u32, u32),
+    /// The ICC profile of its colours, which are converted from CMYK and Lab without one.
+    profile: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,6 +218,10 @@ pub(crate) fn layout(source: &mut Source<'_>) -> io::Result<Result<Option<Layout
     let reversed = tags.number(0x010a)? == Some(2);
     let palette = tags.numbers(0x0140, 3 << 8)?;
     let tables = tags.bytes(0x015b, MAX_TABLES_BYTES)?;
+    let profile = match colours {
+        Colours::Cmyk | Colours::CieLab | Colours::IccLab => Vec::new(),
+        _ => tags.bytes(0x8773, MAX_PROFILE_BYTES)?,
+    };
     let layout = Layout {
         order,
         width,
@@ -234,6 +242,7 @@ pub(crate) fn layout(source: &mut Source<'_>) -> io::Result<Result<Option<Layout
         palette,
         tables,
         subsampling,
+        profile,
     };
     Ok(Ok(layout.is_sound().then_some(layout)))
 }
@@ -305,6 +314,11 @@ impl Layout {
             && colours
             // A fax has at most as many pixels a row as its numbers can count.
             && (!matches!(self.coding, Coding::Fax3 | Coding::Fax4) || self.chunk.0 <= 65_535)
+    }
+
+    /// The ICC profile of the decoded colours.
+    pub(crate) fn profile(&self) -> Option<&[u8]> {
+        (!self.profile.is_empty()).then_some(&self.profile)
     }
 
     pub(crate) fn extent(&self) -> Extent {
