@@ -305,7 +305,8 @@ mod tests {
             "failures": [
                 {"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"},
             ],
-            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"},
+            "thumbnail": "made",
+            "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264", "notes": ["it is odd"]},
             "objects": [],
             "description": null, "embedded_by": null,
         }));
@@ -331,6 +332,11 @@ mod tests {
             let view = video(status);
             assert_eq!((&view["processing_status"], &view["cancelled"]), (&json!("failed"), &json!(mark)));
         }
+    }
+
+    #[test]
+    fn notes_about_a_file_reach_the_client() {
+        assert_eq!(video("completed")["metadata"]["facts"]["notes"], json!(["it is odd"]));
     }
 
     #[test]
