@@ -21,6 +21,7 @@ mod claim;
 mod colour;
 mod colour_space;
 mod decode;
+mod directory;
 mod embedded;
 mod error;
 mod exif;

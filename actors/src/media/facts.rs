@@ -40,6 +40,7 @@ pub struct Facts {
     pub camera: Option<String>,
     /// Degrees north and east.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2))]
     pub coordinates: Option<(f64, f64)>,
     /// The title that a person or a program gave it, on one line of at most 200 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
