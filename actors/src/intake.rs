@@ -7,6 +7,7 @@ mod admission;
 mod classify;
 pub mod receive;
 pub mod resumable;
+mod stamp;
 
 use std::{sync::Arc, time::Duration};
 

@@ -2,13 +2,12 @@
 //! bytes, and by the store's entries of those bytes. It only reads.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom},
     ops::ControlFlow::{self, Break, Continue},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{self, Path, PathBuf},
+    path::{Path, PathBuf},
     sync::Arc,
-    time::UNIX_EPOCH,
 };
 
 use jiff::Timestamp;
@@ -18,15 +17,16 @@ use sha2::{Digest as _, Sha256};
 use super::{
     admission::{Admission, Source, failure_kind, rejection},
     receive::Received,
+    stamp::{refused, stamp_of, unreadable},
 };
 use crate::{
     error::Error,
-    files::{self, Files},
+    files::Files,
     id::{Owner, UploadId},
     media::{self, ErrorKind, VisionSpec},
     provider_gate::ProviderGate,
     store::{FileStamp, NewUpload, Queries, Replaces},
-    upload::{FailureKind, FileRef, PlacePath, Status, Thumbnail, Upload},
+    upload::{FailureKind, FileRef, Status, Thumbnail, Upload},
 };
 
 /// Files that are looked up in the store together: a reader waits until a running commit is
@@ -219,7 +219,7 @@ impl Classifier {
                 return decided(Admission::Failed(Box::new(upload)));
             }
             if unchanged && !self.force {
-                if self.is_done(&upload) {
+                if self.is_done(&upload) && !has_other_sidecars(&upload, path) {
                     let upload = Box::new(upload);
                     return match self.has_moved(&upload, file.original) {
                         true => Break(Verdict::Elsewhere { upload, stamp, moved: true, displaces: None }),
@@ -283,7 +283,7 @@ impl Classifier {
         (mut file, upload, original): (Inspected, Upload, Original),
     ) -> Step<std::convert::Infallible> {
         let moved = self.has_moved(&upload, original);
-        if self.is_done(&upload) {
+        if self.is_done(&upload) && !has_other_sidecars(&upload, stamp.path.as_path()) {
             let displaces = file.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
             return Break(Verdict::Elsewhere { upload: Box::new(upload), stamp, moved, displaces });
         }
@@ -409,6 +409,13 @@ impl Classifier {
     }
 }
 
+/// Whether the facts of a file at the path of its record were read with other sidecars than it has now. Then
+/// they are read again, and the description stays.
+fn has_other_sidecars(upload: &Upload, path: &Path) -> bool {
+    let facts = upload.facts.as_ref().filter(|_| upload.place() == Some(path));
+    facts.is_some_and(|facts| facts.sidecars != media::sidecars(path))
+}
+
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let panicked = |_| Error::Store("the code that looks at files panicked; the log says where".into());
     tokio::task::spawn_blocking(job).await.map_err(panicked)
@@ -429,23 +436,6 @@ fn new(stamp: FileStamp, file: Inspected, described_as: Option<UploadId>) -> Ver
         described_as,
     };
     Verdict::New { upload: Box::new(upload), bytes: None }
-}
-
-/// The stamp of a path. Only files are taken, since opening a pipe or a device could block for
-/// ever.
-fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
-    let path = path::absolute(path).map_err(|error| unreadable(path, &error))?;
-    let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
-    if !metadata.is_file() {
-        let message = format!("{} is not a file", path.display());
-        return Err(refused(FailureKind::Refused, message));
-    }
-    let modified_ns = match metadata.modified().map(|time| time.duration_since(UNIX_EPOCH)) {
-        Ok(Ok(since)) => since.as_nanos() as i128,
-        Ok(Err(before)) => -(before.duration().as_nanos() as i128),
-        Err(_) => 0,
-    };
-    Ok(FileStamp { path: PlacePath::new(path), size: metadata.len(), modified_ns })
 }
 
 /// Reads the header and hashes the whole file; a small file is read once for both.
@@ -491,13 +481,4 @@ fn inspect(
         return Err(refused(FailureKind::FileChanged, message));
     }
     Ok((inspected, base16ct::lower::encode_string(&hasher.finalize()), length))
-}
-
-fn refused(kind: FailureKind, message: String) -> Admission {
-    Admission::Refused(rejection(kind, message))
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Admission {
-    let (kind, message) = files::unreadable(path, error);
-    refused(kind, message)
 }
