@@ -151,18 +151,28 @@ fn a_profile_of_srgb_changes_no_pixel() {
 fn a_profile_of_a_table_is_followed() {
     // Each channel is that of the next colour.
     let turned = |place: &[f64]| [1, 2, 0].map(|it| profiles::linear((place[it] * 255.0).round() as u8));
-    let profile = profiles::table(b"RGB ", 3, 18, turned);
     let picture = card(|[r, g, b]| [b, r, g].map(|it| f64::from(it) / 255.0));
-    assert_card("a table", &png(picture, &[iccp(&profile)]), 4);
+    let profile = profiles::table(b"RGB ", 3, 18, turned);
+    assert_card("a table", &png(picture.clone(), &[iccp(&profile)]), 4);
+    let profile = profiles::coarse_table(b"RGB ", 3, 18, turned);
+    assert_card("a table of eight bits", &png(picture, &[iccp(&profile)]), 6);
+    // Saturated and dark, where the smallest shift of a hue is seen.
+    let blue = RgbImage::from_pixel(40, 40, Rgb([244, 3, 62]));
+    let found = pixel(&good(&png(blue, &[iccp(&profile)])), 20, 20);
+    assert!(near(found, [3, 62, 244], 8), "{found:?}");
 }
 
 #[test]
 fn grey_follows_its_profile_and_keeps_to_it() {
-    let profile = profiles::grey(Curve::Gamma(1.0));
+    let profile = profiles::grey(Curve::Gamma(1.0), b"XYZ ");
     let picture = GrayImage::from_pixel(40, 40, Luma([55]));
     let bytes = png(picture.clone(), &[iccp(&profile)]);
     // A fifth of the light is 128 in sRGB.
     assert!(near(pixel(&good(&bytes), 20, 20), [128; 3], 2), "{:?}", pixel(&good(&bytes), 20, 20));
+    // Half of the lightness is 119.
+    let lightness = [iccp(&profiles::grey(Curve::Gamma(1.0), b"Lab "))];
+    let half = png(GrayImage::from_pixel(40, 40, Luma([128])), &lightness);
+    assert!(near(pixel(&good(&half), 20, 20), [119; 3], 2), "{:?}", pixel(&good(&half), 20, 20));
     // Programs leave the profile of a colour picture in its grey copy.
     let bytes = png(picture, &[iccp(&profiles::rgb(2, &DISPLAY_P3, Curve::Srgb))]);
     let prepared = good(&bytes);
@@ -216,7 +226,7 @@ fn useless_profiles_are_ignored_with_a_note() {
         ("zeros", vec![0; 500], "the colour profile is broken and was ignored"),
         ("all black", black, "the colour profile is broken and was ignored"),
         ("of ten MiB", vec![1; 10 << 20], "MiB, more than any real one, and was ignored"),
-        ("of grey", profiles::grey(Curve::Gamma(2.2)), "is one for grey pictures and was ignored"),
+        ("of grey", profiles::grey(Curve::Gamma(2.2), b"XYZ "), "is one for grey pictures and was ignored"),
         (
             "of ink",
             profiles::table(b"CMYK", 4, 2, |ink| [0, 1, 2].map(|it| 1.0 - ink[it])),
@@ -277,18 +287,13 @@ fn pq(light: f64) -> f64 {
     ((0.8359375 + 18.8515625 * y) / (1.0 + 18.6875 * y)).powf(78.84375)
 }
 
-/// The code of HLG on a screen of 1000 cd/m² for light of which 1.0 is reference white.
-fn hlg(light: [f64; 3]) -> [f64; 3] {
-    let light = light.map(|it| it.max(0.0) * 203.0 / 1000.0);
-    let luminance = 0.2627 * light[0] + 0.678 * light[1] + 0.0593 * light[2];
-    let scene = light.map(|it| it * luminance.max(1e-9).powf(1.0 / 1.2 - 1.0));
-    scene.map(|it| {
-        if it <= 1.0 / 12.0 {
-            (3.0 * it).sqrt()
-        } else {
-            0.17883277 * (12.0 * it - 0.28466892).ln() + 0.55991073
-        }
-    })
+/// The code of HLG for light of which 1.0 is reference white.
+fn hlg(light: f64) -> f64 {
+    let scene = light.max(0.0) * 0.265;
+    if scene <= 1.0 / 12.0 {
+        return (3.0 * scene).sqrt();
+    }
+    0.178_832_77 * (12.0 * scene - 0.284_668_92).ln() + 0.559_910_73
 }
 
 #[test]
@@ -300,7 +305,7 @@ fn hdr_in_a_png_is_shown_with_its_colours() {
             Box::new(|it| profiles::light_in(&BT_2020, it).map(pq)) as Box<dyn Fn(_) -> _>,
         ),
         ("PQ of P3", vec![12, 16, 0, 1], Box::new(|it| profiles::light_in(&DISPLAY_P3, it).map(pq))),
-        ("HLG", vec![9, 18, 0, 1], Box::new(|it| hlg(profiles::light_in(&BT_2020, it)))),
+        ("HLG", vec![9, 18, 0, 1], Box::new(|it| profiles::light_in(&BT_2020, it).map(hlg))),
     ] {
         let chunks = [(b"cICP", points)];
         assert_card(&format!("{name} of 16 bits"), &png(deep_card(&code), &chunks), 3);
