@@ -4,11 +4,14 @@
 mod pictures;
 #[path = "support/profiles.rs"]
 mod profiles;
+#[path = "support/raws.rs"]
+mod raws;
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
 use mediamill_actors::media::Prepared;
 use pictures::*;
 use profiles::{ADOBE_RGB, BT_2020, Curve, DISPLAY_P3, GBR, Matrix, PROPHOTO, SRGB, code_in};
+use raws::Value;
 
 const FIELDS: [[u8; 3]; 4] = [[220, 30, 30], [30, 160, 40], [30, 60, 200], [240, 210, 40]];
 
@@ -179,17 +182,57 @@ fn grey_follows_its_profile_and_keeps_to_it() {
     assert!(near(pixel(&prepared, 20, 20), [55; 3], 1) && prepared.facts.notes.is_empty());
 }
 
-#[test]
-fn ink_follows_its_profile() {
-    // Cyan ink looks orange, magenta green, yellow violet, black dark blue; paper is white.
-    let inks = [[255, 140, 40], [40, 160, 60], [130, 60, 190], [20, 20, 90]]
-        .map(|it: [u8; 3]| it.map(profiles::linear));
+/// A profile of a press with odd inks: cyan looks orange, magenta green, yellow violet, and black dark blue.
+fn odd_press() -> Vec<u8> {
+    let inks = [[255, 140, 40], [40, 160, 60], [130, 60, 190], [20, 20, 90]];
+    let inks = inks.map(|it: [u8; 3]| it.map(profiles::linear));
     let colour = |place: &[f64]| {
         place.iter().zip(inks).fold([1.0; 3], |light, (amount, ink)| {
             [0, 1, 2].map(|c| light[c] * (1.0 - amount * (1.0 - ink[c])))
         })
     };
-    let profile = profiles::table(b"CMYK", 4, 5, colour);
+    profiles::table(b"CMYK", 4, 5, colour)
+}
+
+#[test]
+fn ink_in_a_tiff_follows_its_profile() {
+    let tiff = |profile: &[u8], compressed: bool| {
+        // Cyan, magenta, yellow, black.
+        let rows: Vec<u8> =
+            (0..4).flat_map(|ink| (0..4).map(move |it| if it == ink { 255 } else { 0 })).collect();
+        let data = if compressed { [&[15_u8][..], &rows].concat() } else { rows };
+        raws::Tiff::write(
+            b"II*\0",
+            &[],
+            &[vec![
+                (0x0100, Value::Short(4)),
+                (0x0101, Value::Short(1)),
+                (0x0102, Value::Shorts(vec![8; 4])),
+                (0x0103, Value::Long(if compressed { 32_773 } else { 1 })),
+                (0x0106, Value::Short(5)),
+                (0x0117, Value::Long(data.len() as u32)),
+                (0x0111, Value::At(data)),
+                (0x0115, Value::Short(4)),
+                (0x8773, Value::Bytes(profile.to_vec())),
+            ]],
+        )
+    };
+    for compressed in [false, true] {
+        let prepared = good(&tiff(&odd_press(), compressed));
+        assert!(prepared.facts.notes.is_empty(), "{:?}", prepared.facts.notes);
+        for (x, expected) in (0..).zip([[255, 140, 40], [40, 160, 60], [130, 60, 190], [20, 20, 90]]) {
+            let found = pixel(&prepared, x, 0);
+            assert!(near(found, expected, 6), "{x}: {found:?} instead of {expected:?}");
+        }
+    }
+    let prepared = good(&tiff(&profiles::grey(Curve::Gamma(2.2), b"XYZ "), false));
+    assert_eq!(pixel(&prepared, 0, 0), [0, 255, 255], "cyan");
+    assert_eq!(prepared.facts.notes, ["the colour profile is one for grey pictures and was ignored"]);
+}
+
+#[test]
+fn ink_follows_its_profile() {
+    let profile = odd_press();
     for kind in [jpeg_encoder::ColorType::Cmyk, jpeg_encoder::ColorType::CmykAsYcck] {
         for (ink, expected) in [
             ([255, 0, 0, 0], [255, 140, 40]),
