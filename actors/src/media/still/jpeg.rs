@@ -1,57 +1,53 @@
 //! JPEG.
+//!
+//! A usual JPEG that is needed at its full size is decoded by `zune-jpeg`. All others are decoded here: at a
+//! scale, so that a large picture costs neither the time nor the memory of its pixels, and in layouts of
+//! which `zune-jpeg` makes wrong pictures.
 
-use std::io;
+mod frame;
+mod huffman;
+mod idct;
+mod output;
+mod scale;
+mod scan;
 
 use image::ColorType;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
 use super::decoded::{Decoded, flatten};
-use super::extent::Extent;
 use crate::media::bytes::be16;
+use crate::media::contents::Contents;
 use crate::media::error::Error;
-use crate::media::exif;
-use crate::media::source::Source;
+use crate::media::exif::{self, Exif};
+use crate::media::pixels::Pixels;
 
-/// Most segments before the frame header. Cameras write fewer, and each costs a read.
-const MAX_SEGMENTS: usize = 4096;
+pub(crate) use frame::{Frame, FrameError, frame};
+pub(crate) use scale::Scale;
 
-/// The frame header of a JPEG.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Frame {
-    width: u32,
-    height: u32,
-    /// 1 grey, 3 colour, 4 CMYK.
-    components: u8,
-    progressive: bool,
-    /// Number of blocks of 8 x 8 coefficients in all components.
-    blocks: u64,
-    /// Bytes of metadata before the frame header, which the decoder copies.
-    metadata: u64,
-}
-
-/// Why there is no frame header that can be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FrameError {
-    /// The frame header is missing or makes no sense.
-    NoFrame,
-    /// A known coding without a decoder, as the object of a sentence.
-    NoDecoder(&'static str),
-}
-
-impl Frame {
-    pub(crate) fn extent(&self) -> Extent {
-        let pixels = u64::from(self.width) * u64::from(self.height);
-        let decoded = pixels * if self.components == 1 { 1 } else { 3 };
-        // A progressive picture is held as coefficients of two bytes until its last scan.
-        let coefficients = if self.progressive { self.blocks * 128 } else { 0 };
-        let decoder_bytes = decoded + coefficients + self.metadata;
-        Extent { width: self.width, height: self.height, decoder_bytes }
+/// Decodes a picture at the smallest scale at which its sides are at least `least`.
+pub(crate) fn decode(contents: &mut Contents<'_>, frame: &Frame, least: (u32, u32)) -> Result<Decoded, Error> {
+    let exif = match &frame.exif {
+        Some(range) => exif::read(&contents.part(range)?),
+        None => Exif::default(),
+    };
+    let scale = frame.scale(least);
+    if frame.is_streamed(scale) {
+        let planes = scan::planes(huffman::Bits::new(contents.rewound()?), frame, scale)?;
+        let data = output::pixels(&planes, frame, scale);
+        let (width, height) = scale.of((frame.width, frame.height));
+        let channels = if frame.components.len() == 1 { 1 } else { 3 };
+        let exact = scale.exactly((frame.width, frame.height));
+        let pixels = Pixels { width, height, channels, data, exact };
+        return Ok(Decoded { pixels, exif, animation: None, damaged: planes.damaged });
     }
+    let bytes = contents.whole()?;
+    let pixels = whole(&bytes, frame)?;
+    Ok(Decoded { pixels, exif, animation: None, damaged: ends_early(&bytes, frame) })
 }
 
-/// Decodes a picture by `zune-jpeg`, which `image` uses too, but with a copy of the file.
-pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
-    let (colours, colour) = match frame.components {
+/// Decodes by `zune-jpeg`, which `image` uses too, but with a copy of the file.
+fn whole(bytes: &[u8], frame: &Frame) -> Result<Pixels, Error> {
+    let (colours, colour) = match frame.components.len() {
         1 => (ColorSpace::Luma, ColorType::L8),
         _ => (ColorSpace::RGB, ColorType::Rgb8),
     };
@@ -64,7 +60,6 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
         .jpeg_set_out_colorspace(colours);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(Error::decoder)?;
-    let exif = decoder.exif().map(|block| exif::read(block)).unwrap_or_default();
     let size = decoder.output_buffer_size().ok_or_else(|| Error::broken("the header has no size"))?;
     let expected = u64::from(frame.width) * u64::from(frame.height) * u64::from(colour.bytes_per_pixel());
     if size as u64 != expected {
@@ -73,73 +68,8 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
     let mut data = vec![0; size];
     decoder.decode_into(&mut data).map_err(Error::decoder)?;
     drop(decoder);
-    let pixels = flatten(frame.width, frame.height, colour, data)?;
-    Ok(Decoded { pixels, exif, animation: None, damaged: ends_early(bytes, frame) })
+    flatten(frame.width, frame.height, colour, data)
 }
-
-/// Reads the segments up to the frame header.
-pub(crate) fn frame(source: &mut Source<'_>) -> io::Result<Result<Frame, FrameError>> {
-    let (mut at, mut metadata) = (2, 0);
-    for _ in 0..MAX_SEGMENTS {
-        let Some([ff, marker, high, low]) = source.exactly::<4>(at)? else { break };
-        let length = u64::from(u16::from_be_bytes([high, low]));
-        match (ff, marker) {
-            // Fill bytes may precede a marker, and old encoders leave a stray byte between segments.
-            (0xff, 0xff) | (0..0xff, _) => {
-                at += 1;
-                continue;
-            }
-            (0xff, 0xd8 | 0x01 | 0xd0..=0xd7) => {
-                at += 2;
-                continue;
-            }
-            (0xff, 0xc0..=0xc2) => {
-                // The header of a grey picture is shorter, but more bytes follow in any picture.
-                let Some(header) = source.exactly::<18>(at + 4)? else { break };
-                if header[0] == 12 {
-                    return Ok(Err(FrameError::NoDecoder("a JPEG of 12 bits a channel")));
-                }
-                return Ok(frame_header(&header, marker == 0xc2, metadata).ok_or(FrameError::NoFrame));
-            }
-            (0xff, 0xc3) => return Ok(Err(FrameError::NoDecoder("a lossless JPEG"))),
-            (0xff, 0xc5..=0xc7 | 0xcd..=0xcf) => {
-                return Ok(Err(FrameError::NoDecoder("a hierarchical JPEG")));
-            }
-            (0xff, 0xc9..=0xcb) => return Ok(Err(FrameError::NoDecoder("an arithmetic-coded JPEG"))),
-            (0xff, 0xf7) => return Ok(Err(FrameError::NoDecoder("a JPEG-LS picture"))),
-            // The picture's data or the end come before any frame.
-            (0xff, 0xd9 | 0xda) => break,
-            _ if length < 2 => break,
-            (0xff, 0xe0..=0xef) => metadata += length,
-            _ => {}
-        }
-        at += 2 + length;
-    }
-    Ok(Err(FrameError::NoFrame))
-}
-
-fn frame_header(header: &[u8; 18], progressive: bool, metadata: u64) -> Option<Frame> {
-    let (precision, components) = (header[0], header[5]);
-    let height = u32::from(be16(header, 1)?);
-    let width = u32::from(be16(header, 3)?);
-    if precision != 8 || !matches!(components, 1 | 3 | 4) || width == 0 || height == 0 {
-        return None;
-    }
-    let sampling = |i: u8| {
-        let factors = header[7 + 3 * usize::from(i)];
-        (u64::from(factors >> 4), u64::from(factors & 15))
-    };
-    let all: Vec<(u64, u64)> = (0..components).map(sampling).collect();
-    if all.iter().any(|(h, v)| !(1..=4).contains(h) || !(1..=4).contains(v)) {
-        return None;
-    }
-    let h_max = all.iter().map(|(h, _)| *h).max()?;
-    let v_max = all.iter().map(|(_, v)| *v).max()?;
-    let mcus = u64::from(width).div_ceil(8 * h_max) * u64::from(height).div_ceil(8 * v_max);
-    let blocks = mcus * all.iter().map(|(h, v)| h * v).sum::<u64>();
-    Some(Frame { width, height, components, progressive, blocks, metadata })
-}
-
 /// Returns `true` if the data end early: without an end marker, or with fewer bits than the blocks need at
 /// least.
 ///
