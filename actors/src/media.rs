@@ -16,6 +16,7 @@ mod boxes;
 mod bytes;
 mod capability;
 mod colour;
+mod contents;
 mod decode;
 mod error;
 mod exif;
@@ -49,7 +50,7 @@ pub use header::{Inspected, inspect};
 pub use layout::VisionSpec;
 pub use limits::Limits;
 pub use picture::{Clip, Picture, Prepared};
-pub use prepare::prepare;
+pub use prepare::{prepare, prepare_file};
 pub use video::prepare_video;
 #[doc(hidden)]
 pub use video::prepare_video_by_ffmpeg;

@@ -25,6 +25,11 @@ impl<'a> Contents<'a> {
         self.len
     }
 
+    /// The reader, at any place.
+    pub(super) fn reader(&mut self) -> &mut dyn Input {
+        self.reader
+    }
+
     /// The file as the readers of headers see it.
     pub(super) fn source(&mut self) -> Source<'_> {
         Source::new(self.reader, self.len)

@@ -1,5 +1,6 @@
 //! Decodes a still picture.
 
+use super::contents::Contents;
 use super::error::Error;
 use super::header::{Detail, Header, Still};
 #[cfg(feature = "heic")]
@@ -7,8 +8,14 @@ use super::heif;
 use super::limits::Limits;
 use super::still::{Decoded, bmp, gif, jpeg, png, tiff, webp};
 
-/// Decodes a file by the header that was inspected at the door.
-pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Decoded, Error> {
+/// Decodes a file by the header that was inspected at the door. A picture that is much larger than `least` may
+/// be reduced while it is decoded, to sides that are no shorter than these.
+pub(super) fn decode(
+    contents: &mut Contents<'_>,
+    header: &Header,
+    limits: &Limits,
+    least: (u32, u32),
+) -> Result<Decoded, Error> {
     let still = match &header.detail {
         Detail::Picture(still) => still,
         Detail::Mp4(_) | Detail::Matroska | Detail::OtherVideo => {
@@ -16,16 +23,17 @@ pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<D
         }
     };
     let decoded = match still {
-        Still::Jpeg(frame) => jpeg::decode(bytes, frame)?,
-        Still::Png => png::decode(bytes)?,
-        Still::Webp(chunks) => webp::decode(bytes, chunks, limits)?,
-        Still::Gif => gif::decode(bytes, limits)?,
-        Still::Bmp => bmp::decode(bytes, limits)?,
-        Still::Tiff => tiff::decode(bytes, limits)?,
+        Still::Jpeg(frame) => return jpeg::decode(contents, frame, least),
+        Still::Png(header) => return png::decode(contents, header, least),
+        Still::Webp(chunks) => webp::decode(&contents.whole()?, chunks, limits)?,
+        Still::Gif => gif::decode(&contents.whole()?, limits)?,
+        Still::Bmp => bmp::decode(&contents.whole()?, limits)?,
+        Still::Tiff => tiff::decode(&contents.whole()?, limits)?,
         #[cfg(feature = "heic")]
         Still::Heic(composition) => {
-            let exif = heif::exif(bytes, composition);
-            Decoded::new(heif::decode(bytes, composition)?, exif, None)
+            let bytes = contents.whole()?;
+            let exif = heif::exif(&bytes, composition);
+            Decoded::new(heif::decode(&bytes, composition)?, exif, None)
         }
     };
     let (width, height) = (decoded.pixels.width, decoded.pixels.height);

@@ -87,6 +87,14 @@ pub(super) fn vision(width: u32, height: u32, spec: &VisionSpec) -> Layout {
     Layout { content: kept.1, padded: whole(padded(kept.1)) }
 }
 
+/// The sides that a decoded picture of this stored size needs at least for vision input and thumbnail,
+/// whichever way it will be turned. No side is longer than that of the picture.
+pub(super) fn least(width: u32, height: u32, spec: &VisionSpec) -> (u32, u32) {
+    let (lying, upright) = (vision(width, height, spec).content, vision(height, width, spec).content);
+    let small = thumbnail(width, height);
+    (lying.0.max(upright.1).max(small.0), lying.1.max(upright.0).max(small.1))
+}
+
 /// Width and height of the thumbnail of an upright picture; never larger than the picture.
 pub(super) fn thumbnail(width: u32, height: u32) -> (u32, u32) {
     shrink((width, height), (THUMBNAIL_PX, THUMBNAIL_PX))

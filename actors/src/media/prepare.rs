@@ -1,7 +1,8 @@
 //! Makes thumbnail, vision input and facts of a still picture, by one decode.
 
-use std::io::Cursor;
+use std::io::{BufRead, Cursor, Seek};
 
+use super::contents::Contents;
 use super::decode::decode;
 use super::error::Error;
 use super::facts::{Facts, PixelFacts};
@@ -37,14 +38,41 @@ pub fn prepare(
     vision: &VisionSpec,
     want_thumbnail: bool,
 ) -> Result<Prepared, Error> {
-    let len = bytes.len() as u64;
-    let header = header(&mut Cursor::new(bytes), len, limits)?;
+    let mut reader = Cursor::new(bytes);
+    let contents = Contents::new(&mut reader, bytes.len() as u64, Some(bytes));
+    made(contents, limits, vision, want_thumbnail)
+}
+
+/// As [`prepare`], of a file of `len` bytes that is read while it is decoded, as far as its format allows.
+///
+/// # Errors
+/// As [`prepare`], and [`ErrorKind::Undecodable`](super::ErrorKind::Undecodable) for a file that cannot be
+/// read.
+pub fn prepare_file<R: BufRead + Seek>(
+    reader: &mut R,
+    len: u64,
+    limits: &Limits,
+    vision: &VisionSpec,
+    want_thumbnail: bool,
+) -> Result<Prepared, Error> {
+    made(Contents::new(reader, len, None), limits, vision, want_thumbnail)
+}
+
+fn made(
+    mut contents: Contents<'_>,
+    limits: &Limits,
+    vision: &VisionSpec,
+    want_thumbnail: bool,
+) -> Result<Prepared, Error> {
+    let len = contents.len();
+    let header = header(contents.reader(), len, limits)?;
     admit(&header, len, limits, vision)?;
-    let Decoded { mut pixels, exif, animation, damaged } = decode(bytes, &header, limits)?;
+    let least = layout::least(header.width, header.height, vision);
+    let Decoded { mut pixels, exif, animation, damaged } = decode(&mut contents, &header, limits, least)?;
 
     let orientation = exif.orientation;
     let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
-    let (width, height) = turn((pixels.width, pixels.height));
+    let (width, height) = turn((header.width, header.height));
     let layout = layout::vision(width, height, vision);
     let small = layout::thumbnail(width, height);
 

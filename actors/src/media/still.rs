@@ -4,6 +4,7 @@ mod animation;
 pub(super) mod bmp;
 mod decoded;
 mod extent;
+mod reduction;
 pub(super) mod gif;
 pub(super) mod jpeg;
 pub(super) mod png;

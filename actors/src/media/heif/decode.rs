@@ -86,7 +86,7 @@ fn whole(bytes: &[u8], composition: &Composition) -> Result<Pixels, Error> {
         }
         colour.truncate(row * height as usize);
     }
-    Ok(Pixels { width, height, channels: 3, data: colour })
+    Ok(Pixels::new(width, height, 3, colour))
 }
 
 /// Returns `true` if one coded picture is the whole.

@@ -22,7 +22,6 @@ use crate::media::exif::{self, Exif};
 use crate::media::pixels::Pixels;
 
 pub(crate) use frame::{Frame, FrameError, frame};
-pub(crate) use scale::Scale;
 
 /// Decodes a picture at the smallest scale at which its sides are at least `least`.
 pub(crate) fn decode(contents: &mut Contents<'_>, frame: &Frame, least: (u32, u32)) -> Result<Decoded, Error> {

@@ -1,7 +1,5 @@
 //! The bits of a scan, and the Huffman codes in them.
 
-use std::io::Read as _;
-
 use crate::media::source::Input;
 
 /// Bytes that are read at once.

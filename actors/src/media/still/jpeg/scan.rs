@@ -43,7 +43,7 @@ pub(super) struct Planes {
 /// # Errors
 /// Tables that are missing or make no sense, more than [`MAX_SCANS`] scans, no scan at all, and a file that
 /// cannot be read. Broken or missing data of a scan are no error.
-pub(super) fn planes(bits: Bits<'_>, frame: &Frame, scale: Scale) -> Result<Planes, Error> {
+pub(super) fn planes<'a>(bits: Bits<'a>, frame: &'a Frame, scale: Scale) -> Result<Planes, Error> {
     let mut decoder = Decoder::new(bits, frame, scale);
     let scans = decoder.segments()?;
     if let Some(error) = decoder.bits.take_error() {
