@@ -46,7 +46,7 @@ pub use colour::Colour;
 pub use error::{Error, ErrorKind};
 pub use facts::{Facts, Shape};
 pub use format::{Format, Kind, SNIFF_BYTES};
-pub use header::{Inspected, inspect};
+pub use header::{Inspected, STREAMED_BYTES, inspect};
 pub use layout::VisionSpec;
 pub use limits::Limits;
 pub use picture::{Clip, Picture, Prepared};

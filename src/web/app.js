@@ -1000,6 +1000,7 @@ function list(facts, whole) {
     ['Colours', facts.colours?.length && facts.colours.map((it) => `${it.name} ${it.percent} %`).join(', ')],
     ['Light', ['dark', 'medium', 'bright'][facts.lightness < 25 ? 0 : facts.lightness > 75 ? 2 : 1]],
     ['Damaged', facts.damaged && 'the file has broken parts'],
+    ['Notes', facts.notes?.join('; ')],
     ['Added', when(whole.created_at)],
   ];
   return rows.filter(([, text]) => text).flatMap(([name, text]) => [

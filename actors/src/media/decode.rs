@@ -26,7 +26,7 @@ pub(super) fn decode(
         Still::Jpeg(frame) => return jpeg::decode(contents, frame, least),
         Still::Png(header) => return png::decode(contents, header, least),
         Still::Webp(chunks) => webp::decode(&contents.whole()?, chunks, limits)?,
-        Still::Gif => gif::decode(&contents.whole()?, limits)?,
+        Still::Gif => gif::decode(&contents.whole()?)?,
         Still::Bmp => bmp::decode(&contents.whole()?, limits)?,
         Still::Tiff => tiff::decode(&contents.whole()?, limits)?,
         #[cfg(feature = "heic")]

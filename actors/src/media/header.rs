@@ -16,6 +16,9 @@ use super::video::{Index, MAX_FRAMES, mp4};
 /// Bytes that a decode and the encodes after it need besides the pictures.
 const SLACK: u64 = 3 << 20;
 
+/// A file with more bytes than this is not held in memory, if its format can be decoded while it is read.
+pub const STREAMED_BYTES: u64 = 16 << 20;
+
 /// What is known of a file that may be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspected {
@@ -78,8 +81,8 @@ pub(super) enum Still {
 /// [`ErrorKind::Empty`], [`ErrorKind::NotMedia`], [`ErrorKind::Unsupported`] for the formats that
 /// [`capabilities`](super::capabilities) lists as missing and for rare codings of known formats,
 /// [`ErrorKind::TooLarge`] if a limit on bytes, pixels, the length of a side or memory is exceeded, and
-/// [`ErrorKind::Undecodable`] for a header that is cut short or makes no sense, or a file that cannot be
-/// read.
+/// [`ErrorKind::Undecodable`] for a header that is cut short or makes no sense, and
+/// [`ErrorKind::Unreadable`].
 pub fn inspect<R: BufRead + Seek>(
     reader: &mut R,
     len: u64,
@@ -105,12 +108,12 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
         Error::new(ErrorKind::NotMedia, "the file is no picture or video of a known format")
     })?;
     capability::check(format)?;
-    let (most, noun) = match format.kind() {
-        Kind::Image => (limits.max_image_bytes, "an image"),
-        Kind::Video => (limits.max_video_bytes, "a video"),
+    let (most, key) = match format.kind() {
+        Kind::Image => (limits.max_image_bytes, "limits.max_file_bytes"),
+        Kind::Video => (limits.max_video_bytes, "limits.max_video_bytes"),
     };
     if len > most {
-        let message = format!("the file has {}, at most {} are allowed for {noun}", mib(len), mib(most));
+        let message = format!("the file has {}, {key} is {most} ({})", mib(len), mib(most));
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     let (extent, still) = match format {
@@ -188,7 +191,7 @@ pub(super) fn admit(
     if decode_bytes > limits.decode_memory {
         let needs = decode_bytes.div_ceil(1 << 20);
         let most = limits.decode_memory >> 20;
-        let message = format!("needs {needs} MiB, limits.decode_memory_mb is {most}");
+        let message = format!("decoding needs {needs} MiB, limits.decode_memory_mb is {most}");
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     Ok(Inspected { format: header.format, width, height, decode_bytes })
@@ -198,13 +201,16 @@ pub(super) fn admit(
 fn picture_bytes(header: &Header, len: u64, vision: &VisionSpec) -> u64 {
     let least = layout::least(header.width, header.height, vision);
     let size = (header.width, header.height);
+    let small = if len <= STREAMED_BYTES { len } else { 0 };
     let (held, (_, height)) = match &header.detail {
         Detail::Picture(Still::Jpeg(frame)) => {
             let scale = frame.scale(least);
-            let file = if frame.is_streamed(scale) { 0 } else { len };
+            let file = if frame.is_streamed(scale) { small } else { len };
             (frame.decoder_bytes(scale).saturating_add(file), scale.of(size))
         }
-        Detail::Picture(Still::Png(header)) => (header.decoder_bytes(least), header.decoded(least)),
+        Detail::Picture(Still::Png(header)) => {
+            (header.decoder_bytes(least).saturating_add(small), header.decoded(least))
+        }
         _ => (len.saturating_add(header.decoder_bytes), size),
     };
     held.saturating_add(resize_bytes(size, height, vision))

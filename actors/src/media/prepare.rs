@@ -25,8 +25,8 @@ use super::still::Decoded;
 ///
 /// # Errors
 /// As [`inspect`](super::inspect), and [`ErrorKind::Undecodable`](super::ErrorKind::Undecodable) if the
-/// decoder fails. A JPEG that is cut short is not an error: the missing part is grey, and [`Facts::damaged`]
-/// is set.
+/// decoder fails. A picture that is cut short is not an error: the missing part is grey or like the part
+/// above it, and [`Facts::damaged`] is set.
 ///
 /// # Panics
 /// The decoders are not known to panic, but a caller that must not end by a panic should catch it.
@@ -46,8 +46,7 @@ pub fn prepare(
 /// As [`prepare`], of a file of `len` bytes that is read while it is decoded, as far as its format allows.
 ///
 /// # Errors
-/// As [`prepare`], and [`ErrorKind::Undecodable`](super::ErrorKind::Undecodable) for a file that cannot be
-/// read.
+/// As [`prepare`], and [`ErrorKind::Unreadable`](super::ErrorKind::Unreadable).
 pub fn prepare_file<R: BufRead + Seek>(
     reader: &mut R,
     len: u64,
@@ -68,7 +67,8 @@ fn made(
     let header = header(contents.reader(), len, limits)?;
     admit(&header, len, limits, vision)?;
     let least = layout::least(header.width, header.height, vision);
-    let Decoded { mut pixels, exif, animation, damaged } = decode(&mut contents, &header, limits, least)?;
+    let decoded = decode(&mut contents, &header, limits, least)?;
+    let Decoded { mut pixels, exif, animation, damaged, notes } = decoded;
 
     let orientation = exif.orientation;
     let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
@@ -103,6 +103,7 @@ fn made(
         video_codec: None,
         animated: animation.is_some_and(|a| a.is_moving()),
         damaged,
+        notes,
     };
     let padded = render::padded(content, layout.padded);
     let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };

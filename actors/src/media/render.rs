@@ -82,7 +82,8 @@ fn scaled<P: PixelTrait>(
     let source = TypedImage::<P>::from_buffer(from.0, from.1, data).map_err(failed)?;
     let mut pixels = vec![0; to.0 as usize * to.1 as usize * P::size()];
     let mut target = TypedImage::<P>::from_buffer(to.0, to.1, &mut pixels).map_err(failed)?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(0.0, 0.0, part.0, part.1);
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(0.0, 0.0, part.0, part.1);
     Resizer::new().resize_typed(&source, &mut target, &options).map_err(failed)?;
     Ok(pixels)
 }

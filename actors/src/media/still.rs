@@ -4,10 +4,10 @@ mod animation;
 pub(super) mod bmp;
 mod decoded;
 mod extent;
-mod reduction;
 pub(super) mod gif;
 pub(super) mod jpeg;
 pub(super) mod png;
+mod reduction;
 pub(super) mod tiff;
 pub(super) mod webp;
 

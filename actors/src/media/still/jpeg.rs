@@ -24,7 +24,11 @@ use crate::media::pixels::Pixels;
 pub(crate) use frame::{Frame, FrameError, frame};
 
 /// Decodes a picture at the smallest scale at which its sides are at least `least`.
-pub(crate) fn decode(contents: &mut Contents<'_>, frame: &Frame, least: (u32, u32)) -> Result<Decoded, Error> {
+pub(crate) fn decode(
+    contents: &mut Contents<'_>,
+    frame: &Frame,
+    least: (u32, u32),
+) -> Result<Decoded, Error> {
     let exif = match &frame.exif {
         Some(range) => exif::read(&contents.part(range)?),
         None => Exif::default(),
@@ -37,11 +41,11 @@ pub(crate) fn decode(contents: &mut Contents<'_>, frame: &Frame, least: (u32, u3
         let channels = if frame.components.len() == 1 { 1 } else { 3 };
         let exact = scale.exactly((frame.width, frame.height));
         let pixels = Pixels { width, height, channels, data, exact };
-        return Ok(Decoded { pixels, exif, animation: None, damaged: planes.damaged });
+        return Ok(Decoded { damaged: planes.damaged, ..Decoded::new(pixels, exif, None) });
     }
     let bytes = contents.whole()?;
     let pixels = whole(&bytes, frame)?;
-    Ok(Decoded { pixels, exif, animation: None, damaged: ends_early(&bytes, frame) })
+    Ok(Decoded { damaged: ends_early(&bytes, frame), ..Decoded::new(pixels, exif, None) })
 }
 
 /// Decodes by `zune-jpeg`, which `image` uses too, but with a copy of the file.
@@ -69,6 +73,7 @@ fn whole(bytes: &[u8], frame: &Frame) -> Result<Pixels, Error> {
     drop(decoder);
     flatten(frame.width, frame.height, colour, data)
 }
+
 /// Returns `true` if the data end early: without an end marker, or with fewer bits than the blocks need at
 /// least.
 ///

@@ -78,7 +78,11 @@ pub(crate) fn header(head: &[u8]) -> Option<Header> {
 /// much larger than `least` is reduced on the way.
 ///
 /// If the file ends early or breaks, the rest is grey.
-pub(crate) fn decode(contents: &mut Contents<'_>, header: &Header, least: (u32, u32)) -> Result<Decoded, Error> {
+pub(crate) fn decode(
+    contents: &mut Contents<'_>,
+    header: &Header,
+    least: (u32, u32),
+) -> Result<Decoded, Error> {
     let animation = animation(&mut contents.source());
     let reader: &mut dyn Input = contents.rewound()?;
     let mut decoder = png::Decoder::new_with_limits(reader, png::Limits { bytes: CHUNK_BYTES });
@@ -87,7 +91,8 @@ pub(crate) fn decode(contents: &mut Contents<'_>, header: &Header, least: (u32, 
     decoder.set_transformations(png::Transformations::normalize_to_color8());
     let mut reader = decoder.read_info().map_err(Error::decoder)?;
     let exif = reader.info().exif_metadata.as_deref().map(exif::read_block).unwrap_or_default();
-    if reader.info().size() != (header.width, header.height) || reader.info().interlaced != header.interlaced {
+    if reader.info().size() != (header.width, header.height) || reader.info().interlaced != header.interlaced
+    {
         return Err(Error::broken("the picture has another size than its header says"));
     }
     let colour = match reader.output_color_type() {
@@ -102,7 +107,7 @@ pub(crate) fn decode(contents: &mut Contents<'_>, header: &Header, least: (u32, 
     } else {
         rows(&mut reader, header, colour, header.factor(least))?
     };
-    Ok(Decoded { pixels, exif, animation: Some(animation), damaged })
+    Ok(Decoded { damaged, ..Decoded::new(pixels, exif, Some(animation)) })
 }
 
 type Reader<'a> = png::Reader<&'a mut dyn Input>;

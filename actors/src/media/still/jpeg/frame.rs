@@ -82,7 +82,7 @@ impl Frame {
             }
     }
 
-    /// The smallest scale at which both sides are at least so long.
+    /// The smallest scale at which both sides are amply as long as these.
     pub(crate) fn scale(&self, (width, height): (u32, u32)) -> Scale {
         Scale::for_sides((self.width, self.height), (width, height))
     }

@@ -255,8 +255,7 @@ impl Table {
     /// Takes the number of codes of each length, and the symbols in the order of their codes. Returns `None`
     /// for more codes than there can be.
     pub(super) fn new(counts: &[u8; 16], symbols: Vec<u8>) -> Option<Self> {
-        let mut table =
-            Self { lookup: vec![0; 1 << LOOK], largest: [-1; 17], offset: [0; 17], symbols };
+        let mut table = Self { lookup: vec![0; 1 << LOOK], largest: [-1; 17], offset: [0; 17], symbols };
         let (mut code, mut index) = (0_i32, 0_usize);
         for (length, &count) in (1_u32..).zip(counts) {
             table.offset[length as usize] = index as i32 - code;

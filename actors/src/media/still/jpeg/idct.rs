@@ -41,10 +41,10 @@ fn two(block: &Block, out: &mut [u8], stride: usize) {
     let [a, b, c, d] = [block[0], block[1], block[8], block[9]];
     let (left, right) = (a + b, a - b);
     let (down_left, down_right) = (c + d, c - d);
-    for (row, pixels) in out.chunks_mut(stride).zip([
-        [left + down_left, right + down_right],
-        [left - down_left, right - down_right],
-    ]) {
+    for (row, pixels) in out
+        .chunks_mut(stride)
+        .zip([[left + down_left, right + down_right], [left - down_left, right - down_right]])
+    {
         row[..2].copy_from_slice(&pixels.map(level));
     }
 }

@@ -254,7 +254,11 @@ impl<'a> Decoder<'a> {
         let bits = u32::from(self.bits.byte()?);
         let (high, low) = (bits >> 4, bits & 15);
         let sound = !self.frame.progressive
-            || (first <= last && last < 64 && low < 14 && (first > 0 || last == 0) && (first == 0 || count == 1));
+            || (first <= last
+                && last < 64
+                && low < 14
+                && (first > 0 || last == 0)
+                && (first == 0 || count == 1));
         sound.then_some(Scan { members, first, last, high, low })
     }
 
@@ -265,7 +269,8 @@ impl<'a> Decoder<'a> {
             part.quantisation = part.quantisation.or(table);
             let needs_dc = !self.frame.progressive || (scan.first == 0 && scan.high == 0);
             let needs_ac = !self.frame.progressive || scan.first > 0;
-            let has = |tables: &[Option<Table>; 4], index: usize| tables.get(index).is_some_and(Option::is_some);
+            let has =
+                |tables: &[Option<Table>; 4], index: usize| tables.get(index).is_some_and(Option::is_some);
             let complete = part.quantisation.is_some()
                 && (!needs_dc || has(&self.dc, dc))
                 && (!needs_ac || has(&self.ac, ac));
@@ -318,12 +323,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Decodes some MCUs of a scan that has all coefficients of its components.
-    fn sequential(
-        &mut self,
-        scan: &Scan,
-        mcus: std::ops::Range<usize>,
-        across: usize,
-    ) -> Result<(), Damage> {
+    fn sequential(&mut self, scan: &Scan, mcus: std::ops::Range<usize>, across: usize) -> Result<(), Damage> {
         let Self { bits, parts, dc, ac, .. } = self;
         let alone = scan.members.len() == 1;
         let mut last = [0_i32; 4];
@@ -517,7 +517,11 @@ fn refining_pass(
                 }
                 0 => 0,
                 1 => {
-                    if bits.flag() { bit } else { -bit }
+                    if bits.flag() {
+                        bit
+                    } else {
+                        -bit
+                    }
                 }
                 _ => return Err(Damage),
             };
