@@ -30,6 +30,7 @@ mod limits;
 mod orientation;
 mod origin;
 mod picture;
+mod pieces;
 mod pixels;
 mod prepare;
 mod render;

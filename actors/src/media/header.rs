@@ -213,17 +213,18 @@ fn picture_bytes(header: &Header, len: u64, vision: &VisionSpec) -> u64 {
         }
         _ => (len.saturating_add(header.decoder_bytes), size),
     };
-    held.saturating_add(resize_bytes(size, height, vision))
+    held.saturating_add(resize_bytes(size, height, least, vision))
 }
 
 /// Bytes that are held besides the decoded pixels during a resize: the picture shrunk in width only, then the
 /// result. `decoded` is the height of the decoded pixels.
-fn resize_bytes((w, h): (u32, u32), decoded: u32, vision: &VisionSpec) -> u64 {
+fn resize_bytes((w, h): (u32, u32), decoded: u32, least: (u32, u32), vision: &VisionSpec) -> u64 {
     // It is not known yet whether the picture will be turned.
     let (lying, upright) = (layout::vision(w, h, vision), layout::vision(h, w, vision));
-    let across = u64::from(lying.content.0.max(upright.content.1));
+    let across = u64::from(least.0);
+    let content = across * u64::from(least.1);
     let padded = lying.pixels().max(upright.pixels());
-    3 * across * u64::from(decoded) + 3 * padded + SLACK
+    3 * across * u64::from(decoded) + 3 * padded.max(content) + SLACK
 }
 
 /// The header of a video whose size is not known at the door.

@@ -10,6 +10,7 @@ use super::header::{admit, header};
 use super::layout::{self, VisionSpec};
 use super::limits::Limits;
 use super::picture::{Picture, Prepared};
+use super::pieces::Pieces;
 use super::render::{self, Rgb, THUMBNAIL_QUALITY, VISION_QUALITY};
 use super::still::Decoded;
 
@@ -68,7 +69,7 @@ fn made(
     admit(&header, len, limits, vision)?;
     let least = layout::least(header.width, header.height, vision);
     let decoded = decode(&mut contents, &header, limits, least)?;
-    let Decoded { mut pixels, exif, animation, damaged, notes } = decoded;
+    let Decoded { mut pixels, exif, animation, damaged, mut notes } = decoded;
 
     let orientation = exif.orientation;
     let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
@@ -76,10 +77,14 @@ fn made(
     let layout = layout::vision(width, height, vision);
     let small = layout::thumbnail(width, height);
 
+    let pieces = Pieces::of(width, height, vision);
+    notes.extend(pieces.map(|it| it.note()));
+    let seen = pieces.map_or(layout.content, |it| it.whole);
+
     // The picture for a model that wants very small ones has too few pixels for a thumbnail.
-    let from_all = want_thumbnail && (layout.content.0 < small.0 || layout.content.1 < small.1);
+    let from_all = want_thumbnail && (seen.0 < small.0 || seen.1 < small.1);
     let early = from_all.then(|| render::resized_copy(&mut pixels, turn(small)));
-    let stored = render::resized(pixels, turn(layout.content))?;
+    let stored = render::resized(pixels, turn(seen))?;
     let mut content = render::upright(render::coloured(stored), orientation);
     let thumbnail = want_thumbnail.then(|| {
         let picture = match early {
@@ -89,13 +94,13 @@ fn made(
         render::jpeg(&picture, THUMBNAIL_QUALITY)
     });
 
-    let seen = PixelFacts::of(&content);
+    let measured = PixelFacts::of(&content);
     let facts = Facts {
         width,
         height,
-        colours: seen.colours,
-        lightness: seen.lightness,
-        sharpness: seen.sharpness,
+        colours: measured.colours,
+        lightness: measured.lightness,
+        sharpness: measured.sharpness,
         taken_at: exif.taken_at,
         camera: exif.camera,
         coordinates: exif.coordinates,
@@ -105,9 +110,13 @@ fn made(
         damaged,
         notes,
     };
-    let padded = render::padded(content, layout.padded);
+    let (content, within, size) = match pieces {
+        Some(pieces) => (pieces.arranged(&content), pieces.padded, pieces.content),
+        None => (content, layout.padded, layout.content),
+    };
+    let padded = render::padded(content, within);
     let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };
     let Rgb { width, height, data } = padded;
-    let picture = Picture { width, height, rgb: data, content: layout.content, jpeg };
+    let picture = Picture { width, height, rgb: data, content: size, jpeg };
     Ok(Prepared { thumbnail, picture, facts })
 }
