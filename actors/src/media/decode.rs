@@ -6,7 +6,8 @@ use super::header::{Detail, Header, Still};
 #[cfg(feature = "heic")]
 use super::heif;
 use super::limits::Limits;
-use super::still::{Decoded, bmp, gif, jpeg, png, tiff, webp};
+use super::raw;
+use super::still::{Decoded, bmp, gif, jpeg, jxl, png, tiff, webp};
 
 /// Decodes a file by the header that was inspected at the door. A picture that is much larger than `least` may
 /// be reduced while it is decoded, to sides that are no shorter than these.
@@ -25,16 +26,14 @@ pub(super) fn decode(
     let decoded = match still {
         Still::Jpeg(frame) => return jpeg::decode(contents, frame, least),
         Still::Png(header) => return png::decode(contents, header, least),
+        Still::Raw(raw) => return raw::decode(&contents.whole()?, raw, least),
         Still::Webp(chunks) => webp::decode(&contents.whole()?, chunks, limits)?,
         Still::Gif => gif::decode(&contents.whole()?)?,
         Still::Bmp => bmp::decode(&contents.whole()?, limits)?,
         Still::Tiff => tiff::decode(&contents.whole()?, limits)?,
+        Still::Jxl(jxl) => jxl::decode(&contents.whole()?, jxl, limits)?,
         #[cfg(feature = "heic")]
-        Still::Heic(composition) => {
-            let bytes = contents.whole()?;
-            let exif = heif::exif(&bytes, composition);
-            Decoded::new(heif::decode(&bytes, composition)?, exif, None)
-        }
+        Still::Heic(composition) => heif::decode(&contents.whole()?, composition)?,
     };
     let (width, height) = (decoded.pixels.width, decoded.pixels.height);
     if (width, height) != (header.width, header.height) {

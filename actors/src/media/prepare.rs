@@ -69,7 +69,7 @@ fn made(
     admit(&header, len, limits, vision)?;
     let least = layout::least(header.width, header.height, vision);
     let decoded = decode(&mut contents, &header, limits, least)?;
-    let Decoded { mut pixels, exif, animation, damaged, mut notes } = decoded;
+    let Decoded { mut pixels, colour, exif, animation, damaged, mut notes } = decoded;
 
     let orientation = exif.orientation;
     let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
@@ -85,10 +85,10 @@ fn made(
     let from_all = want_thumbnail && (seen.0 < small.0 || seen.1 < small.1);
     let early = from_all.then(|| render::resized_copy(&mut pixels, turn(small)));
     let stored = render::resized(pixels, turn(seen))?;
-    let mut content = render::upright(render::coloured(stored), orientation);
+    let mut content = render::upright(colour.apply(stored, &mut notes), orientation);
     let thumbnail = want_thumbnail.then(|| {
         let picture = match early {
-            Some(early) => render::upright(render::coloured(early?), orientation),
+            Some(early) => render::upright(colour.apply(early?, &mut Vec::new()), orientation),
             None => render::reduced(&mut content, small)?,
         };
         render::jpeg(&picture, THUMBNAIL_QUALITY)

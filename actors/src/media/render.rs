@@ -1,7 +1,7 @@
 //! Resizes, turns, pads and encodes decoded pixels.
 
 use fast_image_resize::images::TypedImage;
-use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::pixels::{U8, U8x3, U8x4};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
@@ -28,18 +28,12 @@ pub(super) fn resized(mut picture: Pixels, size: (u32, u32)) -> Result<Pixels, E
     if whole { Ok(picture) } else { resized_copy(&mut picture, size) }
 }
 
-/// Expands grey to red, green, blue.
-pub(super) fn coloured(picture: Pixels) -> Rgb {
-    let Pixels { width, height, channels, data, .. } = picture;
-    let data = if channels == 1 { data.iter().flat_map(|&l| [l, l, l]).collect() } else { data };
-    Rgb { width, height, data }
-}
-
 /// Makes a copy of another size. The picture is only read, though the resizer wants it mutable.
 pub(super) fn resized_copy(picture: &mut Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
     let (from, part) = ((picture.width, picture.height), picture.exact);
     let data = match picture.channels {
         1 => scaled::<U8>(&mut picture.data, from, part, size, FilterType::Lanczos3)?,
+        4 => scaled::<U8x4>(&mut picture.data, from, part, size, FilterType::Lanczos3)?,
         _ => scaled::<U8x3>(&mut picture.data, from, part, size, FilterType::Lanczos3)?,
     };
     Ok(Pixels::new(size.0, size.1, picture.channels, data))

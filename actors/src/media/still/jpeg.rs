@@ -11,11 +11,11 @@ mod output;
 mod scale;
 mod scan;
 
-use image::ColorType;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-use super::decoded::{Decoded, flatten};
+use super::decoded::Decoded;
 use crate::media::bytes::be16;
+use crate::media::colour_space::{self, Coded, ToSrgb};
 use crate::media::contents::Contents;
 use crate::media::error::Error;
 use crate::media::exif::{self, Exif};
@@ -33,26 +33,41 @@ pub(crate) fn decode(
         Some(range) => exif::read(&contents.part(range)?),
         None => Exif::default(),
     };
+    let profile = profile(contents, frame)?;
+    let described = profile.map(|it| ToSrgb::by_profile(&it?, frame.components.len()));
+    // Without a profile ink becomes light right away.
+    let ink = frame.components.len() == 4 && matches!(described, Some(Ok(_)));
     let scale = frame.scale(least);
-    if frame.is_streamed(scale) {
+    let (pixels, damaged) = if frame.is_streamed(scale) {
         let planes = scan::planes(huffman::Bits::new(contents.rewound()?), frame, scale)?;
-        let data = output::pixels(&planes, frame, scale);
+        let (channels, data) = output::pixels(&planes, frame, scale, ink);
         let (width, height) = scale.of((frame.width, frame.height));
-        let channels = if frame.components.len() == 1 { 1 } else { 3 };
         let exact = scale.exactly((frame.width, frame.height));
-        let pixels = Pixels { width, height, channels, data, exact };
-        return Ok(Decoded { damaged: planes.damaged, ..Decoded::new(pixels, exif, None) });
-    }
-    let bytes = contents.whole()?;
-    let pixels = whole(&bytes, frame)?;
-    Ok(Decoded { damaged: ends_early(&bytes, frame), ..Decoded::new(pixels, exif, None) })
+        (Pixels { width, height, channels, data, exact }, planes.damaged)
+    } else {
+        let bytes = contents.whole()?;
+        (whole(&bytes, frame, ink)?, ends_early(&bytes, frame))
+    };
+    let adobe = exif.adobe_rgb && frame.components.len() == 3;
+    let coded = adobe.then(Coded::adobe_rgb);
+    let colour = described.unwrap_or_else(|| Ok(ToSrgb::by_code(coded, pixels.channels)));
+    let decoded = Decoded::new(pixels, exif, None).with_colour(colour);
+    Ok(Decoded { damaged, ..decoded })
+}
+
+/// The parts of the ICC profile, joined.
+fn profile(contents: &mut Contents<'_>, frame: &Frame) -> Result<Option<Result<Vec<u8>, String>>, Error> {
+    let parts = frame.profile.iter().map(|range| contents.part(range));
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    Ok(colour_space::jpeg::profile(parts.iter().map(Vec::as_slice)))
 }
 
 /// Decodes by `zune-jpeg`, which `image` uses too, but with a copy of the file.
-fn whole(bytes: &[u8], frame: &Frame) -> Result<Pixels, Error> {
-    let (colours, colour) = match frame.components.len() {
-        1 => (ColorSpace::Luma, ColorType::L8),
-        _ => (ColorSpace::RGB, ColorType::Rgb8),
+fn whole(bytes: &[u8], frame: &Frame, ink: bool) -> Result<Pixels, Error> {
+    let (colours, channels) = match frame.components.len() {
+        1 => (ColorSpace::Luma, 1),
+        4 if ink => (ColorSpace::CMYK, 4),
+        _ => (ColorSpace::RGB, 3),
     };
     // Not strict, so that the part of a truncated file that exists is decoded. The decoder itself stops at
     // 100 scans.
@@ -63,15 +78,36 @@ fn whole(bytes: &[u8], frame: &Frame) -> Result<Pixels, Error> {
         .jpeg_set_out_colorspace(colours);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(Error::decoder)?;
+    let coded_with_luma = decoder.input_colorspace() == Some(ColorSpace::YCCK);
+    if ink && coded_with_luma {
+        // The decoder copies the channels and does not know this conversion.
+        decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::YCCK));
+    }
     let size = decoder.output_buffer_size().ok_or_else(|| Error::broken("the header has no size"))?;
-    let expected = u64::from(frame.width) * u64::from(frame.height) * u64::from(colour.bytes_per_pixel());
+    let expected = u64::from(frame.width) * u64::from(frame.height) * channels as u64;
     if size as u64 != expected {
         return Err(Error::broken("the picture has another size than its header says"));
     }
     let mut data = vec![0; size];
     decoder.decode_into(&mut data).map_err(Error::decoder)?;
     drop(decoder);
-    flatten(frame.width, frame.height, colour, data)
+    if ink {
+        full_ink(&mut data, coded_with_luma);
+    }
+    Ok(Pixels::new(frame.width, frame.height, channels, data))
+}
+
+/// Converts the four channels of a JPEG, which stores ink inverted and perhaps as luma and chroma, to ink.
+fn full_ink(data: &mut [u8], coded_with_luma: bool) {
+    for [c, m, y, k] in data.as_chunks_mut::<4>().0 {
+        if coded_with_luma {
+            // Ink is the light of the inverted colour.
+            [*c, *m, *y] = output::rgb(*c, *m, *y);
+        } else {
+            (*c, *m, *y) = (255 - *c, 255 - *m, 255 - *y);
+        }
+        *k = 255 - *k;
+    }
 }
 
 /// Returns `true` if the data end early: without an end marker, or with fewer bits than the blocks need at

@@ -6,10 +6,14 @@ use super::animation::Animation;
 use super::decoded::{Decoded, flatten};
 use super::reduction::{self, Reduction};
 use crate::media::bytes::{be16, be32};
+use crate::media::colour_space::{
+    Coded, ToSrgb,
+    png::{Description, description},
+};
 use crate::media::contents::Contents;
 use crate::media::error::Error;
 use crate::media::exif;
-use crate::media::pixels::Pixels;
+use crate::media::pixels::{Pixels, narrow, on_white};
 use crate::media::source::{Input, Source};
 
 /// Most bytes that the decoder may allocate for chunks other than those of the picture.
@@ -46,8 +50,8 @@ impl Header {
         }
         let kept = if self.channels == 2 { 1 } else { 3 };
         // Sums of a field, a row as decoded and as flattened, two rows as stored.
-        let rows = u64::from(width) * 4 * kept + row * 2 + self.stored_row.saturating_mul(3);
-        (pixels * kept).saturating_add(rows).saturating_add(DECODER_BYTES)
+        let rows = u64::from(width) * 4 * kept + row.saturating_mul(4) + self.stored_row.saturating_mul(3);
+        pixels.saturating_mul(kept).saturating_add(rows).saturating_add(DECODER_BYTES)
     }
 
     /// An interlaced picture is complete only at its end, so it is not reduced.
@@ -74,8 +78,8 @@ pub(crate) fn header(head: &[u8]) -> Option<Header> {
 }
 
 /// Decodes a picture by the crate `png`, which `image` uses too, without its copies: profiles and texts,
-/// which can be bombs, are not decompressed, sixteen bits become eight row by row, and a picture that is
-/// much larger than `least` is reduced on the way.
+/// which can be bombs, are not decompressed by it, sixteen bits become eight row by row, and a picture that
+/// is much larger than `least` is reduced on the way.
 ///
 /// If the file ends early or breaks, the rest is grey.
 pub(crate) fn decode(
@@ -84,30 +88,58 @@ pub(crate) fn decode(
     least: (u32, u32),
 ) -> Result<Decoded, Error> {
     let animation = animation(&mut contents.source());
+    let description = description(&colour_chunks(&mut contents.source()).unwrap_or_default());
     let reader: &mut dyn Input = contents.rewound()?;
     let mut decoder = png::Decoder::new_with_limits(reader, png::Limits { bytes: CHUNK_BYTES });
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    decoder.set_transformations(png::Transformations::normalize_to_color8());
+    let info = decoder.read_header_info().map_err(Error::decoder)?;
+    // The decoder cuts sixteen bits off at eight, which is too coarse for wide colours and HDR. Interlaced rows
+    // would need twice the memory.
+    let described = description != Description::Srgb;
+    let deep = described && info.bit_depth == png::BitDepth::Sixteen && !info.interlaced;
+    let transformations = match deep {
+        true => png::Transformations::EXPAND,
+        false => png::Transformations::normalize_to_color8(),
+    };
+    decoder.set_transformations(transformations);
     let mut reader = decoder.read_info().map_err(Error::decoder)?;
     let exif = reader.info().exif_metadata.as_deref().map(exif::read_block).unwrap_or_default();
     if reader.info().size() != (header.width, header.height) || reader.info().interlaced != header.interlaced
     {
         return Err(Error::broken("the picture has another size than its header says"));
     }
-    let colour = match reader.output_color_type() {
-        (png::ColorType::Grayscale, png::BitDepth::Eight) => ColorType::L8,
-        (png::ColorType::GrayscaleAlpha, png::BitDepth::Eight) => ColorType::La8,
-        (png::ColorType::Rgb, png::BitDepth::Eight) => ColorType::Rgb8,
-        (png::ColorType::Rgba, png::BitDepth::Eight) => ColorType::Rgba8,
-        _ => return Err(Error::broken("its colours are stored in a rare way")),
+    let rare = || Error::broken("its colours are stored in a rare way");
+    let (samples, depth) = reader.output_color_type();
+    let depth_of_output = if deep { png::BitDepth::Sixteen } else { png::BitDepth::Eight };
+    let colour = match samples {
+        png::ColorType::Grayscale => ColorType::L8,
+        png::ColorType::GrayscaleAlpha => ColorType::La8,
+        png::ColorType::Rgb => ColorType::Rgb8,
+        png::ColorType::Rgba => ColorType::Rgba8,
+        png::ColorType::Indexed => return Err(rare()),
     };
+    if depth != depth_of_output {
+        return Err(rare());
+    }
+    let hdr = if deep { description.hdr() } else { None };
     let (pixels, damaged) = if header.interlaced {
         passes(&mut reader, header, colour)?
     } else {
-        rows(&mut reader, header, colour, header.factor(least))?
+        let depth = if deep { Depth::Sixteen(hdr.as_ref()) } else { Depth::Eight };
+        rows(&mut reader, header, (colour, depth), header.factor(least))?
     };
-    Ok(Decoded { damaged, ..Decoded::new(pixels, exif, Some(animation)) })
+    let conversion =
+        if hdr.is_some() { Ok(ToSrgb::Unchanged) } else { description.conversion(pixels.channels) };
+    let decoded = Decoded::new(pixels, exif, Some(animation)).with_colour(conversion);
+    Ok(Decoded { damaged, ..decoded })
+}
+
+/// The bits of a sample in the decoder's rows.
+enum Depth<'a> {
+    Eight,
+    /// With the conversion of HDR.
+    Sixteen(Option<&'a Coded>),
 }
 
 type Reader<'a> = png::Reader<&'a mut dyn Input>;
@@ -116,7 +148,7 @@ type Reader<'a> = png::Reader<&'a mut dyn Input>;
 fn rows(
     reader: &mut Reader<'_>,
     header: &Header,
-    colour: ColorType,
+    (colour, depth): (ColorType, Depth<'_>),
     factor: (u32, u32),
 ) -> Result<(Pixels, bool), Error> {
     let size = (header.width, header.height);
@@ -135,7 +167,11 @@ fn rows(
                 break;
             }
         };
-        if flat {
+        if let Depth::Sixteen(hdr) = depth {
+            line.clear();
+            deep_row(row.data(), colour, hdr, &mut line);
+            reduction.push(&line);
+        } else if flat {
             reduction.push(row.data());
         } else {
             line.clear();
@@ -149,6 +185,44 @@ fn rows(
     let exact = |full: u32, factor: u32| f64::from(full) / f64::from(factor);
     let exact = (exact(size.0, factor.0), exact(size.1, factor.1));
     Ok((Pixels { width, height, channels, data: reduction.finish(), exact }, damaged))
+}
+
+/// Converts a row of sixteen bits to eight, HDR to sRGB, with alpha blended on white.
+fn deep_row(row: &[u8], colour: ColorType, hdr: Option<&Coded>, line: &mut Vec<u8>) {
+    let (samples, channels) = match colour {
+        ColorType::L8 => (1, 1),
+        ColorType::La8 => (2, 1),
+        ColorType::Rgb8 => (3, 3),
+        _ => (4, 3),
+    };
+    for pixel in row.chunks_exact(2 * samples) {
+        let word = |at: usize| be16(pixel, 2 * at).unwrap_or(0);
+        let colour = if channels == 3 { [word(0), word(1), word(2)] } else { [word(0); 3] };
+        let colour = hdr.map_or_else(|| colour.map(narrow), |coded| coded.srgb_of_words(colour));
+        let alpha = if samples == channels { 255 } else { narrow(word(samples - 1)) };
+        let colour = colour.map(|value| on_white(value, alpha));
+        line.extend_from_slice(&colour[..channels]);
+    }
+}
+
+/// The signature and the chunks before the picture's data that describe its colours.
+fn colour_chunks(source: &mut Source<'_>) -> Option<Vec<u8>> {
+    let mut chunks = source.exactly::<8>(0).ok()??.to_vec();
+    let mut at = 8;
+    loop {
+        let head = source.exactly::<8>(at).ok()??;
+        let (size, kind) = (u64::from(be32(&head, 0)?), &head[4..]);
+        match kind {
+            b"IDAT" | b"IEND" => return Some(chunks),
+            b"cICP" | b"iCCP" | b"sRGB" | b"gAMA" | b"cHRM" if size <= CHUNK_BYTES as u64 => {
+                if chunks.len() as u64 + size <= 2 * CHUNK_BYTES as u64 {
+                    source.append(at, size as usize + 12, &mut chunks).ok()?;
+                }
+            }
+            _ => {}
+        }
+        at += 12 + size;
+    }
 }
 
 /// Decodes an interlaced picture. If it ends early, the pixels of its first passes are spread. Returns `true`

@@ -36,6 +36,8 @@ pub(crate) struct Chunks {
     len: u64,
     /// Where the chunk with the picture begins, if it is no animation.
     bitstream: Option<u64>,
+    /// The range of the colour profile in the file.
+    profile: Option<Range<u64>>,
 }
 
 impl Chunks {
@@ -64,15 +66,17 @@ impl Chunks {
 /// If the file ends early, the rest is grey.
 pub(crate) fn decode(bytes: &[u8], chunks: &Chunks, limits: &Limits) -> Result<Decoded, Error> {
     // The decoder itself would first allocate whatever size the EXIF chunk claims.
-    let block = chunks.exif.as_ref().and_then(|range| {
+    let contents = |range: &Range<u64>| {
         let start = usize::try_from(range.start).ok()?;
         let end = usize::try_from(range.end).ok()?.min(bytes.len());
         bytes.get(start..end)
-    });
-    let exif = block.map(exif::read_block).unwrap_or_default();
+    };
+    let exif = chunks.exif.as_ref().and_then(contents).map(exif::read_block).unwrap_or_default();
+    let profile = chunks.profile.as_ref().and_then(contents);
     let damaged = chunks.missing > 0;
     let pixels = if damaged { salvaged(bytes, chunks, limits)? } else { pixels(bytes, limits)? };
-    Ok(Decoded { damaged, ..Decoded::new(pixels, exif, chunks.animation) })
+    let decoded = Decoded::new(pixels, exif, chunks.animation).with_profile(profile);
+    Ok(Decoded { damaged, ..decoded })
 }
 
 fn pixels(bytes: &[u8], limits: &Limits) -> Result<Pixels, Error> {
@@ -180,6 +184,7 @@ pub(crate) fn chunks(source: &mut Source<'_>) -> io::Result<Option<Chunks>> {
                     animation.add_frame(duration);
                 }
             }
+            b"ICCP" => chunks.profile = chunks.profile.or(Some(at + 8..at + 8 + size)),
             b"EXIF" => chunks.exif = chunks.exif.or(Some(at + 8..at + 8 + size)),
             _ => {}
         }

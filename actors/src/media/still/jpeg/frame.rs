@@ -3,12 +3,16 @@
 use std::io;
 use std::ops::Range;
 
+use super::super::extent::Extent;
 use super::scale::Scale;
 use crate::media::bytes::be16;
 use crate::media::source::Source;
 
 /// Most segments before the first scan. Cameras write fewer, and each costs a read.
 const MAX_SEGMENTS: usize = 4096;
+
+/// Parts of an ICC profile at most.
+const MAX_PROFILE_PARTS: usize = 255;
 
 /// The header of a JPEG.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub(crate) struct Frame {
     pub(super) adobe: Option<u8>,
     /// The range of the EXIF data in the file.
     pub(super) exif: Option<Range<u64>>,
+    /// The ranges of the segments with parts of an ICC profile, without their lengths.
+    pub(super) profile: Vec<Range<u64>>,
 }
 
 /// A component of a frame: how it is sampled.
@@ -82,6 +88,12 @@ impl Frame {
             }
     }
 
+    /// The size, and the memory of a decode at the full size.
+    pub(crate) fn extent(&self) -> Extent {
+        let decoder_bytes = self.decoder_bytes(Scale::FULL);
+        Extent { width: self.width, height: self.height, decoder_bytes }
+    }
+
     /// The smallest scale at which both sides are amply as long as these.
     pub(crate) fn scale(&self, (width, height): (u32, u32)) -> Scale {
         Scale::for_sides((self.width, self.height), (width, height))
@@ -103,22 +115,22 @@ impl Frame {
             false => 0,
         };
         let (width, height) = scale.of((self.width, self.height));
-        let channels = if self.components.len() == 1 { 1 } else { 3 };
-        let decoded = u64::from(width) * u64::from(height) * channels;
+        let decoded = u64::from(width) * u64::from(height) * self.components.len() as u64;
         let held = if self.is_streamed(scale) {
             let plane = |it: &Component| blocks(it) * (scale.of_component(self, it) as u64).pow(2);
             self.components.iter().map(plane).sum::<u64>() + (256 << 10)
         } else {
             self.metadata
         };
-        decoded + coefficients + held
+        let profile = self.profile.iter().map(|it| it.end - it.start).sum::<u64>();
+        decoded + coefficients + held + 2 * profile
     }
 }
 
 /// Reads the segments up to the first scan.
 pub(crate) fn frame(source: &mut Source<'_>) -> io::Result<Result<Frame, FrameError>> {
     let (mut at, mut metadata) = (2, 0);
-    let (mut jfif, mut adobe, mut exif) = (false, None, None);
+    let (mut jfif, mut adobe, mut exif, mut profile) = (false, None, None, Vec::new());
     let mut frame: Option<Frame> = None;
     for _ in 0..MAX_SEGMENTS {
         let Some([ff, marker, high, low]) = source.exactly::<4>(at)? else { break };
@@ -168,6 +180,9 @@ pub(crate) fn frame(source: &mut Source<'_>) -> io::Result<Result<Frame, FrameEr
                     0xe1 if exif.is_none() && head.starts_with(b"Exif\0") => {
                         exif = Some(at + 4..at + 2 + length);
                     }
+                    0xe2 if head.starts_with(b"ICC_PROFILE\0") && profile.len() < MAX_PROFILE_PARTS => {
+                        profile.push(at + 4..at + 2 + length);
+                    }
                     0xee if head.starts_with(b"Adobe") && length >= 14 => adobe = head.get(11).copied(),
                     _ => {}
                 }
@@ -176,7 +191,7 @@ pub(crate) fn frame(source: &mut Source<'_>) -> io::Result<Result<Frame, FrameEr
         }
         at += 2 + length;
     }
-    Ok(frame.map(|it| Frame { metadata, jfif, adobe, exif, ..it }).ok_or(FrameError::NoFrame))
+    Ok(frame.map(|it| Frame { metadata, jfif, adobe, exif, profile, ..it }).ok_or(FrameError::NoFrame))
 }
 
 fn frame_header(header: &[u8; 18], progressive: bool) -> Option<Frame> {
@@ -209,5 +224,6 @@ fn frame_header(header: &[u8; 18], progressive: bool) -> Option<Frame> {
         jfif: false,
         adobe: None,
         exif: None,
+        profile: Vec::new(),
     })
 }

@@ -108,8 +108,9 @@ impl<'a> Spread<'a> {
     }
 }
 
-/// Makes grey of one component, and red, green, blue of three and four.
-pub(super) fn pixels(planes: &Planes, frame: &Frame, scale: Scale) -> Vec<u8> {
+/// Makes grey of one component, and red, green, blue of three and four, or with `ink` the four channels of
+/// ink. Returns the number of channels and the pixels.
+pub(super) fn pixels(planes: &Planes, frame: &Frame, scale: Scale, ink: bool) -> (usize, Vec<u8>) {
     let (width, height) = scale.of((frame.width, frame.height));
     let (width, height) = (width as usize, height as usize);
     let mut spread: Vec<Spread<'_>> = planes
@@ -119,11 +120,26 @@ pub(super) fn pixels(planes: &Planes, frame: &Frame, scale: Scale) -> Vec<u8> {
         .map(|(index, plane)| Spread::new(frame, scale, index, plane, width))
         .collect();
     let colours = Colours::of(frame);
-    let channels = if colours == Colours::Grey { 1 } else { 3 };
+    let channels = match colours {
+        Colours::Grey => 1,
+        Colours::Cmyk | Colours::Ycck if ink => 4,
+        Colours::Rgb | Colours::YCbCr | Colours::Cmyk | Colours::Ycck => 3,
+    };
     let mut data = vec![0; width * height * channels];
     for (y, line) in data.chunks_exact_mut(width * channels).enumerate() {
         match &mut spread[..] {
             [grey] => line.copy_from_slice(grey.row(y)),
+            [a, b, c, black] if channels == 4 => {
+                let samples = a.row(y).iter().zip(b.row(y)).zip(c.row(y)).zip(black.row(y));
+                for (to, (((a, b), c), black)) in line.as_chunks_mut::<4>().0.iter_mut().zip(samples) {
+                    // Ink is stored inverted; through luma and chroma it comes out upright.
+                    let inks = match colours {
+                        Colours::Ycck => rgb(*a, *b, *c),
+                        _ => [255 - *a, 255 - *b, 255 - *c],
+                    };
+                    *to = [inks[0], inks[1], inks[2], 255 - *black];
+                }
+            }
             [a, b, c, rest @ ..] => {
                 let samples = a.row(y).iter().zip(b.row(y)).zip(c.row(y));
                 let pixels = line.as_chunks_mut::<3>().0.iter_mut().zip(samples);
@@ -145,7 +161,7 @@ pub(super) fn pixels(planes: &Planes, frame: &Frame, scale: Scale) -> Vec<u8> {
             _ => {}
         }
     }
-    data
+    (channels, data)
 }
 
 /// The light that an ink and black leave; files hold both inverted.
@@ -156,7 +172,7 @@ fn without_ink(ink: u8, black: u8) -> u8 {
 
 /// By JFIF, in numbers of sixteen binary places.
 #[inline(always)]
-fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+pub(super) fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let y = (i32::from(y) << 16) + (1 << 15);
     let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
     let byte = |value: i32| (value >> 16).clamp(0, 255) as u8;
