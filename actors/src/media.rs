@@ -20,6 +20,7 @@ mod colour;
 mod colour_space;
 mod contents;
 mod decode;
+mod directory;
 mod error;
 mod exif;
 mod facts;

@@ -30,7 +30,7 @@ pub(super) fn decode(
         Still::Webp(chunks) => webp::decode(&contents.whole()?, chunks, limits)?,
         Still::Gif => gif::decode(&contents.whole()?)?,
         Still::Bmp => bmp::decode(&contents.whole()?, limits)?,
-        Still::Tiff => tiff::decode(&contents.whole()?, limits)?,
+        Still::Tiff(tiff) => tiff::decode(&contents.whole()?, tiff, limits)?,
         Still::Jxl(jxl) => jxl::decode(&contents.whole()?, jxl, limits)?,
         #[cfg(feature = "heic")]
         Still::Heic(composition) => heif::decode(&contents.whole()?, composition)?,
