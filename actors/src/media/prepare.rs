@@ -4,14 +4,20 @@ use std::io::{BufRead, Cursor, Seek};
 
 use super::contents::Contents;
 use super::decode::decode;
+use super::embedded;
 use super::error::Error;
+use super::exif::Exif;
 use super::facts::{Facts, PixelFacts};
+use super::format::Format;
 use super::header::{admit, header};
 use super::layout::{self, VisionSpec};
 use super::limits::Limits;
+use super::origin::Origins;
 use super::picture::{Picture, Prepared};
 use super::pieces::Pieces;
 use super::render::{self, Rgb, THUMBNAIL_QUALITY, VISION_QUALITY};
+use super::sidecar;
+use super::source::Source;
 use super::still::Decoded;
 
 /// Makes thumbnail, vision input and facts of a picture, with one decode.
@@ -95,21 +101,20 @@ fn made(
     });
 
     let measured = PixelFacts::of(&content);
-    let facts = Facts {
+    let origins = origins(&mut contents.source(), header.format, exif);
+    let mut facts = Facts {
         width,
         height,
         colours: measured.colours,
         lightness: measured.lightness,
         sharpness: measured.sharpness,
-        taken_at: exif.taken_at,
-        camera: exif.camera,
-        coordinates: exif.coordinates,
         duration_ms: animation.and_then(|a| a.duration_ms()),
-        video_codec: None,
         animated: animation.is_some_and(|a| a.is_moving()),
         damaged,
         notes,
+        ..Facts::default()
     };
+    sidecar::complete(&mut facts, &origins, None);
     let (content, within, size) = match pieces {
         Some(pieces) => (pieces.arranged(&content), pieces.padded, pieces.content),
         None => (content, layout.padded, layout.content),
@@ -118,5 +123,11 @@ fn made(
     let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };
     let Rgb { width, height, data } = padded;
     let picture = Picture { width, height, rgb: data, content: size, jpeg };
-    Ok(Prepared { thumbnail, picture, facts })
+    Ok(Prepared { thumbnail, picture, facts, origins })
+}
+
+/// What a picture says of its origin. The EXIF data that the decoder found count only if no others are found.
+fn origins(source: &mut Source<'_>, format: Format, exif: Exif) -> Origins {
+    let (found, exif) = (embedded::origins(source, format).unwrap_or_default(), exif.origins());
+    Origins { embedded: exif.embedded.or(found.embedded), changed: found.changed.or(exif.changed) }
 }
