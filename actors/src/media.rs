@@ -50,6 +50,6 @@ pub use layout::VisionSpec;
 pub use limits::Limits;
 pub use picture::{Clip, Picture, Prepared};
 pub use prepare::prepare;
-pub use video::prepare_video;
 #[doc(hidden)]
 pub use video::prepare_video_by_ffmpeg;
+pub use video::{open_video, prepare_video};

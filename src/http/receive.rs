@@ -46,7 +46,7 @@ pub(super) async fn files(
     request: &HttpRequest,
     body: Payload,
 ) -> Result<Vec<Arrived>, Problem> {
-    let _place = inner.begin_receiving(owner)?;
+    let place = inner.begin_receiving(owner)?;
     if *inner.stopping.borrow() {
         return Err(Error::Stopping.into());
     }
@@ -62,7 +62,8 @@ pub(super) async fn files(
         return Err(Error::QueueFull { limit: limits.max_queued_uploads }.into());
     }
     inner.intake.check_room(length.unwrap_or_default()).await?;
-    let paced = Paced::new(body, max, inner.server.body_timeout, inner.server.min_bytes_per_second);
+    let (window, least) = (inner.server.body_timeout, inner.server.min_bytes_per_second);
+    let paced = Paced::new(body, max, window, least, Some(place.watch()));
     let mut fields = Multipart::new(request.headers(), paced);
     let mut receiver = Receiver { inner, arrived: Vec::new(), finishing: VecDeque::new() };
     let mut others = 0;
@@ -226,6 +227,14 @@ fn unreadable(inner: &Inner, error: MultipartError) -> Problem {
                 inner.server.min_bytes_per_second,
                 inner.server.body_timeout.as_millis()
             ))
+        }
+        MultipartError::Payload(PayloadError::Io(error))
+            if error.kind() == std::io::ErrorKind::ConnectionAborted =>
+        {
+            Problem::busy(
+                "too many requests are uploading files, and this one was the slowest of the owner with most of \
+                 them, so another owner has its place; none of it was kept, send it again with fewer at once",
+            )
         }
         MultipartError::Payload(_) | MultipartError::Incomplete => {
             Problem::malformed("the body ended before it was complete; none of it was kept, send it again")

@@ -116,7 +116,11 @@ impl WorkerContext {
             blocking(held.clone(), move || files.check(&upload)).await
         };
         let wanted = upload.thumbnail == Thumbnail::Pending;
-        let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
+        let checked = checked?;
+        let file = checked.file()?;
+        let clip = media::prepare_video(file, &self.limits, &vision, wanted, held.clone()).await;
+        // Other bytes than those that were submitted may have been decoded.
+        blocking(held.clone(), move || checked.is_unchanged()).await?;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
         let files = self.files.clone();
         let write = move || Ok(write_thumbnail(&files, &upload, clip.thumbnail, claim));

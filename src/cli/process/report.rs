@@ -2,7 +2,6 @@
 //! finished files; and the summary.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     io::{self, IsTerminal as _, Write as _},
     path::Path,
@@ -10,7 +9,11 @@ use std::{
 };
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
-use mediamill_actors::{id::UploadId, upload::Stage};
+use mediamill_actors::{
+    id::UploadId,
+    text::{json_line, one_line},
+    upload::Stage,
+};
 
 use super::{
     outcome::{Outcome, OutcomeStatus},
@@ -113,7 +116,7 @@ impl Report {
         }
         if self.json {
             match serde_json::to_string(outcome) {
-                Ok(line) => self.output.print(line),
+                Ok(line) => self.output.print(json_line(line)),
                 Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
             }
             return;
@@ -251,19 +254,6 @@ impl Report {
 /// A path on one line, without control characters.
 fn shown(path: &Path) -> String {
     one_line(&path.to_string_lossy()).into_owned()
-}
-
-/// Text without control characters, since names and descriptions are not trusted.
-fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let shown = |it: char| match it {
-        '\n' | '\r' | '\t' => ' ',
-        it if it.is_control() => char::REPLACEMENT_CHARACTER,
-        it => it,
-    };
-    Cow::Owned(text.chars().map(shown).collect())
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 
+use super::confined::Input;
 use super::excerpt::Excerpt;
 use super::ffmpeg::{self, Allowance, Answer, Programs};
 use super::frames::{self, Frame, Size};
@@ -26,7 +29,8 @@ const MAX_PACKETS_BYTES: usize = 32 << 20;
 /// The decoding of one file.
 pub(super) struct Job {
     pub(super) programs: Programs,
-    pub(super) path: PathBuf,
+    /// The file, which may no longer be at its path.
+    pub(super) file: Arc<File>,
     pub(super) format: Format,
     pub(super) limits: Limits,
     pub(super) vision: VisionSpec,
@@ -63,7 +67,7 @@ impl Job {
         });
         let select = spans.collect::<Vec<_>>().join("+");
         let count = excerpt.wanted.len();
-        let (found, answer) = self.frames(before, &select, count, &size, Some(bytes)).await?;
+        let (found, answer) = self.frames(before, &select, count, &size, Input::Bytes(bytes)).await?;
         let seconds = |at: i64| {
             let rank = usize::try_from(at - excerpt.delay).ok()?;
             let ticks = excerpt.times.get(rank)? - index.shown.start;
@@ -86,7 +90,7 @@ impl Job {
     pub(super) async fn file(&self) -> Result<(Track, Size, Vec<Frame>), Error> {
         let Probe { mut track, stream, mut start, mut duration } = self.probe().await?;
         self.limits.check_size(track.coded)?;
-        let length = std::fs::metadata(&self.path).map_or(0, |it| it.len()) as f64;
+        let length = self.file.metadata().map_or(0, |it| it.len()) as f64;
         if duration.is_none_or(|seconds| length / seconds < LEAST_BYTES_PER_S) {
             match self.packets(stream).await?.span() {
                 Some((first, last)) if last > first => (start, duration) = (first, Some(last - first)),
@@ -157,8 +161,8 @@ impl Job {
 
     async fn ask(&self, mut question: Vec<OsString>, most: usize) -> Result<Answer, Error> {
         question.extend(self.opening());
-        question.push(self.address());
-        self.run(&self.programs.ffprobe, question, None, (most, 1)).await
+        question.push(ADDRESS.into());
+        self.run(&self.programs.ffprobe, question, self.itself(), (most, 1)).await
     }
 
     async fn packets(&self, stream: u32) -> Result<Packets, Error> {
@@ -173,7 +177,7 @@ impl Job {
         let (start, step) = (video.start, video.step());
         let span = |t: &str| format!("floor(({t}-{start})/{step})");
         let select = format!("isnan(prev_selected_t)+gt({},{})", span("t"), span("prev_selected_t"));
-        let (found, answer) = self.frames(before, &select, video.count, &video.size, None).await?;
+        let (found, answer) = self.frames(before, &select, video.count, &video.size, self.itself()).await?;
         Ok((video.timed(found), answer))
     }
 
@@ -197,7 +201,7 @@ impl Job {
                 let mut before =
                     words(&["-threads", "1", "-skip_frame", skip, "-noautorotate", how, "-ss", &at]);
                 before.extend(self.input(video));
-                let (found, answer) = self.frames(before, "1", 1, &video.size, None).await?;
+                let (found, answer) = self.frames(before, "1", 1, &video.size, self.itself()).await?;
                 last = Some(answer);
                 let found = video.timed(found).pop();
                 if let Some(frame) = found.filter(|it| {
@@ -218,7 +222,7 @@ impl Job {
         select: &str,
         count: usize,
         size: &Size,
-        input: Option<Vec<u8>>,
+        input: Input,
     ) -> Result<(Vec<(frames::Stamp, Vec<u8>)>, Answer), Error> {
         let (width, height) = size.stored;
         let general = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "info", "-filter_threads", "1"];
@@ -255,7 +259,7 @@ impl Job {
         &self,
         program: &Path,
         arguments: Vec<OsString>,
-        input: Option<Vec<u8>>,
+        input: Input,
         output: (usize, usize),
     ) -> Result<Answer, Error> {
         ffmpeg::run(program, arguments, input, self.allowance(output)).await.map_err(|error| {
@@ -295,19 +299,19 @@ impl Job {
     fn input(&self, video: &Video) -> Vec<OsString> {
         let mut words = self.opening();
         words.extend(["-copyts", "-i"].map(OsString::from));
-        words.extend([self.address(), "-map".into(), format!("0:{}", video.stream).into()]);
+        words.extend([ADDRESS.into(), "-map".into(), format!("0:{}", video.stream).into()]);
         words
     }
 
-    /// The path in a form that is never taken for an option, a list or another protocol.
-    fn address(&self) -> OsString {
-        let mut address = OsString::from("file:");
-        // The child has another working folder. Without a folder of our own the path is used as it is.
-        address.push(std::path::absolute(&self.path).as_ref().unwrap_or(&self.path));
-        address
+    /// The file as the standard input of a child.
+    fn itself(&self) -> Input {
+        Input::File(Arc::clone(&self.file))
     }
 }
 
+/// The address of the file for a child. Its path would be opened once more, and may lead to another file by
+/// then.
+const ADDRESS: &str = "file:/dev/stdin";
 /// The names of the demuxer for MP4 and QuickTime.
 const MOV: &str = "mov,mp4,m4a,3gp,3g2,mj2";
 /// The names of the demuxer for Matroska and WebM.
