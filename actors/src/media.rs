@@ -9,7 +9,8 @@
 //! `prepare_video`: path -> index, excerpt (or probe) -> ffmpeg -> frames -> thumbnail, pictures
 //! ```
 //!
-//! `still/` has a file for each format of still pictures, `heif/` reads HEIC, `video/` everything for videos.
+//! `still/` has a file for each format of still pictures, `heif/` reads HEIC, `raw/` the raw files of cameras,
+//! `video/` everything for videos.
 //! The files beside this one serve all of them.
 
 mod boxes;
@@ -31,6 +32,7 @@ mod origin;
 mod picture;
 mod pixels;
 mod prepare;
+mod raw;
 mod render;
 mod sharpness;
 mod source;

@@ -6,7 +6,7 @@ use mediamill_actors::{
     batch,
     id::{BatchId, UploadId},
     media::{Facts, Kind},
-    query_service,
+    query_service, text,
     upload::{self, Failure, Stage, Thumbnail, Upload},
 };
 use serde::Serialize;
@@ -215,7 +215,7 @@ impl UploadView {
             user_id: upload.owner.to_string(),
             file_path: url("original"),
             thumbnail_path: (upload.thumbnail == Thumbnail::Made).then(|| url("thumbnail")),
-            filename: upload.file_name,
+            filename: text::one_line(&upload.file_name).into_owned(),
             file_type: match upload.format.kind() {
                 Kind::Image => FileType::Image,
                 Kind::Video => FileType::Video,
@@ -243,7 +243,7 @@ impl UploadView {
                 embedding_model: embedded.as_ref().map(|it| it.embedding_model.clone()),
                 embedding_dimensions: embedded.as_ref().map(|it| it.dimensions),
             },
-            description: described.map(|it| it.text),
+            description: described.map(|it| text::plain(it.text)),
             cancelled: upload.status == upload::Status::Cancelled,
             hidden: false,
             created_at: upload.created_at.to_string(),
@@ -277,7 +277,8 @@ mod tests {
             "failures": [
                 {"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"},
             ],
-            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"},
+            "thumbnail": "made",
+            "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264", "notes": ["it is odd"]},
             "objects": [],
             "description": null, "embedded_by": null,
         }));
@@ -295,6 +296,11 @@ mod tests {
         }
         assert_eq!(video("failed")["error_message"], "it broke");
         assert_eq!(video("cancelled")["error_message"], "the upload was cancelled");
+    }
+
+    #[test]
+    fn notes_about_a_file_reach_the_client() {
+        assert_eq!(video("completed")["metadata"]["facts"]["notes"], json!(["it is odd"]));
     }
 
     #[test]

@@ -24,8 +24,6 @@ pub(super) struct Exif {
     pub(super) camera: Option<String>,
     /// Degrees north and east.
     pub(super) coordinates: Option<(f64, f64)>,
-    /// The file is the raw file of a camera that calls itself TIFF.
-    pub(super) raw: bool,
 }
 
 /// Reads an EXIF block, unless it is too large.
@@ -42,13 +40,11 @@ pub(super) fn read(bytes: &[u8]) -> Exif {
     let (mut photo, mut gps) = (None, None);
     for entry in tiff.directory(tiff.u32(4)) {
         match entry.tag {
-            0x00fe => exif.raw |= tiff.unsigned(&entry).is_some_and(|kind| kind & 1 == 1),
             0x010f => maker = tiff.text(&entry),
             0x0110 => model = tiff.text(&entry),
             0x0112 => exif.orientation = Orientation::new(tiff.unsigned(&entry).unwrap_or(1) as u16),
             0x8769 => photo = tiff.unsigned(&entry),
             0x8825 => gps = tiff.unsigned(&entry),
-            0xc612 => exif.raw = true,
             _ => {}
         }
     }

@@ -40,7 +40,7 @@ pub fn prepare(
     let len = bytes.len() as u64;
     let header = header(&mut Cursor::new(bytes), len, limits)?;
     admit(&header, len, limits, vision)?;
-    let Decoded { mut pixels, exif, animation, damaged } = decode(bytes, &header, limits)?;
+    let Decoded { mut pixels, exif, animation, damaged, notes } = decode(bytes, &header, limits)?;
 
     let orientation = exif.orientation;
     let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
@@ -75,6 +75,7 @@ pub fn prepare(
         video_codec: None,
         animated: animation.is_some_and(|a| a.is_moving()),
         damaged,
+        notes,
     };
     let padded = render::padded(content, layout.padded);
     let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };

@@ -373,6 +373,7 @@ mod tests {
                     video_codec: None,
                     animated,
                     damaged,
+                    notes: Vec::new(),
                 }
             })
     }

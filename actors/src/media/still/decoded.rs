@@ -14,12 +14,14 @@ pub(crate) struct Decoded {
     pub(crate) exif: Exif,
     pub(crate) animation: Option<Animation>,
     pub(crate) damaged: bool,
+    /// The decoder's part of [`Facts::notes`](crate::media::Facts::notes).
+    pub(crate) notes: Vec<String>,
 }
 
 impl Decoded {
     /// A picture without damage.
     pub(crate) fn new(pixels: Pixels, exif: Exif, animation: Option<Animation>) -> Self {
-        Self { pixels, exif, animation, damaged: false }
+        Self { pixels, exif, animation, damaged: false, notes: Vec::new() }
     }
 }
 

@@ -74,7 +74,8 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
     decoder.decode_into(&mut data).map_err(Error::decoder)?;
     drop(decoder);
     let pixels = flatten(frame.width, frame.height, colour, data)?;
-    Ok(Decoded { pixels, exif, animation: None, damaged: ends_early(bytes, frame) })
+    let damaged = ends_early(bytes, frame);
+    Ok(Decoded { pixels, exif, animation: None, damaged, notes: Vec::new() })
 }
 
 /// Reads the segments up to the frame header.

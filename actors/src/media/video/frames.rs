@@ -148,6 +148,7 @@ pub(super) fn clip(
         duration_ms: track.duration_ms,
         video_codec: Some(track.codec.clone()).filter(|it| !it.is_empty()),
         damaged: track.damaged,
+        notes: track.notes.clone(),
         ..Facts::default()
     };
     let mut thumbnail = None;

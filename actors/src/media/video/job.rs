@@ -280,6 +280,11 @@ impl Job {
             Format::Mkv | Format::Webm => (Some("matroska"), MATROSKA),
             Format::Avi => (Some("avi"), "avi"),
             Format::Flv => (Some("flv"), "flv"),
+            Format::Wmv => (Some("asf"), "asf"),
+            Format::Ogv => (Some("ogg"), "ogg"),
+            Format::Dv => (Some("dv"), "dv"),
+            Format::Mxf => (Some("mxf"), "mxf"),
+            Format::Rm => (Some("rm"), "rm"),
             Format::Mpeg => (None, "mpeg,mpegvideo,mpegts"),
             // Still pictures are never opened by a child; no demuxer has this name.
             Format::Jpeg
@@ -289,7 +294,9 @@ impl Job {
             | Format::Heic
             | Format::Avif
             | Format::Tiff
-            | Format::Bmp => (Some("none"), "none"),
+            | Format::Bmp
+            | Format::Jxl
+            | Format::Raw => (Some("none"), "none"),
         };
         let mut words = words(&["-protocol_whitelist", "file", "-format_whitelist", names]);
         words.extend(only.into_iter().flat_map(|name| ["-f", name]).map(OsString::from));

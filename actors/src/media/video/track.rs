@@ -24,6 +24,8 @@ pub(crate) struct Track {
     pub(super) coordinates: Option<(f64, f64)>,
     /// Frames are missing.
     pub(super) damaged: bool,
+    /// The container's part of [`Facts::notes`](crate::media::Facts::notes).
+    pub(super) notes: Vec<String>,
 }
 
 impl Track {
@@ -48,6 +50,7 @@ impl Track {
             camera: None,
             coordinates: None,
             damaged: false,
+            notes: Vec::new(),
         })
     }
 
