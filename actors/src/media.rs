@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! `inspect`: bytes -> format -> header, limits
-//! `prepare`: bytes -> header -> decode -> pixels -> render -> thumbnail, picture
+//! `prepare`: bytes -> header -> decode -> pixels -> render, colour_space -> thumbnail, picture
 //!                                  `-> exif, facts (colour, sharpness)
 //! `prepare_video`: path -> index, excerpt (or probe) -> ffmpeg -> frames -> thumbnail, pictures
 //! ```
@@ -17,6 +17,7 @@ mod boxes;
 mod bytes;
 mod capability;
 mod colour;
+mod colour_space;
 mod decode;
 mod error;
 mod exif;

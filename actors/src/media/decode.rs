@@ -26,10 +26,7 @@ pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<D
         Still::Jxl(jxl) => jxl::decode(bytes, jxl, limits)?,
         Still::Raw(raw) => raw::decode(bytes, raw)?,
         #[cfg(feature = "heic")]
-        Still::Heic(composition) => {
-            let exif = heif::exif(bytes, composition);
-            Decoded::new(heif::decode(bytes, composition)?, exif, None)
-        }
+        Still::Heic(composition) => heif::decode(bytes, composition)?,
     };
     let (width, height) = (decoded.pixels.width, decoded.pixels.height);
     if (width, height) != (header.width, header.height) {

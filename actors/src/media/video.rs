@@ -10,6 +10,7 @@ mod confined;
 mod ebml;
 mod excerpt;
 pub(super) mod ffmpeg;
+mod frame_colours;
 mod frames;
 mod index;
 mod job;

@@ -1,7 +1,7 @@
 //! JPEG XL, by `jxl-oxide`.
 //!
 //! The container is read here, so that the decoder gets the picture alone: it would expand compressed
-//! metadata to any size.
+//! metadata to any size. It converts to sRGB, HDR included, but not by a profile.
 
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -102,14 +102,18 @@ fn decoded(bytes: &[u8], jxl: &Jxl, limits: &Limits) -> Result<Decoded, Error> {
         .iter()
         .any(|it| matches!(it.ty, ExtraChannelType::Alpha { alpha_associated: true }));
     image.request_color_encoding(EnumColourEncoding::srgb(RenderingIntent::Relative));
-    let render = match image.render_frame(0) {
-        Ok(render) => render,
-        // A profile that makes no sense is ignored.
-        Err(_) => self::image(bytes, jxl, limits)?.render_frame(0).map_err(Error::decoder)?,
+    let (render, profile) = match image.render_frame(0) {
+        Ok(render) => (render, None),
+        // The decoder does not convert by a profile.
+        Err(_) => {
+            let image = self::image(bytes, jxl, limits)?;
+            let profile = image.original_icc().map(<[u8]>::to_vec);
+            (image.render_frame(0).map_err(Error::decoder)?, profile)
+        }
     };
     let pixels = flattened(&render, premultiplied)?;
     let exif = Exif { orientation: Orientation::default(), ..exif(bytes, &jxl.parts).unwrap_or_default() };
-    Ok(Decoded::new(pixels, exif, animation(&image)))
+    Ok(Decoded::new(pixels, exif, animation(&image)).with_profile(profile.as_deref()))
 }
 
 /// Reads all of a picture without decoding it.

@@ -46,6 +46,7 @@ pub(crate) fn extent(source: &mut Source<'_>) -> Result<Option<Extent>, Error> {
 /// Decodes the first picture.
 pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, Error> {
     let exif = exif::read(bytes);
-    let decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
-    Ok(Decoded::new(read(decoder, limits)?, exif, None))
+    let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
+    let profile = decoder.icc_profile().unwrap_or_else(|_| Some(Vec::new()));
+    Ok(Decoded::new(read(decoder, limits)?, exif, None).with_profile(profile.as_deref()))
 }

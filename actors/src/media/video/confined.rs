@@ -20,9 +20,9 @@ use tokio::process::{Child, Command};
 
 /// The standard input of a child.
 #[derive(Debug)]
-pub(super) enum Input {
+pub(super) enum Input<'a> {
     /// These bytes, through a pipe.
-    Bytes(Vec<u8>),
+    Bytes(&'a [u8]),
     /// The file itself, which the child can open anew as `/dev/stdin`.
     File(Arc<File>),
 }
@@ -40,7 +40,7 @@ pub(super) struct Spawned {
 ///
 /// # Panics
 /// Outside of a tokio runtime.
-pub(super) async fn spawn(mut command: Command, program: &Path, input: &Input) -> io::Result<Spawned> {
+pub(super) async fn spawn(mut command: Command, program: &Path, input: &Input<'_>) -> io::Result<Spawned> {
     let file = match input {
         Input::Bytes(_) => {
             command.stdin(Stdio::piped());

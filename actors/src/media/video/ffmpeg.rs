@@ -103,7 +103,7 @@ fn executable(file: &Path) -> bool {
 pub(super) async fn run(
     program: &Path,
     arguments: Vec<OsString>,
-    input: Input,
+    input: Input<'_>,
     allowance: Allowance,
 ) -> std::io::Result<Answer> {
     let mut command = limited(program, allowance);
@@ -120,7 +120,7 @@ pub(super) async fn run(
     let write = async {
         if let (Some(mut stdin), Input::Bytes(input)) = (stdin, input) {
             // A child that has read enough closes its end.
-            let _ = stdin.write_all(&input).await;
+            let _ = stdin.write_all(input).await;
         }
     };
     let mut output = Vec::new();

@@ -9,6 +9,8 @@ use std::io::{BufReader, Seek as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::excerpt::Excerpt;
 use super::ffmpeg::Programs;
 use super::frames::{self, Frame, Size};
@@ -112,7 +114,15 @@ async fn extract<H: Clone + Send + 'static>(
         let (file, limits, vision) = (Arc::clone(&file), limits.clone(), vision.clone());
         blocking(held, move || open(&file, &limits, &vision)).await?
     };
-    let job = Job { programs, file, format, limits: limits.clone(), vision: vision.clone(), memory };
+    let job = Job {
+        programs,
+        file,
+        format,
+        limits: limits.clone(),
+        vision: vision.clone(),
+        memory,
+        form: Mutex::default(),
+    };
     match input {
         Input::Excerpt { index, excerpt, bytes } => match job.excerpt(*index, &excerpt, bytes).await {
             // An index can be wrong about the frames that need no other.
