@@ -21,13 +21,21 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Options that make a file for the owner only, and follow no link.
-pub fn options() -> OpenOptions {
+/// Options that make a file for the owner only.
+pub(crate) fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Options that make a file for the owner only, and do not open a link.
+pub fn unlinked() -> OpenOptions {
+    let mut options = options();
+    #[cfg(unix)]
     {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+        let flags = rustix::fs::OFlags::NOFOLLOW.bits() as i32;
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags);
     }
     options
 }
@@ -76,14 +84,28 @@ pub(crate) fn admit(data_dir: &Path) -> Result<(), String> {
     }
 }
 
-/// The folders and files at and below a folder that others may look into, or that belong to another user. Links
-/// are not followed.
+/// What the program puts into a data folder. Nothing else is looked at, since a folder that was named by mistake
+/// may hold all that a person has.
+const OURS: [&str; 9] = [
+    "store",
+    "originals",
+    "thumbnails",
+    "incoming",
+    "LOCK",
+    "HIGHWATER",
+    "session.key",
+    "session.tmp",
+    "sessions.ended",
+];
+
+/// The data folder and what the program keeps in it, if others may look into it or it belongs to another user.
+/// Links are not followed.
 ///
 /// # Errors
 /// The error of the disk.
-pub fn exposed(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub fn exposed(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    each(folder, &mut |path, metadata| {
+    each_of_ours(data_dir, &mut |path, metadata| {
         if exposure(metadata).is_some() {
             found.push(path.to_owned());
         }
@@ -92,20 +114,22 @@ pub fn exposed(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Closes a folder and all that is in it to others. Returns the number of changed entries.
+/// Closes the data folder, and what the program keeps in it, to others. Returns the number of changed entries.
 ///
 /// # Errors
 /// The error of the disk, such as for an entry that belongs to another user.
-pub fn close(folder: &Path) -> io::Result<usize> {
+pub fn close(data_dir: &Path) -> io::Result<usize> {
     let mut closed = 0;
-    each(folder, &mut |path, metadata| {
-        if exposure(metadata).is_some() {
-            restrict(path, metadata)?;
-            closed += 1;
-        }
+    each_of_ours(data_dir, &mut |path, metadata| {
+        closed += usize::from(restrict(path, metadata)?);
         Ok(())
     })?;
     Ok(closed)
+}
+
+/// As [`close`], for a folder in the data folder.
+pub(crate) fn close_below(folder: &Path) -> io::Result<()> {
+    each(folder, &mut |path, metadata| restrict(path, metadata).map(drop))
 }
 
 /// Why an entry is not its owner's alone.
@@ -133,15 +157,29 @@ fn exposure(_: &fs::Metadata) -> Option<Exposure> {
 }
 
 #[cfg(unix)]
-fn restrict(path: &Path, metadata: &fs::Metadata) -> io::Result<()> {
+fn restrict(path: &Path, metadata: &fs::Metadata) -> io::Result<bool> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = if metadata.is_dir() { 0o700 } else { 0o600 };
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    let exposed = exposure(metadata).is_some();
+    // An unusual umask takes rights of the owner, too.
+    if exposed || metadata.permissions().mode() & mode != mode {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(exposed)
 }
 
 #[cfg(not(unix))]
-fn restrict(_: &Path, _: &fs::Metadata) -> io::Result<()> {
-    Ok(())
+fn restrict(_: &Path, _: &fs::Metadata) -> io::Result<bool> {
+    Ok(false)
+}
+
+fn each_of_ours(
+    data_dir: &Path,
+    visit: &mut impl FnMut(&Path, &fs::Metadata) -> io::Result<()>,
+) -> io::Result<()> {
+    let metadata = fs::metadata(data_dir)?;
+    visit(data_dir, &metadata)?;
+    OURS.iter().try_for_each(|name| each(&data_dir.join(name), visit))
 }
 
 /// Visits a folder before its entries, and passes over links and whatever disappears meanwhile.
@@ -174,7 +212,7 @@ pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
     if fs::symlink_metadata(path)?.is_symlink() {
         return Err(refused("it is a link"));
     }
-    let mut file = options().read(true).open(path)?;
+    let mut file = unlinked().read(true).open(path)?;
     match exposure(&file.metadata()?) {
         None => {}
         Some(Exposure::Foreign(owner)) => {
@@ -209,17 +247,20 @@ mod tests {
         chmod(folder.path(), 0o755);
         admit(folder.path()).expect("an empty one is closed");
         assert_eq!(mode(folder.path()), 0o700);
-        fs::write(folder.path().join("file"), "").expect("written");
+        fs::write(folder.path().join("LOCK"), "").expect("written");
         admit(folder.path()).expect("it is closed");
         for open in [0o755, 0o750, 0o701] {
             chmod(folder.path(), open);
             let sentence = admit(folder.path()).expect_err("refused");
             assert!(sentence.contains("check --fix"), "{sentence}");
         }
-        chmod(&folder.path().join("file"), 0o644);
+        chmod(&folder.path().join("LOCK"), 0o644);
         assert_eq!(exposed(folder.path()).expect("read").len(), 2);
         assert_eq!(close(folder.path()).expect("closed"), 2);
-        assert_eq!(mode(&folder.path().join("file")), 0o600);
+        assert_eq!(mode(&folder.path().join("LOCK")), 0o600);
+        fs::write(folder.path().join("other"), "of somebody else").expect("written");
+        chmod(&folder.path().join("other"), 0o644);
+        assert_eq!(close(folder.path()).expect("closed"), 0, "it is not ours");
         admit(folder.path()).expect("it is closed");
         assert_eq!(exposed(folder.path()).expect("read"), Vec::<PathBuf>::new());
     }
@@ -229,7 +270,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let other = tempfile::NamedTempFile::new().expect("a file");
         chmod(other.path(), 0o644);
-        let link = folder.path().join("link");
+        chmod(folder.path(), 0o700);
+        let link = folder.path().join("store");
         std::os::unix::fs::symlink(other.path(), &link).expect("linked");
         assert_eq!(close(folder.path()).expect("closed"), 0);
         assert_eq!(mode(other.path()), 0o644);

@@ -68,12 +68,18 @@ impl Turns {
 impl State {
     /// The next call, of the owner who has waited longest for a turn.
     fn next(&mut self) -> Option<oneshot::Sender<Place>> {
-        let mut waiting = self.owners.pop_front()?;
-        let call = waiting.urgent.pop_front().or_else(|| waiting.calls.pop_front());
-        if !waiting.urgent.is_empty() || !waiting.calls.is_empty() {
-            self.owners.push_back(waiting);
+        loop {
+            let mut waiting = self.owners.pop_front()?;
+            waiting.urgent.retain(|call| !call.is_closed());
+            waiting.calls.retain(|call| !call.is_closed());
+            let Some(call) = waiting.urgent.pop_front().or_else(|| waiting.calls.pop_front()) else {
+                continue;
+            };
+            if !waiting.urgent.is_empty() || !waiting.calls.is_empty() {
+                self.owners.push_back(waiting);
+            }
+            return Some(call);
         }
-        call
     }
 }
 

@@ -87,7 +87,7 @@ impl Ended {
         if known.lines > 2 * known.count() + MAX_PER_OWNER {
             return self.write_all(&mut known);
         }
-        let mut file = private::options().append(true).create(true).open(&self.path)?;
+        let mut file = private::unlinked().append(true).create(true).open(&self.path)?;
         file.write_all(text.as_bytes())?;
         file.sync_data()
     }
@@ -104,7 +104,7 @@ impl Ended {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let mut file = private::options().write(true).create_new(true).open(&unfinished)?;
+        let mut file = private::unlinked().write(true).create_new(true).open(&unfinished)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&unfinished, &self.path)?;

@@ -109,7 +109,7 @@ fn make_secret(path: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    let mut file = private::options().write(true).create_new(true).open(&unfinished)?;
+    let mut file = private::unlinked().write(true).create_new(true).open(&unfinished)?;
     file.write_all(&secret)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;

@@ -61,7 +61,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         .open(folder.join("db"))
         .map_err(|error| OpenError::folder(&folder, "open", &error))?;
     // sled makes its files with the modes that the umask allows.
-    private::close(&folder).map_err(|error| OpenError::folder(&folder, "close", &error))?;
+    private::close_below(&folder).map_err(|error| OpenError::folder(&folder, "close", &error))?;
     let mut highwater =
         Highwater::open(data_dir).map_err(|error| OpenError::folder(data_dir, "write", &error))?;
 
@@ -120,7 +120,7 @@ fn last_change(key: &[u8], value: &[u8]) -> u64 {
 
 fn lock(data_dir: &Path) -> Result<File, OpenError> {
     let path = data_dir.join("LOCK");
-    let file = private::options()
+    let file = private::unlinked()
         .create(true)
         .truncate(false)
         .write(true)
@@ -230,7 +230,7 @@ pub(super) struct Highwater {
 impl Highwater {
     fn open(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join("HIGHWATER");
-        let mut file = private::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let mut file = private::unlinked().create(true).truncate(false).read(true).write(true).open(&path)?;
         let mut text = String::new();
         // Any text but digits was not written by this program, and is ignored.
         let _ = file.read_to_string(&mut text);
