@@ -13,6 +13,7 @@ mod dump;
 pub(crate) mod error;
 mod events;
 mod feed;
+mod heads;
 mod health;
 mod metrics;
 mod openapi;
@@ -25,6 +26,7 @@ mod receive;
 mod receiving;
 mod redaction;
 mod responses;
+mod resumable;
 mod search;
 mod socket;
 mod status;
@@ -58,7 +60,10 @@ use self::{
 };
 use crate::config::{self, Config};
 
-pub(crate) use self::door::log;
+pub(crate) use self::{
+    door::log,
+    resumable::{ANSWER_HEADERS as RESUMABLE_ANSWER_HEADERS, REQUEST_HEADERS as RESUMABLE_REQUEST_HEADERS},
+};
 
 /// A running engine as the routes need it; clones share it.
 #[derive(Clone)]
@@ -157,6 +162,7 @@ impl Handle {
             }
         });
         actix_rt::spawn(metrics::follow(Arc::downgrade(&inner)));
+        actix_rt::spawn(resumable::follow(Arc::downgrade(&inner)));
         Self { inner }
     }
 
@@ -209,6 +215,7 @@ const METRICS: &str = "/metrics";
 /// The operations of the API for admitted callers, below [`V1`].
 fn v1() -> Operations {
     uploads::operations()
+        .and(resumable::operations())
         .and(batches::operations())
         .and(originals::operations())
         .and(search::operations())

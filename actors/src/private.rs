@@ -86,11 +86,12 @@ pub(crate) fn admit(data_dir: &Path) -> Result<(), String> {
 
 /// What the program puts into a data folder. Nothing else is looked at, since a folder that was named by mistake
 /// may hold all that a person has.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "store",
     "originals",
     "thumbnails",
     "incoming",
+    "partial",
     "LOCK",
     "HIGHWATER",
     "session.key",

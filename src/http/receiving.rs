@@ -17,6 +17,10 @@ use tokio::time::Instant;
 /// A body younger than this is taken to be as fast as this time allows.
 const SHORTEST: Duration = Duration::from_secs(1);
 
+/// Why a request lost its place, as the beginning of a sentence.
+pub(super) const OUSTED: &str = "too many requests are uploading files, and this one was the slowest of the owner \
+                                 with most of them, so another owner has its place";
+
 /// The requests that upload files.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Receivers(Arc<Mutex<Vec<Arc<Receiver>>>>);
