@@ -63,7 +63,7 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<(Pixels, bool), Er
         }
     }
     let (width, height) = (layout.width, layout.height);
-    Ok((Pixels { width, height, channels, data: out }, damaged))
+    Ok((Pixels::new(width, height, channels, out), damaged))
 }
 
 /// A decompressed strip or tile.
