@@ -5,9 +5,9 @@
 
 mod admission;
 mod classify;
+mod inspection;
 pub mod receive;
 pub mod resumable;
-mod stamp;
 
 use std::{sync::Arc, time::Duration};
 

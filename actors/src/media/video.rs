@@ -6,6 +6,7 @@
 //! ```
 
 mod blocks;
+mod confined;
 mod ebml;
 mod excerpt;
 pub(super) mod ffmpeg;
@@ -27,7 +28,7 @@ use super::source::Source;
 use excerpt::Excerpt;
 
 pub(super) use index::Index;
-pub use prepare::{prepare_video, prepare_video_by_ffmpeg};
+pub use prepare::{open_video, prepare_video, prepare_video_by_ffmpeg};
 pub(super) use sampling::MAX_FRAMES;
 
 /// Reads an MP4 and makes the excerpt of it. Only for `fuzzing`.
