@@ -105,7 +105,7 @@ fn whole(bytes: &[u8], composition: &Composition, colours: &mut Colours) -> Resu
         }
         colour.truncate(row * height as usize);
     }
-    Ok(Pixels { width, height, channels: 3, data: colour })
+    Ok(Pixels::new(width, height, 3, colour))
 }
 
 /// Returns `true` if one coded picture is the whole.

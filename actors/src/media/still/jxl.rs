@@ -177,7 +177,7 @@ fn flattened(render: &Render, premultiplied: bool) -> Result<Pixels, Error> {
             }));
         }
     }
-    Ok(Pixels { width, height, channels: colours, data })
+    Ok(Pixels::new(width, height, colours, data))
 }
 
 fn animation(image: &JxlImage) -> Option<Animation> {
