@@ -37,12 +37,14 @@ mod prepare;
 mod raw;
 mod render;
 mod sharpness;
+mod shot;
 mod source;
 mod still;
 mod video;
 
 #[cfg(feature = "builtin")]
 pub(crate) use render::{Rgb, interpolated};
+pub(crate) use shot::{Shot, shot};
 
 pub use capability::{Capability, capabilities};
 pub use colour::Colour;

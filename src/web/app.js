@@ -1083,6 +1083,7 @@ function list(facts, whole) {
   const rows = [
     ['Size', `${facts.width} × ${facts.height}, ${bytes(whole.file_size)}`],
     ['Type', [whole.mime_type, whole.video_codec].filter(Boolean).join(', ')],
+    ['With', whole.companion?.map((it) => `${it.filename} (${bytes(it.file_size)})`).join(', ')],
     ['Taken', facts.taken_at && when(facts.taken_at)],
     ['Camera', facts.camera],
     ['Where', facts.coordinates && facts.coordinates.map((it) => it.toFixed(4)).join(', ')],
