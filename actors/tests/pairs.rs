@@ -190,8 +190,8 @@ async fn a_deleted_upload_gives_its_partner_free() {
 }
 
 #[actix_rt::test]
-async fn different_times_or_names_or_folders_or_the_configuration_make_no_pair() {
-    let world = World::scripted_with(|_| {}).await;
+async fn different_times_or_folders_make_no_pair() {
+    let world = World::scripted().await;
     fs::create_dir(world.path("sub")).expect("made");
     write(&world, "a.jpg", &photo(b"2018:05:04 10:11:12\0", None));
     write(&world, "a.dng", &raw());
@@ -199,7 +199,10 @@ async fn different_times_or_names_or_folders_or_the_configuration_make_no_pair()
     write(&world, "sub/b.dng", &[raw(), vec![0]].concat());
     let names = ["a.jpg", "a.dng", "b.jpg", "sub/b.dng"];
     process(&world, &names, false).await.iter().map(accepted).for_each(drop);
+}
 
+#[actix_rt::test]
+async fn the_configuration_can_forbid_pairs() {
     let world = World::scripted_with(|config| config.intake.pairs = false).await;
     write(&world, "a.jpg", &photo(TAKEN, None));
     write(&world, "a.dng", &raw());

@@ -63,7 +63,7 @@ pub(crate) fn shot<R: BufRead + Seek>(reader: &mut R, len: u64, format: Format) 
 
 fn of_exif(block: &[u8]) -> Shot {
     let block = block.strip_prefix(b"Exif\0\0").unwrap_or(block);
-    let taken_at = exif::read(block).taken_at.as_deref().and_then(moment);
+    let taken_at = exif::read(block).taken.and_then(|it| moment(&it.to_string()));
     Shot { content_id: apple_content_id(block), taken_at, is_utc: false }
 }
 
@@ -151,7 +151,13 @@ fn of_video(source: &mut Source<'_>) -> io::Result<Shot> {
         shot.taken_at = since_1970.map(|it| jiff::tz::Offset::UTC.to_datetime(it));
         shot.is_utc = true;
     }
-    let Some(meta) = child(source, index, b"meta")? else { return Ok(shot) };
+    // Phones write it here, other programs into the data of the user.
+    let meta = match (child(source, index.clone(), b"meta")?, child(source, index, b"udta")?) {
+        (Some(meta), _) => Some(meta),
+        (None, Some(data)) => child(source, data, b"meta")?,
+        (None, None) => None,
+    };
+    let Some(meta) = meta else { return Ok(shot) };
     // In MP4 a version precedes the boxes, in QuickTime nothing does.
     let plain = source.exactly::<8>(meta.start)?.is_some_and(|head| matches!(&head[4..], b"hdlr" | b"keys"));
     let meta = if plain { meta } else { meta.start + 4..meta.end };
