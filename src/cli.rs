@@ -72,7 +72,11 @@ enum Command {
     Search(search::Search),
     /// Checks configuration, disk, store, provider and decoders, and says how to fix each fault; resumes no
     /// work
-    Check,
+    Check {
+        /// Close the data folder, and all that is in it, to other users of this machine
+        #[arg(long)]
+        fix: bool,
+    },
     /// Manages the models of the provider's server
     #[command(subcommand)]
     Models(models::Models),
@@ -97,7 +101,7 @@ impl Arguments {
             (Command::Serve(_), Verbosity::Normal) => "info",
             (
                 Command::Search(_)
-                | Command::Check
+                | Command::Check { .. }
                 | Command::Models(_)
                 | Command::Dump
                 | Command::Restore { .. },
@@ -133,7 +137,7 @@ impl Arguments {
             Command::Serve(serve) => serve.listen.clone(),
             Command::Process(_)
             | Command::Search(_)
-            | Command::Check
+            | Command::Check { .. }
             | Command::Models(_)
             | Command::Dump
             | Command::Restore { .. } => None,
@@ -144,7 +148,7 @@ impl Arguments {
             Command::Serve(serve) => serve.run(whole).await,
             Command::Process(process) => process.run(config, &shared, bars).await,
             Command::Search(search) => search.run(&config).await.map(|()| 0),
-            Command::Check => Ok(check::run(&config).await),
+            Command::Check { fix } => Ok(check::run(&config, fix).await),
             Command::Models(models) => models.run(&config, bars).await,
             Command::Dump => dump::run(&config).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config, &file).await.map(|()| 0),

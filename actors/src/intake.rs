@@ -5,6 +5,7 @@
 
 mod admission;
 mod classify;
+mod inspection;
 mod pairs;
 pub mod receive;
 pub mod resumable;

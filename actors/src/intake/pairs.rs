@@ -7,7 +7,6 @@
 use std::{
     collections::HashMap,
     ffi::OsString,
-    fs::File,
     io::BufReader,
     path::{Path, PathBuf},
 };
@@ -19,6 +18,7 @@ use super::{
 use crate::{
     id::UploadId,
     media::{self, Format, Shot},
+    regular_file,
     store::Companionship,
     upload::{Companion, PlacePath, Status},
 };
@@ -211,7 +211,6 @@ impl<'a> Folder<'a> {
 }
 
 fn read(path: &Path, format: Format) -> Option<Shot> {
-    let file = File::open(path).ok()?;
-    let len = file.metadata().ok().filter(|it| it.is_file())?.len();
-    Some(media::shot(&mut BufReader::new(file), len, format))
+    let (file, metadata) = regular_file::open(path).ok()?;
+    Some(media::shot(&mut BufReader::new(file), metadata.len(), format))
 }
