@@ -2,6 +2,8 @@
 
 mod check;
 mod dump;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod models;
 mod process;
 mod restore;
@@ -84,6 +86,10 @@ enum Command {
     Serve(serve::Serve),
     /// Prints the store as text, one JSON object per line; changes nothing
     Dump,
+    /// Offers the pictures to a language model as tools that only read (Model Context Protocol on standard
+    /// input and output)
+    #[cfg(feature = "mcp")]
+    Mcp,
     /// Restores a dump into an empty store
     Restore {
         /// The dump
@@ -107,6 +113,9 @@ impl Arguments {
                 | Command::Restore { .. },
                 Verbosity::Normal,
             ) => "warn",
+            // Most clients show what arrives on standard error as a fault.
+            #[cfg(feature = "mcp")]
+            (Command::Mcp, Verbosity::Normal) => "error",
         }
     }
 
@@ -141,6 +150,8 @@ impl Arguments {
             | Command::Models(_)
             | Command::Dump
             | Command::Restore { .. } => None,
+            #[cfg(feature = "mcp")]
+            Command::Mcp => None,
         };
         let whole = config::load(&Overrides { config, data_dir, provider, model, listen })?;
         let config = whole.engine.clone();
@@ -151,6 +162,8 @@ impl Arguments {
             Command::Check { fix } => Ok(check::run(&config, fix).await),
             Command::Models(models) => models.run(&config, bars).await,
             Command::Dump => dump::run(&config).await.map(|()| 0),
+            #[cfg(feature = "mcp")]
+            Command::Mcp => mcp::run(&config).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config, &file).await.map(|()| 0),
         }
     }
