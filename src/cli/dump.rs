@@ -8,9 +8,17 @@ use std::{
     },
 };
 
-use mediamill_actors::{config::Config, error::Error};
+use mediamill::Config;
+use mediamill_actors::error::Error;
 
-pub(crate) async fn run(config: &Config) -> Result<(), String> {
+use super::{Shared, client::Client, place::Place};
+
+pub(crate) async fn run(config: &Config, shared: &Shared) -> Result<(), String> {
+    match shared.place(config).await? {
+        Place::Server(client) | Place::Holder(client, _) => return of_client(&client).await,
+        Place::Folder => {}
+    }
+    let config = &config.engine;
     super::must_exist(config)?;
     let out = Out::default();
     let gone = Arc::clone(&out.gone);
@@ -21,6 +29,21 @@ pub(crate) async fn run(config: &Config) -> Result<(), String> {
         }
         done => done.map_err(|error| error.to_string()),
     }
+}
+
+/// The dump of a running program.
+async fn of_client(client: &Client) -> Result<(), String> {
+    let (mut out, mut is_closed) = (io::stdout().lock(), false);
+    let downloaded = client
+        .download("api/v1/dump", |bytes| match out.write_all(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                is_closed = true;
+                Err(String::new())
+            }
+            written => written.map_err(|error| format!("cannot write the dump: {error}")),
+        })
+        .await;
+    if is_closed { Ok(()) } else { downloaded }
 }
 
 /// Standard output. A reader that has seen enough is not an error.

@@ -96,6 +96,24 @@ fn moment_in(at: Timestamp, now: Timestamp, zone: TimeZone) -> String {
     at.strftime(format).to_string()
 }
 
+/// A whole number with commas between thousands.
+pub(super) fn number(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A word after its number: `1 file`, `1,204 files`.
+pub(super) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{} {}", number(count as u64), if count == 1 { one } else { many })
+}
+
 /// A word for a shell.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |it: char| it.is_alphanumeric() || "/._-~+,:@%=".contains(it);
@@ -147,5 +165,11 @@ mod tests {
     fn text_is_cut_by_columns_and_not_by_characters() {
         assert_eq!(cut("写真旅行.jpg", 7), "写真旅…");
         assert_eq!(cut("cat.jpg", 7), "cat.jpg");
+    }
+
+    #[test]
+    fn numbers_have_commas() {
+        assert_eq!([7, 999, 1_000, 1_234_567].map(number), ["7", "999", "1,000", "1,234,567"]);
+        assert_eq!(counted(1, "file", "files"), "1 file");
     }
 }

@@ -8,13 +8,13 @@ use mediamill_actors::{
     media::Facts,
     upload::{Failure, Status, Thumbnail, Upload},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::cli::thumbnails;
+use crate::cli::{list::UploadLine, thumbnails};
 
 /// The outcome of a file, one line of `--json`.
-#[derive(Debug, Serialize)]
-pub(super) struct Outcome {
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::cli) struct Outcome {
     /// The file. Bytes that are not UTF-8 are replaced.
     #[serde(serialize_with = "lossy")]
     pub(super) path: PathBuf,
@@ -34,9 +34,9 @@ pub(super) struct Outcome {
     pub(super) failure: Option<Vec<Failure>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OutcomeStatus {
+pub(in crate::cli) enum OutcomeStatus {
     Completed,
     Failed,
     Refused,
@@ -93,6 +93,18 @@ impl Outcome {
             thumbnail: None,
             thumbnail_failure: None,
             failure: None,
+        }
+    }
+
+    /// The outcome of a file that was sent to a server.
+    pub(super) fn of_server(path: PathBuf, status: OutcomeStatus, upload: UploadLine) -> Self {
+        Self {
+            status,
+            description: upload.description,
+            audit_score: upload.description_audit_score,
+            needs_review: upload.needs_review,
+            failure: (status == OutcomeStatus::Failed).then_some(upload.failures),
+            ..Self::pending(path)
         }
     }
 

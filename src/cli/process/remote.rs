@@ -1,0 +1,56 @@
+//! A run in the program that holds the data folder, followed through its socket.
+
+use std::{future::Future, path::PathBuf};
+
+use tokio::sync::mpsc;
+
+use super::events::{End, Event};
+use crate::cli::{Interrupt, client::Client, link::Wanted, raw_path::RawPath};
+
+/// Starts the run and passes its events on until it is over, the command is interrupted, or the reader asks
+/// for an end.
+pub(super) async fn follow(
+    client: &Client,
+    roots: &[PathBuf],
+    force: bool,
+    reader: &mpsc::Sender<Event>,
+    mut interrupt: Interrupt,
+    told: impl Future<Output = End>,
+) {
+    let wanted = Wanted { paths: roots.iter().cloned().map(RawPath).collect(), force };
+    let mut is_over = false;
+    let lines = client.lines("local/process", &wanted, async |line| match read(&line) {
+        Ok(event) => {
+            is_over = matches!(event, Event::Over { .. });
+            reader.send(event).await.is_ok() && !is_over
+        }
+        Err(error) => {
+            is_over = true;
+            let end = End::Stopped(format!("{} sent an event that cannot be read: {error}", client.name()));
+            let _ = reader.send(Event::Over { end, resting: 0 }).await;
+            false
+        }
+    });
+    let end = tokio::select! {
+        followed = lines => match followed {
+            Ok(()) if is_over => return,
+            Ok(()) => End::Stopped(format!(
+                "{} stopped; what it has accepted is kept, and the same command continues",
+                client.name()
+            )),
+            Err(why) => End::Stopped(why),
+        },
+        () = interrupt.wait() => End::Interrupted,
+        end = told => end,
+    };
+    let _ = reader.send(Event::Over { end, resting: 0 }).await;
+}
+
+fn read(line: &[u8]) -> serde_json::Result<Event> {
+    let mut event: Event = serde_json::from_slice(line)?;
+    // The path of an outcome has lost bytes that are not UTF-8.
+    if let Event::Ended { outcome, path, .. } | Event::Unreadable { outcome, path, .. } = &mut event {
+        outcome.path.clone_from(path);
+    }
+    Ok(event)
+}
