@@ -216,12 +216,16 @@ fn line(upload: &UploadLine) -> String {
     let place = terminal::from_home(std::path::Path::new(upload.place()));
     let text =
         upload.error_message.as_deref().filter(|_| status == "failed").or(upload.description.as_deref());
-    let rest = match text {
-        Some(text) => format!("{place}: {}", one_line(text)),
-        None => place,
+    let columns = terminal::columns();
+    let rest = match (text, columns) {
+        // A long path leaves room for the text.
+        (Some(text), Some(columns)) => {
+            format!("{}: {}", terminal::cut_middle(&place, columns / 2), one_line(text))
+        }
+        (Some(text), None) => format!("{place}: {}", one_line(text)),
+        (None, _) => place,
     };
-    let rest = match terminal::columns() {
-        // A long path leaves the end of its name and some of the text.
+    let rest = match columns {
         Some(columns) => terminal::cut(&rest, columns.saturating_sub(11)).into_owned(),
         None => rest,
     };

@@ -51,6 +51,23 @@ pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
     console::truncate_str(text, columns, "…")
 }
 
+/// A name cut in its middle, so that its beginning and its ending are left.
+pub(super) fn cut_middle(name: &str, columns: usize) -> Cow<'_, str> {
+    if console::measure_text_width(name) <= columns {
+        return Cow::Borrowed(name);
+    }
+    let (front, back) = (columns.div_ceil(2), columns / 2);
+    let mut tail = String::new();
+    for it in name.chars().rev() {
+        let longer = format!("{it}{tail}");
+        if console::measure_text_width(&longer) > back {
+            break;
+        }
+        tail = longer;
+    }
+    Cow::Owned(format!("{}{tail}", cut(name, front)))
+}
+
 /// Columns of standard output, if it is a terminal.
 pub(super) fn columns() -> Option<usize> {
     let terminal = console::Term::stdout();
@@ -165,6 +182,8 @@ mod tests {
     fn text_is_cut_by_columns_and_not_by_characters() {
         assert_eq!(cut("写真旅行.jpg", 7), "写真旅…");
         assert_eq!(cut("cat.jpg", 7), "cat.jpg");
+        assert_eq!(cut_middle("写真旅行の思い出.jpg", 13), "写真旅…い出.jpg");
+        assert_eq!(cut_middle("cat.jpg", 7), "cat.jpg");
     }
 
     #[test]

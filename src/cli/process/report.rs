@@ -204,6 +204,8 @@ impl Report {
         }
         // A reason often names the file again.
         let reason = one_line(text).replace(&shown(&outcome.path), "it").replace(&name, "it");
+        // A long name leaves room for the reason.
+        let name = terminal::cut_middle(&name, columns / 2);
         let rest = terminal::cut(&format!("{name}: {reason}"), columns.saturating_sub(10)).into_owned();
         Some(format!("{} {rest}", style.apply_to(word)))
     }
