@@ -173,7 +173,8 @@ impl Arguments {
     pub(crate) fn log_level(&self) -> &'static str {
         match (&self.command, self.verbosity()) {
             (_, Verbosity::Quiet) => "error",
-            (_, Verbosity::Verbose) | (Command::Serve(_), Verbosity::Normal) => "info",
+            (_, Verbosity::Verbose) => "info",
+            (Command::Serve(_), Verbosity::Normal) => "info,actix_server=warn",
             (Command::Process(_) | Command::Resume(_), Verbosity::Normal) => "error,mediamill::cli=warn",
             (_, Verbosity::Normal) => "warn",
         }

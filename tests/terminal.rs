@@ -5,7 +5,7 @@ mod program;
 
 use std::{fs, path::PathBuf, process::Command};
 
-use program::{command, photo, picture, terminal::Terminal};
+use program::{busy_server, command, photo, picture, terminal::Terminal};
 
 /// Names that are wider than their characters.
 const WIDE: [&str; 4] =
@@ -91,4 +91,19 @@ fn descriptions_are_shown_on_demand_and_colours_not_at_all_if_unwanted() {
 
     let (status, rows, _) = Terminal::run(&mut album.process(&["--force", "-q"])).finish();
     assert_eq!((status.code(), rows), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_run_that_waits_says_so_in_one_row_and_ctrl_c_ends_it() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let mut process = album.process(&["--provider", "ollama"]);
+    let mut terminal = Terminal::run(process.env("MEDIAMILL__PROVIDER__BASE_URL", busy_server()));
+    let says = |row: &str| row.starts_with("waiting for the model server since") && row.ends_with("goes on)");
+    assert!(terminal.until(|screen| screen.lines().any(says)), "it waits");
+    terminal.interrupt();
+    let (status, rows, _) = terminal.finish();
+    assert_eq!(status.code(), Some(130), "{rows:?}");
+    assert!(rows.iter().any(|row| row.contains("1 left for the next run")), "{rows:?}");
+    assert!(!rows.iter().any(|row| row.contains(" 0.0 files")), "{rows:?}");
 }

@@ -165,7 +165,7 @@ fn an_evening_beside_a_running_server() {
     let failed = world.run(&["list", "--failed"]);
     assert!(out(&failed).starts_with("failed    ") && out(&failed).contains("cut.bmp"), "{}", out(&failed));
     let retried = world.run(&["retry"]);
-    assert!(out(&retried).contains("1 file of batch"), "{} {}", out(&retried), err(&retried));
+    assert!(out(&retried).contains("trying 1 file of batch"), "{} {}", out(&retried), err(&retried));
     world.until(&["list", "--failed", "--json"], |it| it["path"] == cut.to_str().expect("text"));
     fs::write(&cut, picture(2)).expect("written");
     let output = world.process(&[]);
@@ -235,7 +235,12 @@ fn a_waiting_run_answers_and_its_batches_are_paused_and_resumed() {
         out(&status)
     );
     let cancelled = world.run(&["cancel", "--all"]);
-    assert!(out(&cancelled).contains("2 files of batch"), "{} {}", out(&cancelled), err(&cancelled));
+    assert!(
+        out(&cancelled).contains("cancelled 2 files of batch"),
+        "{} {}",
+        out(&cancelled),
+        err(&cancelled)
+    );
     let listed = objects(&world.run(&["list", "--status", "cancelled", "--json"]));
     assert_eq!(listed.len(), 2, "{listed:?}");
 }

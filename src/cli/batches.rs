@@ -218,10 +218,8 @@ impl Change {
         let waiting = batch.total_uploads - batch.processed_uploads.min(batch.total_uploads);
         let files = |count: u32| terminal::counted(count as usize, "file", "files");
         match self {
-            Self::Retry => {
-                format!("{} of batch {} are tried again", files(batch.failed_uploads), batch.name())
-            }
-            Self::Cancel => format!("{} of batch {} are cancelled", files(waiting), batch.name()),
+            Self::Retry => format!("trying {} of batch {} again", files(batch.failed_uploads), batch.name()),
+            Self::Cancel => format!("cancelled {} of batch {}", files(waiting), batch.name()),
             Self::Pause => format!("batch {} is paused with {} left", batch.name(), files(waiting)),
             Self::Resume => format!("batch {} goes on with {}", batch.name(), files(waiting)),
         }
@@ -244,9 +242,10 @@ pub(crate) struct Retry {
 
 /// The arguments of `cancel` and `pause`.
 #[derive(Debug, clap::Args)]
+#[group(required = true)]
 pub(crate) struct Chosen {
     /// Batches, by the end of their ids as `mediamill batches` shows them
-    #[arg(value_name = "BATCH", required_unless_present = "all")]
+    #[arg(value_name = "BATCH")]
     pub(crate) batches: Vec<String>,
     /// All batches with unfinished uploads
     #[arg(long, conflicts_with = "batches")]

@@ -1,6 +1,9 @@
 //! `mediamill list`: one line for each upload.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    path::Path,
+};
 
 use console::Style;
 use mediamill::Config;
@@ -213,14 +216,19 @@ fn line(upload: &UploadLine) -> String {
         _ => Style::new().cyan(),
     };
     let word = if upload.needs_review && status == "completed" { "review" } else { status };
-    let place = terminal::from_home(std::path::Path::new(upload.place()));
-    let text =
-        upload.error_message.as_deref().filter(|_| status == "failed").or(upload.description.as_deref());
+    let place = terminal::from_home(Path::new(upload.place()));
+    let reason = upload.error_message.as_deref().filter(|_| status == "failed");
+    let reason = reason.map(|reason| terminal::without_name(reason, Path::new(upload.place())));
+    let text = reason.as_deref().or(upload.description.as_deref());
     let columns = terminal::columns();
     let rest = match (text, columns) {
         // A long path leaves room for the text.
         (Some(text), Some(columns)) => {
-            format!("{}: {}", terminal::cut_middle(&place, columns / 2), one_line(text))
+            format!(
+                "{}: {}",
+                terminal::cut_middle(&terminal::of_certain_width(&place), columns / 2),
+                one_line(text)
+            )
         }
         (Some(text), None) => format!("{place}: {}", one_line(text)),
         (None, _) => place,

@@ -1,5 +1,8 @@
 //! `mediamill search`: searches the descriptions by meaning.
 
+use std::path::Path;
+
+use console::Style;
 use mediamill::Config;
 use mediamill_actors::{analysis::ProviderError, id::UploadId, pipeline, query_service::SearchUploads};
 use serde::{Deserialize, Serialize};
@@ -9,9 +12,11 @@ use super::{
     client::Client,
     list::{self, Out, UploadLine, json},
     place::Place,
-    terminal::one_line,
+    terminal::{self, one_line},
 };
 
+/// Most lines of a description on a terminal.
+const DESCRIPTION_LINES: usize = 3;
 /// Most results of a running program.
 const MOST: u16 = SearchUploads::MAX as u16;
 
@@ -121,8 +126,7 @@ impl Search {
             if self.json {
                 out.print(&json(&hit)?)?;
             } else {
-                let Hit { path, score, description, .. } = hit;
-                out.print(&format!("{score:.2} {}\n     {}", one_line(&path), one_line(&description)))?;
+                out.print(&shown(&hit))?;
             }
         }
         if out.is_closed || self.json {
@@ -138,4 +142,17 @@ impl Search {
         }
         Ok(())
     }
+}
+
+/// A result for a person: cut to the width of a terminal, and whole in a pipe.
+fn shown(hit: &Hit) -> String {
+    let Hit { path, score, description, .. } = hit;
+    let Some(columns) = terminal::columns() else {
+        return format!("{score:.2} {}\n     {}", one_line(path), one_line(description));
+    };
+    let room = columns.saturating_sub(6);
+    let path = terminal::of_certain_width(&terminal::from_home(Path::new(path)));
+    let path = Style::new().bold().apply_to(terminal::cut_middle(&path, room));
+    let text = terminal::wrapped(&one_line(description), room, DESCRIPTION_LINES).join("\n      ");
+    format!("{score:5.2} {path}\n      {text}")
 }

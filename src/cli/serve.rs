@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use mediamill::{Config, engine::media, engine::pipeline::Stopped};
 
-use super::{Interrupt, Shared, link::Role};
+use super::{Interrupt, Shared, link::Role, terminal::from_home};
 
 /// Limit of open files: two for each connection, and pictures that are being sent.
 const OPEN_FILES: u64 = 1 << 16;
@@ -37,7 +37,7 @@ impl Serve {
         // The port may be one that the system chose.
         local.server.listen = server.address();
         let link = shared.link(server.pipeline(), &local, Role::Serve);
-        eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), data_dir.display());
+        eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), from_home(&data_dir));
         if !auth {
             eprintln!(
                 "mediamill: every user of this machine has access; set auth.keys to require authentication"

@@ -72,7 +72,7 @@ impl NextSteps {
         if *is_basic && !is_guest && tally.completed > 0 && !paths.is_empty() {
             let paths: Vec<_> = paths.iter().map(|path| terminal::quoted(&terminal::shown(path))).collect();
             text.push_str(&format!(
-                "\nThese are basic tags of objects and colours. A local model writes real descriptions:\n  \
+                "\nThese are basic tags. For real descriptions install Ollama, a local model server:\n  \
                  ollama pull qwen2.5vl:7b && ollama pull bge-m3\n  \
                  mediamill{options} --provider ollama process {}\n",
                 paths.join(" ")

@@ -202,10 +202,9 @@ impl Report {
             let text = one_line(text);
             return Some(format!("{} {name}{review}\n          {text}", style.apply_to(word)));
         }
-        // A reason often names the file again.
-        let reason = one_line(text).replace(&shown(&outcome.path), "it").replace(&name, "it");
+        let reason = terminal::without_name(text, &outcome.path);
         // A long name leaves room for the reason.
-        let name = terminal::cut_middle(&name, columns / 2);
+        let name = terminal::cut_middle(&terminal::of_certain_width(&name), columns / 2).into_owned();
         let rest = terminal::cut(&format!("{name}: {reason}"), columns.saturating_sub(10)).into_owned();
         Some(format!("{} {rest}", style.apply_to(word)))
     }
