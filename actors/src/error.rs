@@ -55,9 +55,11 @@ impl Error {
     /// Seconds after which a retry may succeed; `None` if waiting alone does not help.
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
-            Self::NotFound(_) | Self::Conflict(_) | Self::Invalid(_) | Self::DiskFull { .. } => None,
+            Self::NotFound(_) | Self::Conflict(_) | Self::Invalid(_) => None,
             Self::Stopping | Self::ProviderUnavailable(_) => Some(10),
             Self::QueueFull { .. } | Self::Store(_) => Some(30),
+            // A person has to make room, but then the same request succeeds.
+            Self::DiskFull { .. } => Some(60),
         }
     }
 }

@@ -19,6 +19,7 @@ mod capability;
 mod colour;
 mod colour_space;
 mod decode;
+mod directory;
 mod error;
 mod exif;
 mod facts;

@@ -249,6 +249,7 @@ impl Pipeline {
                 media: limits.clone(),
                 min_free_bytes: config.limits.min_free_disk_mb << 20,
                 max_queued: config.limits.max_queued_uploads,
+                resumable: config.limits.resumable,
             },
         ));
         sweep(&commands, &queries, &files).await.map_err(|error| StartError::Store(error.to_string()))?;
@@ -414,7 +415,7 @@ async fn sweep(commands: &Commands, queries: &Queries, files: &Files) -> Result<
         queries.known(incoming).await?.into_iter().partition(|(_, is_written)| *is_written);
     files.promote(written.into_iter().map(|(id, _)| id).collect()).await;
     for (id, _) in unwritten {
-        if let Err(error) = files.delete(id).await {
+        if let Err(error) = files.withdraw(id).await {
             log::warn!("upload {id}: cannot remove its file, the next start tries again: {error}");
         }
     }

@@ -36,6 +36,7 @@ pub struct Facts {
     pub camera: Option<String>,
     /// Degrees north and east.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2))]
     pub coordinates: Option<(f64, f64)>,
     /// Duration of a video or animation in milliseconds, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -65,7 +65,7 @@ pub(super) enum Still {
     Webp(webp::Chunks),
     Gif,
     Bmp,
-    Tiff,
+    Tiff(tiff::Tiff),
     Jxl(Box<jxl::Jxl>),
     Raw(Box<Raw>),
     #[cfg(feature = "heic")]
@@ -136,7 +136,10 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
         }
         Format::Gif => (gif::extent(head), Still::Gif),
         Format::Bmp => (bmp::extent(head), Still::Bmp),
-        Format::Tiff => (tiff::extent(source)?, Still::Tiff),
+        Format::Tiff => {
+            let tiff = tiff::header(source)?.ok_or_else(|| broken(format))?;
+            (Some(tiff.extent()), Still::Tiff(tiff))
+        }
         Format::Jxl => {
             let jxl =
                 jxl::header(source, limits).map_err(Error::unreadable)?.ok_or_else(|| broken(format))?;

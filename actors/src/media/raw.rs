@@ -6,13 +6,13 @@
 //! in a file is believed only after the JPEG at its place has shown a frame header.
 
 mod cr3;
-mod directory;
 mod tiff;
 
 use std::io;
 use std::ops::Range;
 
 use super::bytes::be32;
+use super::directory;
 use super::error::Error;
 use super::exif::{self, Exif};
 use super::orientation::Orientation;
