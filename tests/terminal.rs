@@ -3,9 +3,9 @@
 
 mod program;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, net::TcpListener, path::PathBuf, process::Command};
 
-use program::{busy_server, command, photo, picture, terminal::Terminal};
+use program::{command, photo, picture, terminal::Terminal};
 
 /// Names that are wider than their characters.
 const WIDE: [&str; 4] =
@@ -98,7 +98,10 @@ fn a_run_that_waits_says_so_in_one_row_and_ctrl_c_ends_it() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
     let mut process = album.process(&["--provider", "ollama"]);
-    let mut terminal = Terminal::run(process.env("MEDIAMILL__PROVIDER__BASE_URL", busy_server()));
+    // Nobody listens at an address that was given back.
+    let unused = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+    let mut terminal =
+        Terminal::run(process.env("MEDIAMILL__PROVIDER__BASE_URL", format!("http://{unused}")));
     let says = |row: &str| row.starts_with("waiting for the model server since") && row.ends_with("goes on)");
     assert!(terminal.until(|screen| screen.lines().any(says)), "it waits");
     terminal.interrupt();
