@@ -72,7 +72,7 @@ Environment:
 
 Exit codes:
   0     nothing failed
-  1     a file failed or was left, or a check found a fault
+  1     a file failed, was refused or was left, or a check found a fault
   2     wrong usage, configuration or provider
   130   interrupted"
 )]

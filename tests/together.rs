@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use program::{busy_server, command, picture};
+use program::{busy_server, command, photo, picture};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -75,12 +75,20 @@ impl World {
 
     /// A run of `process` that waits for its model server.
     fn waiting_process(&self) -> Running {
+        self.waiting_process_of("")
+    }
+
+    /// The same, with a folder below the pictures.
+    fn waiting_process_of(&self, folder: &str) -> Running {
         let mut command = self.command(&["process", "--provider", "ollama"]);
-        command.arg(&self.photos).env("MEDIAMILL__PROVIDER__BASE_URL", busy_server());
+        command.arg(self.photos.join(folder)).env("MEDIAMILL__PROVIDER__BASE_URL", busy_server());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
         let running = Running { child, address: String::new() };
+        let path = self.photos.join(folder).to_string_lossy().trim_end_matches('/').to_owned();
         self.until(&["status", "--json"], |it| {
-            !it["running"].is_null() && it["situation"]["waits"].as_array().is_some_and(|it| !it.is_empty())
+            let waits = it["situation"]["waits"].as_array();
+            !it["running"].is_null()
+                && waits.is_some_and(|it| it.iter().any(|it| it["folder"] == path.as_str()))
         });
         running
     }
@@ -363,4 +371,41 @@ fn a_server_at_an_address_takes_files_and_answers() {
     }
     let nobody = command().args(["list", "--server", "http://127.0.0.1:1"]).output().expect("it runs");
     assert!(err(&nobody).contains("cannot reach"), "{}", err(&nobody));
+}
+
+#[test]
+fn a_run_waits_for_another_that_works_through_it() {
+    let world = World::new();
+    for folder in ["own", "others"] {
+        fs::create_dir(world.photos.join(folder)).expect("made");
+        for number in 0..6 {
+            world.put(format!("{folder}/{number}.jpg"), photo(number + folder.len() as u8 * 20));
+        }
+    }
+    let process = |folder: &str| {
+        let mut command = world.command(&["process", "--json"]);
+        command.arg(world.photos.join(folder)).stderr(Stdio::null());
+        command
+    };
+    let first = process("own/1.jpg").stdout(Stdio::null()).spawn().expect("it runs");
+    let mut first = Running { child: first, address: String::new() };
+    world.until(&["status", "--json"], |it| it["running"]["role"] == "process");
+    let second = process("others").output().expect("it runs");
+    assert_eq!((second.status.code(), objects(&second).len()), (Some(0), 6), "{}", out(&second));
+    assert_eq!(first.child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn files_on_which_the_holder_does_not_work_are_left_with_a_sentence() {
+    let world = World::new();
+    for name in ["own", "rest"] {
+        fs::create_dir(world.photos.join(name)).expect("made");
+        world.put(format!("{name}/{name}.bmp"), picture(name.len() as u8));
+    }
+    assert_eq!(world.waiting_process_of("rest").end(Signal::INT), Some(130));
+    let _holder = world.waiting_process_of("own");
+    let output = world.command(&["process"]).arg(world.photos.join("rest")).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(err(&output).contains("an earlier run left some of these files"), "{}", err(&output));
+    assert!(out(&output).contains("1 left for the next run"), "{}", out(&output));
 }

@@ -21,6 +21,7 @@ use actix_rt::task::JoinHandle;
 use actix_web::{App, HttpServer, dev::ServerHandle};
 use mediamill::{Config, Handle, engine::pipeline::Pipeline};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use self::local::Local;
 pub(super) use self::local::{About, PROTOCOL, Places, Role, Situation, Wanted};
@@ -54,6 +55,8 @@ pub(super) struct Link {
     socket: PathBuf,
     server: ServerHandle,
     task: JoinHandle<io::Result<()>>,
+    /// Number of runs of other commands.
+    guests: watch::Receiver<usize>,
     /// Holds a socket that others do not find.
     _hidden: Option<tempfile::TempDir>,
 }
@@ -104,10 +107,11 @@ impl Link {
         let handle = Handle::with(pipeline, config, Local);
         let about = About::new(pipeline, config, role);
         let (engine, engine_config) = (Engine::of(pipeline), config.engine.clone());
+        let (counter, guests) = watch::channel(0);
         let app = move || {
-            let (engine, about) = (engine.clone(), about.clone());
+            let (engine, about, counter) = (engine.clone(), about.clone(), counter.clone());
             App::new()
-                .configure(local::routes(engine, about, engine_config.clone()))
+                .configure(local::routes(engine, about, engine_config.clone(), counter))
                 .configure(mediamill::site(handle.clone()))
         };
         let server = HttpServer::new(app)
@@ -118,11 +122,16 @@ impl Link {
             .map_err(|error| format!("cannot serve the socket {}: {error}", socket.display()))?
             .run();
         let handle = server.handle();
-        Ok(Self { socket, server: handle, task: actix_rt::spawn(server), _hidden: hidden })
+        Ok(Self { socket, server: handle, task: actix_rt::spawn(server), guests, _hidden: hidden })
     }
 
     pub(super) fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// Number of runs of other commands that work through this program, and every change of it.
+    pub(super) fn guests(&self) -> watch::Receiver<usize> {
+        self.guests.clone()
     }
 
     /// Removes the socket and ends its connections.

@@ -32,7 +32,7 @@ use super::{
     Interrupt, Shared,
     client::Client,
     engine::Engine,
-    link::{About, Role},
+    link::{About, Link, Role},
     place::Place,
 };
 
@@ -63,8 +63,8 @@ While another mediamill holds the data folder, such as `mediamill serve`, it
 does the work and this command shows it; Ctrl-C ends the display then, and the
 work goes on. With --server the files are sent to that server.
 
-Exit codes: 0 nothing failed; 1 a file failed or was left; 2 wrong usage,
-configuration or provider; 130 interrupted.")]
+Exit codes: 0 nothing failed; 1 a file failed, was refused or was left; 2 wrong
+usage, configuration or provider; 130 interrupted.")]
 pub(crate) struct Process {
     /// Files and folders; they are only read
     #[arg(required = true, value_name = "PATH")]
@@ -163,10 +163,17 @@ impl Order {
         let task = Task { owner: shared.owner.clone(), roots, force: self.force, is_guest: false };
         let (reader, events) = mpsc::channel(AHEAD);
         let (unheard, stop) = watch::channel(None);
-        let (mut run, interrupted) = (Run::new(engine, task, reader.clone()), interrupt.clone());
+        let (mut run, mut interrupted) = (Run::new(engine, task, reader.clone()), interrupt.clone());
         let work = actix_rt::spawn(async move {
+            let guests = link.as_ref().map(Link::guests);
             let end = tokio::select! {
-                end = run.work(interrupted) => end,
+                end = async {
+                    let end = run.work(interrupted.clone()).await;
+                    tokio::select! {
+                        () = run.wait_for(guests) => end,
+                        () = interrupted.wait() => End::Interrupted,
+                    }
+                } => end,
                 end = told(stop) => end,
             };
             if !matches!(end, End::Stopped(_)) {
@@ -269,7 +276,7 @@ impl Order {
         Ok(match (report.summary(resting, limit, &next).await, end) {
             (_, End::Interrupted) => 130,
             (_, End::Left(_) | End::Stopped(_) | End::Refused(_)) => 1,
-            (Ok(tally), End::Done) => u8::from(tally.failed > 0 || tally.hidden > 0),
+            (Ok(tally), End::Done) => u8::from(tally.failed > 0 || tally.refused > 0 || tally.hidden > 0),
             (Err(error), End::Done) => match end_of_output(&error) {
                 End::Left(why) => {
                     let _ = writeln!(io::stderr(), "mediamill: {why}");

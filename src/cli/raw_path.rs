@@ -24,14 +24,18 @@ impl From<Raw> for PathBuf {
     fn from(raw: Raw) -> Self {
         match raw {
             Raw::Text(text) => text.into(),
-            #[cfg(unix)]
-            Raw::Bytes(bytes) => {
-                <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes).into()
-            }
-            #[cfg(not(unix))]
-            Raw::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
+            Raw::Bytes(bytes) => of_bytes(bytes),
         }
     }
+}
+
+/// A path of any bytes.
+pub(super) fn of_bytes(bytes: Vec<u8>) -> PathBuf {
+    #[cfg(unix)]
+    let text = <std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(bytes);
+    #[cfg(not(unix))]
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.into()
 }
 
 pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {

@@ -27,6 +27,13 @@ const when = (date) => {
     day: 'numeric', month: 'short', year, hour: 'numeric', minute: '2-digit' });
 };
 
+// The clock of the camera, not the clock here; universal time is shown by the clock here.
+const taken = (date) => {
+  if (date.includes('T')) return when(date.replace(/[+-]\d\d:\d\d$/, ''));
+  return new Date(`${date}T00:00`).toLocaleDateString(undefined, {
+    day: 'numeric', month: 'short', year: 'numeric' });
+};
+
 // ---- asking the server
 
 class Refused extends Error {
@@ -1083,8 +1090,11 @@ function list(facts, whole) {
   const rows = [
     ['Size', `${facts.width} × ${facts.height}, ${bytes(whole.file_size)}`],
     ['Type', [whole.mime_type, whole.video_codec].filter(Boolean).join(', ')],
-    ['Taken', facts.taken_at && when(facts.taken_at)],
+    ['Title', facts.title],
+    ['Taken', facts.taken_at && taken(facts.taken_at)],
     ['Camera', facts.camera],
+    ['Place', facts.place && [facts.place.location, facts.place.city, facts.place.region, facts.place.country]
+      .filter(Boolean).join(', ')],
     ['Where', facts.coordinates && facts.coordinates.map((it) => it.toFixed(4)).join(', ')],
     ['Length', facts.duration_ms && lasts(Math.round(facts.duration_ms / 1000))],
     ['Colours', facts.colours?.length && facts.colours.map((it) => `${it.name} ${it.percent} %`).join(', ')],

@@ -141,7 +141,9 @@ pub(super) fn decode(bytes: &[u8], raw: &Raw) -> Result<Decoded, Error> {
 /// Takes the facts that are missing, and the orientation, from those of the JPEG.
 fn complete(mut own: Exif, inner: Exif) -> Exif {
     own.orientation = inner.orientation;
-    own.taken_at = own.taken_at.or(inner.taken_at);
+    own.taken = own.taken.or(inner.taken);
+    own.changed = own.changed.or(inner.changed);
+    own.title = own.title.or(inner.title);
     own.camera = own.camera.or(inner.camera);
     own.coordinates = own.coordinates.or(inner.coordinates);
     own

@@ -23,7 +23,7 @@ use mediamill::{
     },
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::cli::{
     Interrupt, check,
@@ -156,17 +156,20 @@ struct Here {
     engine: Engine,
     about: About,
     config: engine::Config,
+    /// Number of runs of other commands.
+    guests: watch::Sender<usize>,
 }
 
 pub(super) fn routes(
     engine: Engine,
     about: About,
     config: engine::Config,
+    guests: watch::Sender<usize>,
 ) -> impl FnOnce(&mut ServiceConfig) {
     move |app| {
         app.service(
             web::scope("/local")
-                .app_data(Data::new(Here { engine, about, config }))
+                .app_data(Data::new(Here { engine, about, config, guests }))
                 .app_data(web::JsonConfig::default().limit(MAX_BODY))
                 .route("/about", web::get().to(about_this))
                 .route("/status", web::get().to(status))
@@ -193,13 +196,15 @@ async fn process(
     let roots = paths.into_iter().map(|RawPath(path)| path).collect();
     let task = Task { owner: owner_of(&request)?, roots, force, is_guest: true };
     let mut run = Run::new(here.engine.clone(), task, reader.clone());
+    let guest = Guest::arrives(&here.guests);
     actix_rt::spawn(async move {
         let end = run.work(Interrupt::never()).await;
         for event in run.close(end, 0).await {
             if reader.send(event).await.is_err() {
-                return;
+                break;
             }
         }
+        drop(guest);
     });
     let lines = stream::unfold(events, |mut events: mpsc::Receiver<Event>| async move {
         let event = events.recv().await?;
@@ -210,6 +215,22 @@ async fn process(
         Some((line, events))
     });
     Ok(HttpResponse::Ok().content_type("application/x-ndjson").streaming(lines))
+}
+
+/// A run of another command, counted while it lasts.
+struct Guest(watch::Sender<usize>);
+
+impl Guest {
+    fn arrives(guests: &watch::Sender<usize>) -> Self {
+        guests.send_modify(|count| *count += 1);
+        Self(guests.clone())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 async fn places(

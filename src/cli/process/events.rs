@@ -16,21 +16,15 @@ pub(in crate::cli) enum Event {
     /// The search for files is over.
     Found { files: usize },
     /// A file has its outcome.
-    Ended {
-        upload: Option<UploadId>,
-        outcome: Box<Outcome>,
-        /// The path of the outcome, whose own one holds no bytes beyond UTF-8.
-        #[serde(with = "raw_path")]
-        path: PathBuf,
-    },
+    Ended { upload: Option<UploadId>, outcome: Box<Outcome> },
     /// A folder or a link that could not be followed.
     Unreadable {
         outcome: Box<Outcome>,
-        #[serde(with = "raw_path")]
-        path: PathBuf,
         /// There may be files below it.
         hides: bool,
     },
+    /// Entries of folders that are no files.
+    PassedOver { entries: usize },
     /// A file of a folder is neither a picture nor a video.
     NotMedia,
     /// An upload in flight has reached a stage.
@@ -72,6 +66,6 @@ pub(in crate::cli) enum End {
 
 impl Event {
     pub(super) fn ended(upload: Option<UploadId>, outcome: Outcome) -> Self {
-        Self::Ended { upload, path: outcome.path.clone(), outcome: Box::new(outcome) }
+        Self::Ended { upload, outcome: Box::new(outcome) }
     }
 }

@@ -1,6 +1,9 @@
 //! The outcome of one file, as `--json` prints it and the summary counts it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use mediamill_actors::{
     analysis::Object,
@@ -10,13 +13,13 @@ use mediamill_actors::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::cli::{list::UploadLine, thumbnails};
+use crate::cli::{list::UploadLine, raw_path, thumbnails};
 
 /// The outcome of a file, one line of `--json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(in crate::cli) struct Outcome {
-    /// The file. Bytes that are not UTF-8 are replaced.
-    #[serde(serialize_with = "lossy")]
+    /// The file, and `path_bytes` if its path is not UTF-8.
+    #[serde(flatten, serialize_with = "path_with_bytes", deserialize_with = "path_of_names")]
     pub(super) path: PathBuf,
     pub(super) status: OutcomeStatus,
     /// An earlier run completed it.
@@ -117,6 +120,29 @@ impl Outcome {
     pub(super) fn text(&self) -> &str {
         self.description.as_deref().unwrap_or_default()
     }
+}
+
+/// A path in JSON: text with replacements where it is not UTF-8, and then its bytes in hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+struct Names<'a> {
+    path: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+}
+
+fn path_with_bytes<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let path_bytes = path.to_str().is_none().then(|| base16ct::lower::encode_string(bytes));
+    Names { path: path.to_string_lossy(), path_bytes }.serialize(serializer)
+}
+
+fn path_of_names<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let Names { path, path_bytes } = Names::deserialize(deserializer)?;
+    let bytes = path_bytes.and_then(|bytes| base16ct::lower::decode_vec(bytes).ok());
+    Ok(match bytes {
+        Some(bytes) => raw_path::of_bytes(bytes),
+        None => path.into_owned().into(),
+    })
 }
 
 fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {

@@ -19,18 +19,20 @@ pub(super) async fn follow(
 ) {
     let wanted = Wanted { paths: roots.iter().cloned().map(RawPath).collect(), force };
     let mut is_over = false;
-    let lines = client.lines("local/process", &wanted, async |line| match read(&line) {
-        Ok(event) => {
-            is_over = matches!(event, Event::Over { .. });
-            reader.send(event).await.is_ok() && !is_over
-        }
-        Err(error) => {
-            is_over = true;
-            let end = End::Stopped(format!("{} sent an event that cannot be read: {error}", client.name()));
-            let _ = reader.send(Event::Over { end, resting: 0 }).await;
-            false
-        }
-    });
+    let lines =
+        client.lines("local/process", &wanted, async |line| match serde_json::from_slice::<Event>(&line) {
+            Ok(event) => {
+                is_over = matches!(event, Event::Over { .. });
+                reader.send(event).await.is_ok() && !is_over
+            }
+            Err(error) => {
+                is_over = true;
+                let end =
+                    End::Stopped(format!("{} sent an event that cannot be read: {error}", client.name()));
+                let _ = reader.send(Event::Over { end, resting: 0 }).await;
+                false
+            }
+        });
     let end = tokio::select! {
         followed = lines => match followed {
             Ok(()) if is_over => return,
@@ -44,13 +46,4 @@ pub(super) async fn follow(
         end = told => end,
     };
     let _ = reader.send(Event::Over { end, resting: 0 }).await;
-}
-
-fn read(line: &[u8]) -> serde_json::Result<Event> {
-    let mut event: Event = serde_json::from_slice(line)?;
-    // The path of an outcome has lost bytes that are not UTF-8.
-    if let Event::Ended { outcome, path, .. } | Event::Unreadable { outcome, path, .. } = &mut event {
-        outcome.path.clone_from(path);
-    }
-    Ok(event)
 }

@@ -122,6 +122,7 @@ impl Report {
                 self.tally.hidden += usize::from(hides);
                 self.ended(None, &outcome);
             }
+            Event::PassedOver { entries } => self.tally.not_media += entries,
             Event::NotMedia => self.not_media(),
             Event::Moves { upload, path, stage } => self.moves(upload, &path, stage),
             Event::Rests { upload } => {

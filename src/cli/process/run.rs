@@ -22,7 +22,7 @@ use mediamill_actors::{
     upload::{Failure, FailureKind, Stage, Status},
     wire::Message,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
     events::{End, Event},
@@ -77,6 +77,8 @@ pub(in crate::cli) struct Run {
     resumed: HashSet<BatchId>,
     /// Unfinished uploads of others that this run waits for now, and whose batch may be paused.
     joined: Vec<UploadId>,
+    /// Number of uploads of an earlier run on which the holder of the folder does not work.
+    resting: usize,
     /// Number of waiting uploads when the queue was full. The remaining files wait until there are fewer.
     full: Option<usize>,
     /// Why no more files are submitted.
@@ -104,6 +106,7 @@ impl Run {
             reported: HashMap::new(),
             resumed: HashSet::new(),
             joined: Vec::new(),
+            resting: 0,
             full: None,
             left: None,
             trouble: None,
@@ -117,6 +120,22 @@ impl Run {
         tokio::select! {
             end = self.steps() => end,
             () = interrupt.wait() => End::Interrupted,
+        }
+    }
+
+    /// Waits for the runs of other commands, which need the engine of this one.
+    pub(in crate::cli) async fn wait_for(&mut self, guests: Option<watch::Receiver<usize>>) {
+        let Some(mut guests) = guests else { return };
+        if *guests.borrow_and_update() > 0 {
+            self.say("waiting for other commands that work through this one; Ctrl-C ends them too");
+            while let Some(event) = self.events.pop_front() {
+                let _ = self.reader.send(event).await;
+            }
+        }
+        let mut stopped = self.engine.stopped.clone();
+        tokio::select! {
+            _ = guests.wait_for(|count| *count == 0) => {}
+            _ = &mut stopped => {}
         }
     }
 
@@ -140,7 +159,7 @@ impl Run {
             let all_submitted = self.queue.is_empty() || self.left.is_some();
             let is_heard = !self.reader.is_closed();
             if submission.is_none() && all_submitted && (self.outstanding.is_empty() || !is_heard) {
-                return self.left.take().map_or(End::Done, End::Left);
+                return self.done();
             }
             tokio::select! {
                 why = &mut stopped => return End::Stopped(why.to_string()),
@@ -215,11 +234,12 @@ impl Run {
         let walked = walked.map_err(|error| End::Left(format!("cannot walk the folders: {error}")))?;
         let files = if all { taken_up.len() } else { walked.files.len() + walked.unreadable.len() };
         self.tell(Event::Found { files });
+        self.tell(Event::PassedOver { entries: walked.special });
         self.queue = walked.files.into();
         for Unreadable { path, message, hides } in walked.unreadable {
             let failure = Failure::new(0, Stage::Queued, FailureKind::FileUnreadable, message);
-            let outcome = Box::new(Outcome::refused(path.clone(), failure));
-            self.tell(Event::Unreadable { outcome, path, hides });
+            let outcome = Box::new(Outcome::refused(path, failure));
+            self.tell(Event::Unreadable { outcome, hides });
         }
         for (batch, upload) in taken_up {
             self.resume(batch);
@@ -334,7 +354,7 @@ impl Run {
                 Admission::Refused(failure) => {
                     self.tell(Event::ended(None, Outcome::refused(found.path, failure)));
                 }
-                Admission::NotMedia(failure) if found.named => {
+                Admission::NotMedia(failure) if found.is_meant() => {
                     self.tell(Event::ended(None, Outcome::refused(found.path, failure)));
                 }
                 Admission::NotMedia(_) => self.tell(Event::NotMedia),
@@ -418,13 +438,44 @@ impl Run {
         }
     }
 
-    /// Resumes the batches of uploads that this run joined.
+    /// Resumes the batches of uploads that this run joined, and gives up those on which the holder of the
+    /// folder does not work.
     async fn resume_joined(&mut self) {
-        for id in std::mem::take(&mut self.joined) {
+        let joined = std::mem::take(&mut self.joined);
+        if joined.is_empty() || !self.task.is_guest {
+            return;
+        }
+        let owner = self.task.owner.clone();
+        let Ok(worked_on) = self.engine.queries.unfinished(owner.clone()).await else {
+            // The store broke, which is reported next.
+            return;
+        };
+        let worked_on: HashSet<UploadId> = worked_on.into_iter().map(|(_, upload)| upload).collect();
+        for id in joined {
             // One that was deleted meanwhile is reported by its message.
-            if let Ok(upload) = self.engine.queries.upload(self.task.owner.clone(), id).await {
-                self.resume(upload.batch_id);
+            let Ok(upload) = self.engine.queries.upload(owner.clone(), id).await else { continue };
+            let rests = !worked_on.contains(&id) && !upload.status.is_terminal();
+            match self.outstanding.get(&id).cloned().flatten() {
+                Some(path) if rests => {
+                    self.outstanding.remove(&id);
+                    self.tell(Event::ended(Some(id), Outcome::pending(path)));
+                    self.resting += 1;
+                }
+                _ => self.resume(upload.batch_id),
             }
+        }
+    }
+
+    /// The end of a run that has done what it could.
+    fn done(&mut self) -> End {
+        match (self.left.take(), self.resting) {
+            (Some(why), _) => End::Left(why),
+            (None, 0) => End::Done,
+            (None, _) => End::Left(
+                "an earlier run left some of these files, and the program that holds the data folder works on \
+                 other folders; run the command again when it has ended"
+                    .to_owned(),
+            ),
         }
     }
 

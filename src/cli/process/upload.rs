@@ -89,9 +89,10 @@ impl Sending<'_> {
         let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &PathBuf::new())).await;
         let walked = walked.map_err(|error| format!("cannot walk the folders: {error}"))?;
         self.tell(Event::Found { files: walked.files.len() + walked.unreadable.len() }).await;
+        self.tell(Event::PassedOver { entries: walked.special }).await;
         for walk::Unreadable { path, message, hides } in walked.unreadable {
-            let outcome = Box::new(refused(path.clone(), message));
-            self.tell(Event::Unreadable { outcome, path, hides }).await;
+            let outcome = Box::new(refused(path, message));
+            self.tell(Event::Unreadable { outcome, hides }).await;
         }
         // The paths of the uploads of each batch that have not ended.
         let mut open = HashMap::<BatchId, HashMap<UploadId, PathBuf>>::new();
