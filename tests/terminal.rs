@@ -102,7 +102,9 @@ fn a_run_that_waits_says_so_in_one_row_and_ctrl_c_ends_it() {
     let unused = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
     let mut terminal =
         Terminal::run(process.env("MEDIAMILL__PROVIDER__BASE_URL", format!("http://{unused}")));
-    let says = |row: &str| row.starts_with("waiting for the model server since") && row.ends_with("goes on)");
+    let says = |row: &str| {
+        row.starts_with("waiting for the model server since") && row.trim_end().ends_with("goes on)")
+    };
     assert!(terminal.until(|screen| screen.lines().any(says)), "it waits");
     terminal.interrupt();
     let (status, rows, _) = terminal.finish();

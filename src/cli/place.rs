@@ -15,8 +15,8 @@ use mediamill_actors::{
     store::{OpenError, Scope},
 };
 
-/// How long a program that holds the folder has to open its socket.
-const SOON: Duration = Duration::from_secs(5);
+/// How long a program that locks the folder has to open its socket, or to end.
+const SOON: Duration = Duration::from_secs(10);
 
 /// What all commands share besides the configuration.
 #[derive(Debug, Clone)]
@@ -38,6 +38,12 @@ pub(super) enum Place {
     Holder(Client, Box<About>),
     /// The folder itself, which nobody holds.
     Folder,
+}
+
+/// An engine, or somebody who has one.
+pub(super) enum Started {
+    Here(Box<Pipeline>),
+    Elsewhere(Client, Box<About>),
 }
 
 impl Shared {
@@ -87,19 +93,22 @@ impl Shared {
         Ok(Some((client, Box::new(about))))
     }
 
-    /// As [`Shared::holder`] for a folder that is locked: its program may be about to open its socket.
+    /// Starts an engine in this process, or finds the program that holds the folder. One that locks it without
+    /// a socket is about to open one, or is a command that ends soon.
     ///
     /// # Errors
-    /// A sentence: it serves none.
-    pub(super) async fn holder_soon(&self, config: &Config) -> Result<(Client, Box<About>), String> {
+    /// A sentence: the engine does not start, or the folder stays locked.
+    pub(super) async fn start(&self, config: &Config, scope: Scope) -> Result<Started, String> {
         let began = Instant::now();
         loop {
-            if let Some(holder) = self.holder(config).await? {
-                return Ok(holder);
+            let options = Options { scope: scope.clone(), ..Options::default() };
+            match Pipeline::start_with(config.engine.clone(), options).await {
+                Ok(pipeline) => return Ok(Started::Here(Box::new(pipeline))),
+                Err(StartError::Open(OpenError::Locked { .. })) if began.elapsed() < SOON => {}
+                Err(error) => return Err(error.to_string()),
             }
-            if began.elapsed() > SOON {
-                let data_dir = config.engine.store.data_dir.clone();
-                return Err(OpenError::Locked { data_dir }.to_string());
+            if let Some((client, about)) = self.holder(config).await? {
+                return Ok(Started::Elsewhere(client, about));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -140,11 +149,9 @@ impl Shared {
             Place::Holder(client, about) => (client, about),
             Place::Folder => {
                 super::must_exist(&config.engine)?;
-                let options = Options { scope: Scope::Below(Vec::new()), ..Options::default() };
-                match Pipeline::start_with(config.engine.clone(), options).await {
-                    Ok(pipeline) => return self.own(pipeline, config).await,
-                    Err(StartError::Open(OpenError::Locked { .. })) => self.holder_soon(config).await?,
-                    Err(error) => return Err(error.to_string()),
+                match self.start(config, Scope::Below(Vec::new())).await? {
+                    Started::Here(pipeline) => return self.own(*pipeline, config).await,
+                    Started::Elsewhere(client, about) => (client, about),
                 }
             }
         };

@@ -21,11 +21,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar};
 use mediamill::Config;
-use mediamill_actors::{
-    batch_supervisor::Drain,
-    pipeline::{Options, Pipeline, StartError},
-    store::{OpenError, Scope},
-};
+use mediamill_actors::{batch_supervisor::Drain, pipeline::Pipeline, store::Scope};
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -33,7 +29,7 @@ use super::{
     client::Client,
     engine::Engine,
     link::{About, Link, Role},
-    place::Place,
+    place::{Place, Started},
 };
 
 pub(super) use self::{
@@ -130,15 +126,13 @@ impl Order {
                 let roots = walk::canonical(&self.paths, &data_dir)?;
                 // A resumed run works on all that is unfinished.
                 let scope = if roots.is_empty() { Scope::All } else { Scope::Below(roots.clone()) };
-                let options = Options { scope, ..Options::default() };
-                match Pipeline::start_with(config.engine.clone(), options).await {
-                    Ok(pipeline) => self.alone(pipeline, roots, config, shared, interrupt, bars).await,
-                    // A program that has just started has no socket yet.
-                    Err(StartError::Open(OpenError::Locked { .. })) => {
-                        let (client, about) = shared.holder_soon(&config).await?;
+                match shared.start(&config, scope).await? {
+                    Started::Here(pipeline) => {
+                        self.alone(*pipeline, roots, config, shared, interrupt, bars).await
+                    }
+                    Started::Elsewhere(client, about) => {
                         self.as_guest(client, &about, &config, shared, interrupt, bars).await
                     }
-                    Err(error) => Err(error.to_string()),
                 }
             }
         }
