@@ -5,6 +5,7 @@
 
 mod admission;
 mod classify;
+mod inspection;
 pub mod receive;
 pub mod resumable;
 
@@ -143,7 +144,7 @@ impl Intake {
         let classifier = Classifier {
             queries: self.queries.clone(),
             files: self.files.clone(),
-            limits: self.limits.clone(),
+            limits: self.limits.in_place(),
             vision: self.vision.clone(),
             gate: Arc::clone(&self.gate),
             owner: owner.clone(),

@@ -21,7 +21,7 @@ use super::{
 use mediamill_actors::{
     analysis::{self, ModelReport, Provider, Role},
     config::Config,
-    disk, media, pipeline,
+    disk, media, pipeline, private,
     store::{Queries, Verification},
 };
 
@@ -33,13 +33,16 @@ const MAX_LISTED: usize = 5;
 /// The arguments of `check`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-It resumes no work and changes nothing. A model server is asked for one trial description.
+It resumes no work and, without --fix, changes nothing. A model server is asked for one trial description.
 
 Exit codes: 0 no fault; 1 a fault.")]
 pub(crate) struct Check {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+    /// Close the data folder, and all that is in it, to other users of this machine
+    #[arg(long)]
+    fix: bool,
 }
 
 /// The weight of a finding.
@@ -124,6 +127,7 @@ impl Check {
         findings.line("configuration", Ok(format!("{file}; all values are valid")));
         let engine = &config.engine;
         findings.line("data folder", data_folder(engine));
+        findings.line("privacy", privacy(engine, self.fix));
         findings.line("disk", disk(engine));
         match shared.place(&config).await {
             Ok(Place::Holder(client, about)) => {
@@ -172,6 +176,35 @@ fn data_folder(config: &Config) -> Result<String, String> {
                 folder.display()
             )
         })
+}
+
+fn privacy(config: &Config, fix: bool) -> Result<String, String> {
+    let folder = &config.store.data_dir;
+    let failed = |error: io::Error| format!("cannot look at all of {}: {error}", folder.display());
+    if !folder.exists() {
+        return Ok("nothing is there yet".into());
+    }
+    if fix {
+        // A secret that others could read may be known to them. Browsers sign in again with the next one.
+        let secret = folder.join("session.key");
+        if private::read_secret(&secret).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            std::fs::remove_file(&secret).map_err(failed)?;
+        }
+        let closed = private::close(folder).map_err(failed)?;
+        if closed > 0 {
+            return Ok(format!("{closed} files and folders were closed to other users"));
+        }
+    }
+    let exposed = private::exposed(folder).map_err(failed)?;
+    let Some(first) = exposed.first() else {
+        return Ok("only the owner of the data folder can look into it".into());
+    };
+    Err(format!(
+        "{} files and folders can be looked into by other users, or belong to one ({}…); close them with \
+         `mediamill check --fix`",
+        exposed.len(),
+        first.display()
+    ))
 }
 
 fn disk(config: &Config) -> Result<String, String> {

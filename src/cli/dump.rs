@@ -9,7 +9,7 @@ use std::{
 };
 
 use mediamill::Config;
-use mediamill_actors::error::Error;
+use mediamill_actors::{error::Error, text};
 
 use super::{Shared, client::Client, place::Place};
 
@@ -33,35 +33,51 @@ pub(crate) async fn run(config: &Config, shared: &Shared) -> Result<(), String> 
 
 /// The dump of a running program.
 async fn of_client(client: &Client) -> Result<(), String> {
-    let (mut out, mut is_closed) = (io::stdout().lock(), false);
-    let downloaded = client
-        .download("api/v1/dump", |bytes| match out.write_all(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                is_closed = true;
-                Err(String::new())
-            }
-            written => written.map_err(|error| format!("cannot write the dump: {error}")),
-        })
-        .await;
-    if is_closed { Ok(()) } else { downloaded }
+    let mut out = Out::default();
+    let gone = Arc::clone(&out.gone);
+    let unwritten = |error: io::Error| format!("cannot write the dump: {error}");
+    let downloaded = client.download("api/v1/dump", |bytes| out.write_all(bytes).map_err(unwritten)).await;
+    let downloaded = downloaded.and_then(|()| out.flush().map_err(unwritten));
+    if gone.load(Ordering::Relaxed) { Ok(()) } else { downloaded }
 }
 
 /// Standard output. A reader that has seen enough is not an error.
 #[derive(Default)]
 struct Out {
     gone: Arc<AtomicBool>,
+    /// The beginning of a line whose end is to come.
+    pending: Vec<u8>,
 }
 
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stdout().write(bytes).inspect_err(|error| {
+impl Out {
+    /// Prints the first bytes that came, without characters that a terminal obeys: a dump holds names of files
+    /// and texts of models.
+    fn print(&mut self, length: usize) -> io::Result<()> {
+        let bytes: Vec<u8> = self.pending.drain(..length).collect();
+        let printed = match String::from_utf8(bytes) {
+            Ok(lines) => io::stdout().write_all(text::json_line(lines).as_bytes()),
+            Err(error) => io::stdout().write_all(error.as_bytes()),
+        };
+        printed.inspect_err(|error| {
             if error.kind() == io::ErrorKind::BrokenPipe {
                 self.gone.store(true, Ordering::Relaxed);
             }
         })
     }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.pending.extend_from_slice(bytes);
+        // A character may be cut, a line is not.
+        if let Some(end) = self.pending.iter().rposition(|byte| *byte == b'\n') {
+            self.print(end + 1)?;
+        }
+        Ok(bytes.len())
+    }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.print(self.pending.len())?;
         io::stdout().flush()
     }
 }

@@ -9,6 +9,7 @@ use console::Style;
 use mediamill::Config;
 use mediamill_actors::{
     id::{BatchId, UploadId},
+    text::json_line,
     upload::Failure,
 };
 use serde::{Deserialize, Serialize};
@@ -202,7 +203,7 @@ pub(super) async fn locate(client: &Client, uploads: &mut [UploadLine]) -> Resul
 }
 
 pub(super) fn json(upload: &impl Serialize) -> Result<String, String> {
-    serde_json::to_string(upload).map_err(|error| format!("cannot write JSON: {error}"))
+    serde_json::to_string(upload).map(json_line).map_err(|error| format!("cannot write JSON: {error}"))
 }
 
 /// An upload on one line.

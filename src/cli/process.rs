@@ -28,8 +28,9 @@ use super::{
     Interrupt, Shared,
     client::Client,
     engine::Engine,
-    link::{About, Link, Role},
+    link::{About, Link, Role, Wanted},
     place::{Place, Started},
+    raw_path::RawPath,
 };
 
 pub(super) use self::{
@@ -68,6 +69,9 @@ pub(crate) struct Process {
     /// Print one JSON object per file on standard output
     #[arg(long)]
     json: bool,
+    /// Follow links that lead out of the given folders, too
+    #[arg(long)]
+    follow: bool,
     /// Process files again that an earlier run has completed
     #[arg(long)]
     force: bool,
@@ -84,6 +88,7 @@ struct Order {
     /// As given.
     paths: Vec<PathBuf>,
     json: bool,
+    follow: bool,
     force: bool,
 }
 
@@ -95,8 +100,8 @@ impl Process {
         shared: &Shared,
         bars: &MultiProgress,
     ) -> Result<u8, String> {
-        let Self { paths, json, force } = self;
-        Order { paths, json, force }.run(config, shared, bars).await
+        let Self { paths, json, follow, force } = self;
+        Order { paths, json, follow, force }.run(config, shared, bars).await
     }
 }
 
@@ -109,7 +114,9 @@ impl Unfinished {
         bars: &MultiProgress,
     ) -> Result<u8, String> {
         super::must_exist(&config.engine)?;
-        Order { paths: Vec::new(), json: self.json, force: false }.run(config, shared, bars).await
+        Order { paths: Vec::new(), json: self.json, follow: false, force: false }
+            .run(config, shared, bars)
+            .await
     }
 }
 
@@ -154,7 +161,13 @@ impl Order {
         let link = shared.link(&pipeline, &config, Role::Process);
         let resting = pipeline.recovered.resting;
         let engine = Engine::of(&pipeline);
-        let task = Task { owner: shared.owner.clone(), roots, force: self.force, is_guest: false };
+        let task = Task {
+            owner: shared.owner.clone(),
+            roots,
+            follow: self.follow,
+            force: self.force,
+            is_guest: false,
+        };
         let (reader, events) = mpsc::channel(AHEAD);
         let (unheard, stop) = watch::channel(None);
         let (mut run, mut interrupted) = (Run::new(engine, task, reader.clone()), interrupt.clone());
@@ -206,9 +219,11 @@ impl Order {
         let next = NextSteps::new(shared, &self.paths, &roots).on(data_dir, &about.provider, true);
         let (reader, events) = mpsc::channel(AHEAD);
         let (unheard, stop) = watch::channel(None);
-        let (force, interrupted) = (self.force, interrupt.clone());
+        let roots = roots.into_iter().map(RawPath).collect();
+        let wanted = Wanted { paths: roots, follow: self.follow, force: self.force };
+        let interrupted = interrupt.clone();
         let work = actix_rt::spawn(async move {
-            remote::follow(&client, &roots, force, &reader, interrupted, told(stop)).await;
+            remote::follow(&client, &wanted, &reader, interrupted, told(stop)).await;
         });
         let code = self.show(events, unheard, interrupt, next, shared, bars).await;
         let _ = work.await;

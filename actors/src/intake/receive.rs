@@ -11,6 +11,7 @@ use crate::{
     id::UploadId,
     media::{self, VisionSpec},
     store::NewUpload,
+    text,
     upload::{Failure, FailureKind, FileKey, FileRef},
 };
 
@@ -96,7 +97,9 @@ impl Receiving {
         let (mut incoming, bytes) = (self.incoming()?, std::mem::take(&mut self.buffer));
         let max_bytes = self.max_bytes;
         if incoming.length() + bytes.len() as u64 > max_bytes {
-            let message = format!("{} is larger than the {max_bytes} bytes that are allowed", self.file_name);
+            let key =
+                if self.limits.max_video_bytes == max_bytes { "max_video_bytes" } else { "max_file_bytes" };
+            let message = format!("{} is larger than limits.{key}, which is {max_bytes}", self.file_name);
             return Err(ReceiveError::Refused(rejection(FailureKind::Refused, message)));
         }
         let disk = self.disk.clone();
@@ -207,7 +210,7 @@ impl Received {
 /// The last part of a client's file name, without control characters.
 pub(super) fn plain_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let plain: String = last.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+    let plain: String = text::plain(last.replace('\n', "")).chars().take(MAX_NAME_CHARS).collect();
     if plain.trim().is_empty() || plain == "." || plain == ".." { "unnamed".into() } else { plain }
 }
 

@@ -1,7 +1,10 @@
 //! The preparation of an attempt: the file is read, a picture or frames are decoded, the thumbnail
 //! is written.
 
-use std::{io::ErrorKind, sync::Arc};
+use std::{
+    io::{BufReader, ErrorKind},
+    sync::Arc,
+};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -12,7 +15,7 @@ use super::{
 use crate::{
     files::{Claim, Files},
     media::{self, Facts, Kind, Origins, Picture, VisionSpec},
-    upload::{FailureKind, Stage, Thumbnail, Upload},
+    upload::{Failure, FailureKind, Stage, Thumbnail, Upload},
 };
 
 /// The pictures and facts that a provider gets.
@@ -54,6 +57,9 @@ impl Attempt {
     /// processor. Both are held while a job of it runs, even after the worker was aborted.
     pub(super) async fn prepare(&mut self, vision: VisionSpec) -> Result<Prepared, Stop> {
         let stage = Stage::ExtractingFrames;
+        if let Some(message) = self.failed_decode() {
+            return Err(Stop::Failed(stage, FailureKind::Undecodable, message));
+        }
         let context = Arc::clone(&self.context);
         let upload = self.upload.clone();
         let claim = context.files.claim(upload.id);
@@ -63,7 +69,7 @@ impl Attempt {
         // The upload was admitted under another limit. It would wait for ever, and block all
         // others.
         let Some(mib) = u32::try_from(mib).ok().filter(|it| u64::from(*it) <= most) else {
-            let message = format!("needs {mib} MiB, limits.decode_memory_mb is {most}");
+            let message = format!("decoding needs {mib} MiB, limits.decode_memory_mb is {most}");
             return Err(Stop::Failed(stage, FailureKind::Refused, message));
         };
         let closed = |_| Stop::NotReady;
@@ -88,7 +94,23 @@ impl Attempt {
     }
 }
 
+impl Attempt {
+    /// Why the attempt before could not decode the picture. A decoder gives the same answer to the same bytes,
+    /// so they are not decoded again. A video is: its program may have been short of time or memory.
+    fn failed_decode(&self) -> Option<String> {
+        let failed =
+            |it: &&Failure| it.stage == Stage::ExtractingFrames && it.kind == FailureKind::Undecodable;
+        let failure = self.upload.failures.last().filter(failed)?;
+        (self.upload.format.kind() == Kind::Image).then(|| failure.message.clone())
+    }
+}
+
 impl WorkerContext {
+    /// The limits on the file of an upload.
+    fn limits_of(&self, upload: &Upload) -> media::Limits {
+        if upload.place().is_some() { self.limits.in_place() } else { self.limits.clone() }
+    }
+
     async fn prepare_image(
         &self,
         upload: Upload,
@@ -96,11 +118,20 @@ impl WorkerContext {
         (share, decoder): Held,
         claim: Claim,
     ) -> Outcome {
-        let (files, limits) = (self.files.clone(), self.limits.clone());
+        let (files, limits) = (self.files.clone(), self.limits_of(&upload));
         let job = move || {
-            let bytes = files.read(&upload)?;
-            let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
-                .map_err(|error| undecodable(&upload, &error))?;
+            let wanted = upload.thumbnail == Thumbnail::Pending;
+            let prepared = if upload.file_size > media::STREAMED_BYTES {
+                let checked = files.check(&upload)?;
+                let mut reader = BufReader::new(checked.file()?);
+                let made = media::prepare_file(&mut reader, upload.file_size, &limits, &vision, wanted);
+                // Other bytes than those that were submitted may have been decoded.
+                checked.is_unchanged()?;
+                made
+            } else {
+                media::prepare(&files.read(&upload)?, &limits, &vision, wanted)
+            };
+            let prepared = prepared.map_err(|error| undecodable(&upload, &error))?;
             // The next picture need not wait until this one's thumbnail is durable.
             drop(decoder);
             let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail, claim);
@@ -117,7 +148,12 @@ impl WorkerContext {
             blocking(held.clone(), move || files.check(&upload)).await
         };
         let wanted = upload.thumbnail == Thumbnail::Pending;
-        let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
+        let checked = checked?;
+        let file = checked.file()?;
+        let limits = self.limits_of(&upload);
+        let clip = media::prepare_video(file, &limits, &vision, wanted, held.clone()).await;
+        // Other bytes than those that were submitted may have been decoded.
+        blocking(held.clone(), move || checked.is_unchanged()).await?;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
         let files = self.files.clone();
         let (facts, origins) = (clip.facts, clip.origins);
@@ -153,7 +189,14 @@ fn with_sidecars(upload: &Upload, facts: Facts, origins: &Origins) -> Facts {
 }
 
 fn undecodable(upload: &Upload, error: &media::Error) -> (FailureKind, String) {
-    (FailureKind::Undecodable, format!("{}: {}", upload.file_name, error.message))
+    let kind = match error.kind {
+        media::ErrorKind::Unreadable => FailureKind::FileUnreadable,
+        media::ErrorKind::TooLarge | media::ErrorKind::Unsupported => FailureKind::Refused,
+        media::ErrorKind::Empty | media::ErrorKind::NotMedia | media::ErrorKind::Undecodable => {
+            FailureKind::Undecodable
+        }
+    };
+    (kind, format!("{}: {}", upload.file_name, error.message))
 }
 
 fn write_thumbnail(

@@ -94,6 +94,8 @@ pub(in crate::cli) struct Wanted {
     /// Absolute paths; none: all unfinished uploads.
     pub(in crate::cli) paths: Vec<RawPath>,
     pub(in crate::cli) force: bool,
+    /// Links that lead out of the folders are followed.
+    pub(in crate::cli) follow: bool,
 }
 
 /// Uploads and batches whose places are asked for, or their places.
@@ -192,9 +194,9 @@ async fn process(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let (reader, events) = mpsc::channel(AHEAD);
-    let Wanted { paths, force } = wanted.into_inner();
+    let Wanted { paths, force, follow } = wanted.into_inner();
     let roots = paths.into_iter().map(|RawPath(path)| path).collect();
-    let task = Task { owner: owner_of(&request)?, roots, force, is_guest: true };
+    let task = Task { owner: owner_of(&request)?, roots, force, follow, is_guest: true };
     let mut run = Run::new(here.engine.clone(), task, reader.clone());
     let guest = Guest::arrives(&here.guests);
     actix_rt::spawn(async move {

@@ -1,26 +1,24 @@
 //! A run in the program that holds the data folder, followed through its socket.
 
-use std::{future::Future, path::PathBuf};
+use std::future::Future;
 
 use tokio::sync::mpsc;
 
 use super::events::{End, Event};
-use crate::cli::{Interrupt, client::Client, link::Wanted, raw_path::RawPath};
+use crate::cli::{Interrupt, client::Client, link::Wanted};
 
 /// Starts the run and passes its events on until it is over, the command is interrupted, or the reader asks
 /// for an end.
 pub(super) async fn follow(
     client: &Client,
-    roots: &[PathBuf],
-    force: bool,
+    wanted: &Wanted,
     reader: &mpsc::Sender<Event>,
     mut interrupt: Interrupt,
     told: impl Future<Output = End>,
 ) {
-    let wanted = Wanted { paths: roots.iter().cloned().map(RawPath).collect(), force };
     let mut is_over = false;
     let lines =
-        client.lines("local/process", &wanted, async |line| match serde_json::from_slice::<Event>(&line) {
+        client.lines("local/process", wanted, async |line| match serde_json::from_slice::<Event>(&line) {
             Ok(event) => {
                 is_over = matches!(event, Event::Over { .. });
                 reader.send(event).await.is_ok() && !is_over

@@ -52,6 +52,8 @@ pub(in crate::cli) struct Task {
     pub(in crate::cli) roots: Vec<PathBuf>,
     /// Files that an earlier run has completed are processed again.
     pub(in crate::cli) force: bool,
+    /// Links that lead out of the folders are followed.
+    pub(in crate::cli) follow: bool,
     /// The engine works for others too, and goes on when the command ends.
     pub(in crate::cli) is_guest: bool,
 }
@@ -230,7 +232,8 @@ impl Run {
             return Err(End::Refused(message.clone()));
         }
         let (roots, data_dir) = (self.task.roots.clone(), self.engine.data_dir.clone());
-        let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &data_dir)).await;
+        let follow = self.task.follow;
+        let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &data_dir, follow)).await;
         let walked = walked.map_err(|error| End::Left(format!("cannot walk the folders: {error}")))?;
         let files = if all { taken_up.len() } else { walked.files.len() + walked.unreadable.len() };
         self.tell(Event::Found { files });

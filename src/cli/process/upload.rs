@@ -61,11 +61,11 @@ pub(super) async fn run(
     let next = NextSteps::new(shared, &order.paths, &roots);
     let (reader, events) = mpsc::channel(AHEAD);
     let (unheard, stop) = watch::channel(None);
-    let mut interrupted = interrupt.clone();
+    let (mut interrupted, follow) = (interrupt.clone(), order.follow);
     let work = actix_rt::spawn(async move {
         let sending = Sending { client: &client, reader: &reader };
         let end = tokio::select! {
-            sent = sending.all(roots) => match sent {
+            sent = sending.all(roots, follow) => match sent {
                 Ok(()) => End::Done,
                 Err(why) => End::Left(why),
             },
@@ -85,8 +85,8 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
-    async fn all(&self, roots: Vec<PathBuf>) -> Result<(), String> {
-        let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &PathBuf::new())).await;
+    async fn all(&self, roots: Vec<PathBuf>, follow: bool) -> Result<(), String> {
+        let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &PathBuf::new(), follow)).await;
         let walked = walked.map_err(|error| format!("cannot walk the folders: {error}"))?;
         self.tell(Event::Found { files: walked.files.len() + walked.unreadable.len() }).await;
         self.tell(Event::PassedOver { entries: walked.special }).await;
