@@ -8,6 +8,8 @@ mod engine;
 mod link;
 mod list;
 mod manual;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod models;
 mod place;
 mod process;
@@ -145,6 +147,10 @@ enum Command {
     Models(models::Models),
     /// Print the store as text, one JSON object per line; changes nothing
     Dump,
+    /// Offer the pictures to a language model as tools that only read (Model Context Protocol on standard
+    /// input and output)
+    #[cfg(feature = "mcp")]
+    Mcp,
     /// Restore a dump into an empty store
     Restore {
         /// The dump; `-` for standard input
@@ -176,6 +182,9 @@ impl Arguments {
             (_, Verbosity::Verbose) => "info",
             (Command::Serve(_), Verbosity::Normal) => "info,actix_server=warn",
             (Command::Process(_) | Command::Resume(_), Verbosity::Normal) => "error,mediamill::cli=warn",
+            // Most clients show what arrives on standard error as a fault.
+            #[cfg(feature = "mcp")]
+            (Command::Mcp, Verbosity::Normal) => "error",
             (_, Verbosity::Normal) => "warn",
         }
     }
@@ -233,6 +242,8 @@ impl Arguments {
             Command::Check(_) => self.must_be_here("check")?,
             Command::Models(_) => self.must_be_here("models")?,
             Command::Restore { .. } => self.must_be_here("restore")?,
+            #[cfg(feature = "mcp")]
+            Command::Mcp => self.must_be_here("mcp")?,
             _ => {}
         }
         let shared = self.shared()?;
@@ -262,6 +273,8 @@ impl Arguments {
             Command::Pause(chosen) => batches::change(Change::Pause, chosen.batches, &config, &shared).await,
             Command::Models(models) => models.run(&config.engine, bars).await,
             Command::Dump => dump::run(&config, &shared).await.map(|()| 0),
+            #[cfg(feature = "mcp")]
+            Command::Mcp => mcp::run(&config.engine).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config.engine, &file).await.map(|()| 0),
             // These need no configuration, or take a wrong one.
             Command::Check(_) | Command::Completions { .. } | Command::Manual { .. } => Ok(0),

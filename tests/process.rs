@@ -119,6 +119,40 @@ fn a_second_run_processes_new_and_changed_files_only() {
 }
 
 #[test]
+fn a_changed_sidecar_renews_the_facts_and_keeps_the_description() {
+    let album = Album::new();
+    album.put("a.jpg", photo(1));
+    album.put("b.jpg", photo(2));
+    let (first, _) = album.run(&[]);
+    assert!(first["a.jpg"]["facts"].get("title").is_none(), "{}", first["a.jpg"]);
+    let sidecar = |title: &str| {
+        format!(
+            "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description \
+             xmlns:dc='http://purl.org/dc/elements/1.1/' dc:title='{title}'/></rdf:RDF>"
+        )
+    };
+    for title in ["Lake", "The castle"] {
+        album.put("a.xmp", sidecar(title));
+        let (files, output) = album.run(&[]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(skipped(&files), ["b.jpg"]);
+        let file = &files["a.jpg"];
+        assert_eq!(
+            (&file["facts"]["title"], &file["status"]),
+            (&title.into(), &"completed".into()),
+            "{file}"
+        );
+        assert_eq!(file["description"], first["a.jpg"]["description"]);
+        let (files, _) = album.run(&[]);
+        assert_eq!(skipped(&files), ["a.jpg", "b.jpg"]);
+        assert_eq!(files["a.jpg"]["facts"]["title"], title);
+    }
+    fs::remove_file(album.photos().join("a.xmp")).expect("removed");
+    let (files, _) = album.run(&[]);
+    assert!(files["a.jpg"]["facts"].get("title").is_none(), "{}", files["a.jpg"]);
+}
+
+#[test]
 fn an_object_for_each_file_has_all_fields() {
     let album = Album::new();
     album.put("a.bmp", picture(1));

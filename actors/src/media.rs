@@ -28,6 +28,8 @@ mod error;
 mod exif;
 mod facts;
 mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 #[cfg(feature = "heic")]
 mod heif;

@@ -63,7 +63,7 @@ struct Files {
     #[schema(value_type = Vec<String>, format = Binary, min_items = 1, required = false)]
     files: Vec<Vec<u8>>,
     /// Complete resumable uploads that become part of the batch.
-    #[schema(min_items = 1, required = false)]
+    #[schema(required = false)]
     resumable: Vec<UploadId>,
 }
 

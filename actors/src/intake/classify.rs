@@ -218,7 +218,7 @@ impl Classifier {
                 return decided(Admission::Failed(Box::new(upload)));
             }
             if unchanged && !self.force {
-                if self.is_done(&upload) {
+                if self.is_done(&upload) && !has_other_sidecars(&upload, path) {
                     let upload = Box::new(upload);
                     return match self.has_moved(&upload, file.original) {
                         true => Break(Verdict::Elsewhere { upload, stamp, moved: true, displaces: None }),
@@ -284,7 +284,7 @@ impl Classifier {
         (mut file, upload, original): (Inspected, Upload, Original),
     ) -> Step<std::convert::Infallible> {
         let moved = self.has_moved(&upload, original);
-        if self.is_done(&upload) {
+        if self.is_done(&upload) && !has_other_sidecars(&upload, stamp.path.as_path()) {
             let displaces = file.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
             return Break(Verdict::Elsewhere { upload: Box::new(upload), stamp, moved, displaces });
         }
@@ -408,6 +408,13 @@ impl Classifier {
             Break(Verdict::Decided(refused(FailureKind::Panicked, message)))
         })
     }
+}
+
+/// Whether the facts of a file at the path of its record were read with other sidecars than it has now. Then
+/// they are read again, and the description stays.
+fn has_other_sidecars(upload: &Upload, path: &Path) -> bool {
+    let facts = upload.facts.as_ref().filter(|_| upload.place() == Some(path));
+    facts.is_some_and(|facts| facts.sidecars != media::sidecars(path))
 }
 
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
