@@ -23,6 +23,8 @@ pub(in crate::cli) enum Event {
         /// There may be files below it.
         hides: bool,
     },
+    /// A further file of the shot of an upload has the outcome of that upload.
+    Companion { outcome: Box<Outcome> },
     /// Entries of folders that are no files.
     PassedOver { entries: usize },
     /// A file of a folder is neither a picture nor a video.

@@ -70,6 +70,8 @@ pub(super) struct Tally {
     pub(super) cancelled: usize,
     pub(super) pending: usize,
     pub(super) not_media: usize,
+    /// Further files of shots whose main file is counted.
+    pub(super) companions: usize,
     /// Folders that could not be read.
     pub(super) hidden: usize,
 }
@@ -122,6 +124,7 @@ impl Report {
                 self.tally.hidden += usize::from(hides);
                 self.ended(None, &outcome);
             }
+            Event::Companion { outcome } => self.companion(&outcome),
             Event::PassedOver { entries } => self.tally.not_media += entries,
             Event::NotMedia => self.not_media(),
             Event::Moves { upload, path, stage } => self.moves(upload, &path, stage),
@@ -168,6 +171,21 @@ impl Report {
         match serde_json::to_string(outcome) {
             Ok(line) => self.output.print(json_line(line)),
             Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
+        }
+    }
+
+    /// Reports a companion. It is no upload, so only `--json` has a line for it.
+    fn companion(&mut self, outcome: &Outcome) {
+        self.tally.companions += 1;
+        self.done += 1;
+        if let Some(screen) = &mut self.screen {
+            screen.done(None);
+        }
+        if self.display.json {
+            match serde_json::to_string(outcome) {
+                Ok(line) => self.output.print(json_line(line)),
+                Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
+            }
         }
     }
 
@@ -279,6 +297,7 @@ impl Report {
             (tally.cancelled, "cancelled"),
             (tally.skipped, "unchanged since an earlier run"),
             (tally.pending, "left for the next run"),
+            (tally.companions, "companions of them (Live Photos, raw files)"),
             (tally.not_media, "neither pictures nor videos"),
         ] {
             if count > 0 {

@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{
     events::{End, Event},
-    outcome::Outcome,
+    outcome::{Outcome, OutcomeStatus},
     subscriber::Subscriber,
     walk::{self, Found, Unreadable},
 };
@@ -75,6 +75,10 @@ pub(in crate::cli) struct Run {
     early: HashMap<UploadId, Outcome>,
     /// Uploads whose outcome was reported: the path, and whether an earlier run completed it.
     reported: HashMap<UploadId, (PathBuf, bool)>,
+    /// The status of uploads whose outcome was reported, and whether an earlier run completed them.
+    ends: HashMap<UploadId, (OutcomeStatus, bool)>,
+    /// Companions of uploads without an outcome yet: the companion's path and that of the upload's file.
+    companions: HashMap<UploadId, Vec<(PathBuf, PathBuf)>>,
     /// Batches that this run resumed.
     resumed: HashSet<BatchId>,
     /// Unfinished uploads of others that this run waits for now, and whose batch may be paused.
@@ -106,6 +110,8 @@ impl Run {
             outstanding: HashMap::new(),
             early: HashMap::new(),
             reported: HashMap::new(),
+            ends: HashMap::new(),
+            companions: HashMap::new(),
             resumed: HashSet::new(),
             joined: Vec::new(),
             resting: 0,
@@ -306,7 +312,15 @@ impl Run {
         if self.left.is_some() || self.full.is_some() || self.queue.is_empty() {
             return None;
         }
-        self.submitting = self.queue.drain(..self.batch_files.min(self.queue.len())).collect();
+        let mut files = self.batch_files.min(self.queue.len());
+        // The files of one shot go together.
+        while let (Some(last), Some(next)) = (self.queue.get(files - 1), self.queue.get(files)) {
+            if last.path.with_extension("") != next.path.with_extension("") {
+                break;
+            }
+            files += 1;
+        }
+        self.submitting = self.queue.drain(..files).collect();
         self.batch_files = (self.batch_files * 2).min(BATCH_FILES.1);
         let began = self.began;
         let files = self
@@ -321,17 +335,18 @@ impl Run {
     /// Handles the answer to a submission.
     fn submitted(&mut self, submitted: Submitted) {
         let files = self.engine.files.clone();
+        let mut companions = Vec::new();
         for (found, admission) in std::mem::take(&mut self.submitting).into_iter().zip(submitted.files) {
             match admission {
                 Admission::Accepted(id) => match self.early.remove(&id) {
-                    Some(outcome) => self.tell(Event::ended(Some(id), outcome)),
+                    Some(outcome) => self.report_end(id, outcome),
                     None => {
                         self.outstanding.insert(id, Some(found.path));
                     }
                 },
                 // It was resumed when the run began, or another path of this run has the same bytes.
                 Admission::Unfinished(id) => match self.early.remove(&id) {
-                    Some(outcome) => self.tell(Event::ended(Some(id), outcome)),
+                    Some(outcome) => self.report_end(id, outcome),
                     // It ended between its classification and this answer.
                     None if self.reported.contains_key(&id) => {}
                     None => {
@@ -352,7 +367,10 @@ impl Run {
                     let reported = self.reported.entry(upload.id);
                     let (_, earlier) = *reported.or_insert_with(|| (found.path.clone(), earlier));
                     let outcome = Outcome::of(&upload, &files, Some(&found.path), earlier);
-                    self.tell(Event::ended(Some(upload.id), outcome));
+                    self.report_end(upload.id, outcome);
+                }
+                Admission::Companion { upload, of, ended } => {
+                    companions.push((upload, found.path, of, ended));
                 }
                 Admission::Refused(failure) => {
                     self.tell(Event::ended(None, Outcome::refused(found.path, failure)));
@@ -365,6 +383,31 @@ impl Run {
         }
         // The others are of other runs.
         self.early.clear();
+        for (upload, path, of, ended) in companions {
+            let earlier = ended.map(|status| (status.into(), true));
+            match self.ends.get(&upload).copied().or(earlier) {
+                Some(end) => self.report_companion(path, of, end),
+                None => {
+                    self.outstanding.entry(upload).or_insert(None);
+                    self.companions.entry(upload).or_default().push((path, of));
+                }
+            }
+        }
+    }
+
+    /// Reports the outcome of an upload, and its companions.
+    fn report_end(&mut self, id: UploadId, outcome: Outcome) {
+        let end = (outcome.status, outcome.skipped);
+        self.tell(Event::ended(Some(id), outcome));
+        self.ends.insert(id, end);
+        for (path, of) in self.companions.remove(&id).unwrap_or_default() {
+            self.report_companion(path, of, end);
+        }
+    }
+
+    fn report_companion(&mut self, path: PathBuf, of: PathBuf, end: (OutcomeStatus, bool)) {
+        let outcome = Box::new(Outcome::companion(path, of, end));
+        self.tell(Event::Companion { outcome });
     }
 
     /// Handles a refused submission: its files wait for later in this run, or for the next run.
@@ -435,7 +478,7 @@ impl Run {
         if known.is_some() {
             self.report_recovery(Duration::ZERO);
             self.reported.insert(id, (outcome.path.clone(), false));
-            self.tell(Event::ended(Some(id), outcome));
+            self.report_end(id, outcome);
         } else if !self.submitting.is_empty() && !self.reported.contains_key(&id) {
             self.early.insert(id, outcome);
         }
@@ -502,6 +545,9 @@ impl Run {
         left.extend(unsubmitted.map(|found| found.path));
         for path in left {
             self.tell(Event::ended(None, Outcome::pending(path)));
+        }
+        for (path, of) in std::mem::take(&mut self.companions).into_values().flatten() {
+            self.report_companion(path, of, (OutcomeStatus::Pending, false));
         }
         self.tell(Event::Over { end, resting });
         self.events
