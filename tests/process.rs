@@ -424,6 +424,35 @@ fn circular_links_and_unreadable_folders_are_reported_and_the_rest_is_processed(
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn links_lead_out_of_a_folder_on_request_only_and_no_folder_is_entered_twice() {
+    use std::os::unix::fs::symlink;
+    let album = Album::new();
+    album.put("here/a.bmp", picture(1));
+    symlink("here", album.photos().join("again")).expect("linked");
+    symlink("here/a.bmp", album.photos().join("b.bmp")).expect("linked");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(elsewhere.path().join("below")).expect("made");
+    fs::write(elsewhere.path().join("below/c.bmp"), picture(2)).expect("written");
+    fs::write(elsewhere.path().join("d.bmp"), picture(3)).expect("written");
+    symlink(elsewhere.path(), album.photos().join("out")).expect("linked");
+    symlink(elsewhere.path().join("below"), album.photos().join("out too")).expect("linked");
+    symlink(elsewhere.path().join("d.bmp"), album.photos().join("private.bmp")).expect("linked");
+    let (files, output) = album.run(&[]);
+    // What is refused fails the run.
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let of = |status: &str| -> Vec<String> {
+        files.iter().filter(|(_, it)| it["status"] == status).map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(of("completed"), ["a.bmp"], "{files:?}");
+    assert_eq!(of("refused"), ["out", "out too", "private.bmp"]);
+    assert!(files["out"]["failure"][0]["message"].as_str().is_some_and(|it| it.contains("--follow")));
+    let (files, output) = album.run(&["--follow"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(files.keys().eq(["a.bmp", "c.bmp", "d.bmp"]), "{files:?}");
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_name_that_is_not_utf_8_works() {

@@ -436,6 +436,7 @@ async fn a_store_of_an_unknown_format_is_refused_and_left_as_it_is() {
     let store = sled::open(folder.path().join("store")).expect("it opens");
     store.open_tree("meta").expect("a tree").insert("format", "99").expect("written");
     drop(store);
+    mediamill_actors::private::close(folder.path()).expect("closed");
     for _ in 0..2 {
         let refused = Engine::start(config(folder.path()), clock, away()).await.err();
         let refused = refused.expect("an error");

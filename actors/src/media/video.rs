@@ -6,6 +6,7 @@
 //! ```
 
 mod blocks;
+mod confined;
 mod ebml;
 mod excerpt;
 pub(super) mod ffmpeg;
@@ -22,5 +23,5 @@ mod sampling;
 mod track;
 
 pub(super) use index::Index;
-pub use prepare::{prepare_video, prepare_video_by_ffmpeg};
+pub use prepare::{open_video, prepare_video, prepare_video_by_ffmpeg};
 pub(super) use sampling::MAX_FRAMES;
