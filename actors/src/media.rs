@@ -28,6 +28,8 @@ mod error;
 mod exif;
 mod facts;
 mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 #[cfg(feature = "heic")]
 mod heif;
@@ -44,6 +46,7 @@ mod prepare;
 mod raw;
 mod render;
 mod sharpness;
+mod shot;
 mod sidecar;
 mod source;
 mod still;
@@ -54,6 +57,7 @@ pub mod xmp;
 
 #[cfg(feature = "builtin")]
 pub(crate) use render::{Rgb, interpolated};
+pub(crate) use shot::{Shot, shot};
 
 pub use capability::{Capability, capabilities};
 pub use claim::is_called_media;

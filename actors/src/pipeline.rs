@@ -250,6 +250,7 @@ impl Pipeline {
                 min_free_bytes: config.limits.min_free_disk_mb << 20,
                 max_queued: config.limits.max_queued_uploads,
                 resumable: config.limits.resumable,
+                pairs: config.intake.pairs,
             },
         ));
         sweep(&commands, &queries, &files).await.map_err(|error| StartError::Store(error.to_string()))?;

@@ -39,7 +39,7 @@ use super::{Interrupt, Shared, terminal};
 
 use self::{
     next_steps::NextSteps,
-    outcome::Outcome,
+    outcome::{Outcome, OutcomeStatus},
     report::{Display, Report},
     subscriber::Subscriber,
     walk::{Found, Unreadable, Walked},
@@ -200,6 +200,10 @@ struct Run {
     early: HashMap<UploadId, Outcome>,
     /// Uploads whose outcome was reported: the path, and whether an earlier run completed it.
     reported: HashMap<UploadId, (PathBuf, bool)>,
+    /// The status of uploads whose outcome was reported, and whether an earlier run completed them.
+    ends: HashMap<UploadId, (OutcomeStatus, bool)>,
+    /// Companions of uploads without an outcome yet: the companion's path and that of the upload's file.
+    companions: HashMap<UploadId, Vec<(PathBuf, PathBuf)>>,
     /// Batches that this run resumed.
     resumed: HashSet<BatchId>,
     /// Number of waiting uploads when the queue was full. The remaining files wait until there are fewer.
@@ -237,6 +241,8 @@ impl Run {
             outstanding: HashMap::new(),
             early: HashMap::new(),
             reported: HashMap::new(),
+            ends: HashMap::new(),
+            companions: HashMap::new(),
             resumed: HashSet::new(),
             full: None,
             left: None,
@@ -366,7 +372,15 @@ impl Run {
         if self.left.is_some() || self.full.is_some() || self.queue.is_empty() {
             return None;
         }
-        self.submitting = self.queue.drain(..self.batch_files.min(self.queue.len())).collect();
+        let mut files = self.batch_files.min(self.queue.len());
+        // The files of one shot go together.
+        while let (Some(last), Some(next)) = (self.queue.get(files - 1), self.queue.get(files)) {
+            if last.path.with_extension("") != next.path.with_extension("") {
+                break;
+            }
+            files += 1;
+        }
+        self.submitting = self.queue.drain(..files).collect();
         self.batch_files = (self.batch_files * 2).min(BATCH_FILES.1);
         let began = self.began;
         let files = self
@@ -380,18 +394,19 @@ impl Run {
 
     /// Handles the answer to a submission.
     fn submitted(&mut self, submitted: Submitted) {
-        let files = &self.pipeline.files;
+        let files = self.pipeline.files.clone();
+        let mut companions = Vec::new();
         for (found, admission) in std::mem::take(&mut self.submitting).into_iter().zip(submitted.files) {
             match admission {
                 Admission::Accepted(id) => match self.early.remove(&id) {
-                    Some(outcome) => self.report.ended(Some(id), &outcome),
+                    Some(outcome) => self.report_end(id, &outcome),
                     None => {
                         self.outstanding.insert(id, Some(found.path));
                     }
                 },
                 // It was resumed when the run began, or another path of this run has the same bytes.
                 Admission::Unfinished(id) => match self.early.remove(&id) {
-                    Some(outcome) => self.report.ended(Some(id), &outcome),
+                    Some(outcome) => self.report_end(id, &outcome),
                     // It ended between its classification and this answer.
                     None if self.reported.contains_key(&id) => {}
                     None => {
@@ -409,8 +424,11 @@ impl Run {
                     // A copy of a file is reported like the file.
                     let reported = self.reported.entry(upload.id);
                     let (_, earlier) = *reported.or_insert_with(|| (found.path.clone(), earlier));
-                    let outcome = Outcome::of(&upload, files, Some(&found.path), earlier);
-                    self.report.ended(Some(upload.id), &outcome);
+                    let outcome = Outcome::of(&upload, &files, Some(&found.path), earlier);
+                    self.report_end(upload.id, &outcome);
+                }
+                Admission::Companion { upload, of, ended } => {
+                    companions.push((upload, found.path, of, ended));
                 }
                 Admission::Refused(failure) => {
                     self.report.ended(None, &Outcome::refused(found.path, failure));
@@ -420,6 +438,26 @@ impl Run {
                 }
                 Admission::NotMedia(_) => self.report.not_media(),
             }
+        }
+        for (upload, path, of, ended) in companions {
+            let earlier = ended.map(|status| (status.into(), true));
+            match self.ends.get(&upload).copied().or(earlier) {
+                Some(end) => self.report.companion(&Outcome::companion(path, of, end)),
+                None => {
+                    self.outstanding.entry(upload).or_insert(None);
+                    self.companions.entry(upload).or_default().push((path, of));
+                }
+            }
+        }
+    }
+
+    /// Reports the outcome of an upload, and its companions.
+    fn report_end(&mut self, id: UploadId, outcome: &Outcome) {
+        self.report.ended(Some(id), outcome);
+        let end = (outcome.status, outcome.skipped);
+        self.ends.insert(id, end);
+        for (path, of) in self.companions.remove(&id).unwrap_or_default() {
+            self.report.companion(&Outcome::companion(path, of, end));
         }
     }
 
@@ -490,7 +528,7 @@ impl Run {
         if known.is_some() {
             self.report_recovery(Duration::ZERO);
             self.reported.insert(id, (outcome.path.clone(), false));
-            self.report.ended(Some(id), &outcome);
+            self.report_end(id, &outcome);
         } else if !self.reported.contains_key(&id) {
             self.early.insert(id, outcome);
         }
@@ -515,7 +553,7 @@ impl Run {
             let _ = self.pipeline.supervisor.send(Drain(Duration::ZERO)).await;
             self.report_missed().await;
         }
-        let Self { pipeline, mut report, queue, submitting, outstanding, .. } = self;
+        let Self { pipeline, mut report, queue, submitting, outstanding, companions, .. } = self;
         pipeline.stop(Duration::ZERO).await;
         // Resumed uploads without a path are among the files that were not submitted.
         let mut left: Vec<PathBuf> = outstanding.into_values().flatten().collect();
@@ -523,6 +561,9 @@ impl Run {
         left.extend(submitting.into_iter().chain(queue).map(|found| found.path));
         for path in left {
             report.ended(None, &Outcome::pending(path));
+        }
+        for (path, of) in companions.into_values().flatten() {
+            report.companion(&Outcome::companion(path, of, (OutcomeStatus::Pending, false)));
         }
         match &end {
             End::Done | End::Interrupted => {}

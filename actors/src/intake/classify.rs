@@ -214,11 +214,20 @@ impl Classifier {
         let mut replaces = None;
         if let Some((upload, unchanged)) = file.known {
             let since_began = file.began.is_some_and(|began| upload.updated_at >= began);
+            if upload.has_companion(path) {
+                let stays = self.is_done(&upload) || !upload.status.is_terminal() || since_began;
+                if unchanged && !self.force && stays && !self.has_moved(&upload, file.original) {
+                    let of = upload.place().map(Path::to_owned).unwrap_or_default();
+                    let ended = Some(upload.status).filter(|it| it.is_terminal());
+                    return decided(Admission::Companion { upload: upload.id, of, ended });
+                }
+                return self.read(stamp, None, file.began);
+            }
             if unchanged && upload.status == Status::Failed && since_began {
                 return decided(Admission::Failed(Box::new(upload)));
             }
             if unchanged && !self.force {
-                if self.is_done(&upload) {
+                if self.is_done(&upload) && !has_other_sidecars(&upload, path) {
                     let upload = Box::new(upload);
                     return match self.has_moved(&upload, file.original) {
                         true => Break(Verdict::Elsewhere { upload, stamp, moved: true, displaces: None }),
@@ -234,13 +243,23 @@ impl Classifier {
                 replaces = Some(Replaces { upload: upload.id, at: stamp.path.clone() });
             }
         }
+        self.read(stamp, replaces, file.began)
+    }
+
+    /// Reads a file.
+    fn read(
+        &self,
+        stamp: FileStamp,
+        replaces: Option<Replaces>,
+        began: Option<Timestamp>,
+    ) -> Step<Inspected> {
         // The files of a walk were found without links.
-        let open = if file.began.is_some() { regular_file::open_unlinked } else { regular_file::open };
-        match inspect(path, open, &self.limits, &self.vision) {
+        let open = if began.is_some() { regular_file::open_unlinked } else { regular_file::open };
+        match inspect(stamp.path.as_path(), open, &self.limits, &self.vision) {
             Ok((media, content_hash, file_size)) => {
                 Continue((stamp, Inspected { replaces, media, content_hash, file_size }))
             }
-            Err(admission) => decided(admission),
+            Err(admission) => Break(Verdict::Decided(admission)),
         }
     }
 
@@ -284,7 +303,7 @@ impl Classifier {
         (mut file, upload, original): (Inspected, Upload, Original),
     ) -> Step<std::convert::Infallible> {
         let moved = self.has_moved(&upload, original);
-        if self.is_done(&upload) {
+        if self.is_done(&upload) && !has_other_sidecars(&upload, stamp.path.as_path()) {
             let displaces = file.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
             return Break(Verdict::Elsewhere { upload: Box::new(upload), stamp, moved, displaces });
         }
@@ -410,7 +429,16 @@ impl Classifier {
     }
 }
 
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+/// Whether the facts of a file at the path of its record were read with other sidecars than it has now. Then
+/// they are read again, and the description stays.
+fn has_other_sidecars(upload: &Upload, path: &Path) -> bool {
+    let facts = upload.facts.as_ref().filter(|_| upload.place() == Some(path));
+    facts.is_some_and(|facts| facts.sidecars != media::sidecars(path))
+}
+
+pub(super) async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     let panicked = |_| Error::Store("the code that looks at files panicked; the log says where".into());
     tokio::task::spawn_blocking(job).await.map_err(panicked)
 }
@@ -434,7 +462,7 @@ fn new(stamp: FileStamp, file: Inspected, described_as: Option<UploadId>) -> Ver
 
 /// The stamp of a path. Only files are taken, since opening a pipe or a device could block for
 /// ever.
-fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
+pub(super) fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
     let path = path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
     if !metadata.is_file() {

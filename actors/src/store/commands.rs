@@ -12,13 +12,15 @@ use futures_util::TryFutureExt as _;
 use tokio::sync::mpsc;
 
 use super::{
-    AfterAttempt, Begun, CommandError, NewBatch, Recovered, RunId, Scope, Token,
+    AfterAttempt, Begun, CommandError, Companionship, NewBatch, Recovered, RunId, Scope, Token,
     rules::{
+        PIECE,
         admission::{Admission, Admit, AdmitMore, EndAdmission, Pieces},
         attempts::{
             BeginNext, Complete, Fail, HandBack, RecordDescription, RecordMedia, RecordStage, ResumeEmbedding,
         },
         batches::{CancelBatch, RetryFailed, SetPaused},
+        companions::ChangeCompanions,
         provider::SetProviderState,
         removal::{DeleteUpload, FilesRemoved},
         runs::{EndRun, RecoverRun, StartRun},
@@ -199,6 +201,29 @@ impl Commands {
             match batch.filter(|_| is_cancelled) {
                 Some(batch) => commands.cancel(owner, batch).await,
                 None => Ok(()),
+            }
+        }
+    }
+
+    /// Changes the companions of uploads, in order. Changes of uploads that the owner does not have are left
+    /// out.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`].
+    pub fn change_companions(
+        &self,
+        owner: Owner,
+        changes: Vec<Companionship>,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        let commands = self.clone();
+        async move {
+            let mut changes = changes.into_iter();
+            loop {
+                let changes: Vec<_> = changes.by_ref().take(PIECE).collect();
+                if changes.is_empty() {
+                    return Ok(());
+                }
+                commands.write(ChangeCompanions { owner: owner.clone(), changes }).await?;
             }
         }
     }

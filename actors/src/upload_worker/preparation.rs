@@ -40,7 +40,12 @@ impl Attempt {
         if let (Some(earlier), Some(facts)) = (earlier, self.upload.facts.clone()) {
             let (files, upload) = (self.context.files.clone(), self.upload.clone());
             let claim = files.claim(upload.id);
+            let sidecars = facts.sidecars.clone();
             let copy = move || {
+                // Facts with other sidecars are read anew.
+                if upload.place().is_some_and(|path| media::sidecars(path) != sidecars) {
+                    return None;
+                }
                 let jpeg = files.read_thumbnail(earlier).ok()?;
                 Some(write_thumbnail(&files, &upload, Some(Ok(jpeg)), claim))
             };

@@ -21,6 +21,9 @@ pub(super) struct Outcome {
     /// The file, and `path_bytes` if its path is not UTF-8.
     #[serde(flatten, serialize_with = "path_with_bytes")]
     pub(super) path: PathBuf,
+    /// The file of whose shot this is a further file, which is not described itself.
+    #[serde(serialize_with = "lossy_or_null", skip_serializing_if = "Option::is_none")]
+    companion_of: Option<PathBuf>,
     pub(super) status: OutcomeStatus,
     /// An earlier run completed it.
     pub(super) skipped: bool,
@@ -47,6 +50,17 @@ pub(super) enum OutcomeStatus {
     Pending,
 }
 
+impl From<Status> for OutcomeStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Completed => Self::Completed,
+            Status::Failed => Self::Failed,
+            Status::Cancelled => Self::Cancelled,
+            Status::Pending | Status::Analyzing | Status::Embedding => Self::Pending,
+        }
+    }
+}
+
 impl Outcome {
     /// The outcome of an upload. `at` is the path of the file in this run, if it differs from the record.
     pub(super) fn of(upload: &Upload, files: &Files, at: Option<&Path>, skipped: bool) -> Self {
@@ -59,12 +73,8 @@ impl Outcome {
         let description = upload.description.as_ref();
         Self {
             path,
-            status: match upload.status {
-                Status::Completed => OutcomeStatus::Completed,
-                Status::Failed => OutcomeStatus::Failed,
-                Status::Cancelled => OutcomeStatus::Cancelled,
-                Status::Pending | Status::Analyzing | Status::Embedding => OutcomeStatus::Pending,
-            },
+            companion_of: None,
+            status: upload.status.into(),
             skipped,
             description: description.map(|it| it.text.clone()),
             objects: upload.objects.clone(),
@@ -82,10 +92,16 @@ impl Outcome {
         Self { status: OutcomeStatus::Refused, failure: Some(vec![failure]), ..Self::pending(path) }
     }
 
+    /// The outcome of a companion: that of the upload.
+    pub(super) fn companion(path: PathBuf, of: PathBuf, (status, skipped): (OutcomeStatus, bool)) -> Self {
+        Self { companion_of: Some(of), status, skipped, ..Self::pending(path) }
+    }
+
     /// The outcome of a file that is left for the next run.
     pub(super) fn pending(path: PathBuf) -> Self {
         Self {
             path,
+            companion_of: None,
             status: OutcomeStatus::Pending,
             skipped: false,
             description: None,

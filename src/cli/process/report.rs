@@ -61,6 +61,8 @@ pub(super) struct Tally {
     pub(super) cancelled: usize,
     pub(super) pending: usize,
     pub(super) not_media: usize,
+    /// Further files of shots whose main file is counted.
+    pub(super) companions: usize,
     /// Folders that could not be read.
     pub(super) hidden: usize,
 }
@@ -132,6 +134,20 @@ impl Report {
         match serde_json::to_string(outcome) {
             Ok(line) => self.output.print(json_line(line)),
             Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
+        }
+    }
+
+    /// Reports a companion. It is no upload, so only `--json` has a line for it.
+    pub(super) fn companion(&mut self, outcome: &Outcome) {
+        self.tally.companions += 1;
+        if let Some(screen) = &mut self.screen {
+            screen.done(None);
+        }
+        if self.display.json {
+            match serde_json::to_string(outcome) {
+                Ok(line) => self.output.print(line),
+                Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
+            }
         }
     }
 
@@ -252,6 +268,7 @@ impl Report {
             (tally.cancelled, "cancelled"),
             (tally.skipped, "unchanged since an earlier run"),
             (tally.pending, "left for the next run"),
+            (tally.companions, "companions of them (Live Photos, raw files)"),
             (tally.not_media, "neither pictures nor videos"),
         ] {
             if count > 0 {

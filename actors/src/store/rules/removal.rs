@@ -74,6 +74,9 @@ pub(super) fn delete(
     for path in &upload.also_at {
         release_path(work, owner, path, id)?;
     }
+    for companion in &upload.companions {
+        release_path(work, owner, &companion.path, id)?;
+    }
     work.remove_upload(&upload)?;
     work.add_removal(id)?;
     let unfinished = !upload.status.is_terminal();
