@@ -77,7 +77,7 @@ fn salvaged(bytes: &[u8], extent: &Extent) -> Option<Pixels> {
     if !same || needed.decoder_bytes > extent.decoder_bytes {
         return None;
     }
-    rare::decode(bytes, &layout).ok().map(|(pixels, _)| pixels)
+    rare::decode(bytes, &layout, false).ok().map(|(pixels, _)| pixels)
 }
 
 /// Decodes the first picture. If the file ends early or breaks, the strips and tiles that there are are used.
