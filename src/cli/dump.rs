@@ -8,9 +8,17 @@ use std::{
     },
 };
 
-use mediamill_actors::{config::Config, error::Error, text};
+use mediamill::Config;
+use mediamill_actors::{error::Error, text};
 
-pub(crate) async fn run(config: &Config) -> Result<(), String> {
+use super::{Shared, client::Client, place::Place};
+
+pub(crate) async fn run(config: &Config, shared: &Shared) -> Result<(), String> {
+    match shared.place(config).await? {
+        Place::Server(client) | Place::Holder(client, _) => return of_client(&client).await,
+        Place::Folder => {}
+    }
+    let config = &config.engine;
     super::must_exist(config)?;
     let out = Out::default();
     let gone = Arc::clone(&out.gone);
@@ -21,6 +29,16 @@ pub(crate) async fn run(config: &Config) -> Result<(), String> {
         }
         done => done.map_err(|error| error.to_string()),
     }
+}
+
+/// The dump of a running program.
+async fn of_client(client: &Client) -> Result<(), String> {
+    let mut out = Out::default();
+    let gone = Arc::clone(&out.gone);
+    let unwritten = |error: io::Error| format!("cannot write the dump: {error}");
+    let downloaded = client.download("api/v1/dump", |bytes| out.write_all(bytes).map_err(unwritten)).await;
+    let downloaded = downloaded.and_then(|()| out.flush().map_err(unwritten));
+    if gone.load(Ordering::Relaxed) { Ok(()) } else { downloaded }
 }
 
 /// Standard output. A reader that has seen enough is not an error.

@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use mediamill::{Config, engine::media, engine::pipeline::Stopped};
 
-use super::Interrupt;
+use super::{Interrupt, Shared, link::Role, terminal::from_home};
 
 /// Limit of open files: two for each connection, and pictures that are being sent.
 const OPEN_FILES: u64 = 1 << 16;
@@ -19,7 +19,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     /// Runs the server until a signal, and returns the exit code.
-    pub(crate) async fn run(self, config: Config) -> Result<u8, String> {
+    pub(crate) async fn run(self, config: Config, shared: &Shared) -> Result<u8, String> {
         let mut interrupt = Interrupt::listen();
         if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
             log::warn!("cannot raise the limit of open files: {error}");
@@ -32,8 +32,12 @@ impl Serve {
         })?;
         let (limit, auth) = (config.server.drain_timeout, config.auth.is_configured());
         let data_dir = config.engine.store.data_dir.clone();
+        let mut local = config.clone();
         let server = mediamill::run(config, listener).await?;
-        eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), data_dir.display());
+        // The port may be one that the system chose.
+        local.server.listen = server.address();
+        let link = shared.link(server.pipeline(), &local, Role::Serve);
+        eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), from_home(&data_dir));
         if !auth {
             eprintln!(
                 "mediamill: every user of this machine has access; set auth.keys to require authentication"
@@ -62,6 +66,9 @@ impl Serve {
         let stopped = server.stopped();
         tokio::select! {
             why = stopped => {
+                if let Some(link) = link {
+                    link.close().await;
+                }
                 server.stop(Duration::ZERO).await;
                 return Err(why.to_string());
             }
@@ -69,7 +76,15 @@ impl Serve {
             () = interrupt.wait() => {}
         }
         log::info!("stopping; running attempts have {} s", limit.as_secs());
-        match server.stop(limit).await {
+        // Commands of this machine see the end of the engine; then the socket goes, which holds it too.
+        let ended = server.stopped();
+        let unlink = async {
+            ended.await;
+            if let Some(link) = link {
+                link.close().await;
+            }
+        };
+        match futures_util::future::join(server.stop(limit), unlink).await.0 {
             Stopped::Drained => Ok(0),
             why => Err(why.to_string()),
         }
