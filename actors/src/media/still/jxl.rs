@@ -29,7 +29,7 @@ const MAX_BOXES: usize = 4096;
 const MAX_HEADER_BYTES: usize = 4 << 20;
 /// Most bytes of EXIF data.
 const MAX_EXIF_BYTES: u64 = 4 << 20;
-/// Bytes that a decode holds for a pixel: measured, the planes of floats twice while they are filtered, and
+/// Bytes that a decode holds for a pixel, estimated: the planes of floats twice while they are filtered, and
 /// the coefficients.
 const PIXEL_BYTES: u64 = 36;
 /// The same for a pixel of each plane that is no colour.
