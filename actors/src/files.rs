@@ -6,9 +6,11 @@ mod group_sync;
 mod incoming;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest as _, Sha256};
@@ -74,7 +76,7 @@ impl Files {
         blocking(move || Ok(path.exists())).await.unwrap_or_default()
     }
 
-    /// Removes all files of an upload; missing files are no error.
+    /// Removes all files of an upload, and makes that durable; missing files are no error.
     ///
     /// # Errors
     /// The error of the disk.
@@ -177,8 +179,8 @@ impl Files {
     /// Reads the original of an upload and makes sure that its bytes are those that were submitted. Blocks.
     ///
     /// # Errors
-    /// The kind of failure and a sentence: the file is gone, cannot be read, or has changed.
-    pub(crate) fn read(&self, upload: &Upload) -> Result<Vec<u8>, (FailureKind, String)> {
+    /// [`ReadError`]: the file is gone, cannot be read, or has changed.
+    pub(crate) fn read(&self, upload: &Upload) -> Result<Vec<u8>, ReadError> {
         let mut path = self.readable(upload);
         let mut length = fs::metadata(&path);
         if length.is_err() {
@@ -186,12 +188,15 @@ impl Files {
             path = self.readable(upload);
             length = fs::metadata(&path);
         }
-        if length.map_err(|error| unreadable(&path, &error))?.len() != upload.file_size {
-            return Err(changed(&path));
+        if length.map_err(|error| ReadError::of(&path, &error))?.len() != upload.file_size {
+            return Err(changed(&path).into());
         }
-        let bytes = fs::read(&path).or_else(|_| fs::read(self.readable(upload)));
-        let bytes = bytes.map_err(|error| unreadable(&path, &error))?;
-        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&path)) }
+        let bytes = patiently(|| fs::read(&path)).or_else(|error| match is_out_of_handles(&error) {
+            true => Err(error),
+            false => fs::read(self.readable(upload)),
+        });
+        let bytes = bytes.map_err(|error| ReadError::of(&path, &error))?;
+        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&path).into()) }
     }
 
     /// Makes sure that the bytes of an upload are those that were submitted, without holding them,
@@ -199,7 +204,7 @@ impl Files {
     ///
     /// # Errors
     /// As [`Files::read`].
-    pub(crate) fn check(&self, upload: &Upload) -> Result<PathBuf, (FailureKind, String)> {
+    pub(crate) fn check(&self, upload: &Upload) -> Result<PathBuf, ReadError> {
         let mut path = self.readable(upload);
         let mut metadata = fs::metadata(&path);
         if metadata.is_err() {
@@ -207,15 +212,15 @@ impl Files {
             path = self.readable(upload);
             metadata = fs::metadata(&path);
         }
-        let metadata = metadata.map_err(|error| unreadable(&path, &error))?;
+        let metadata = metadata.map_err(|error| ReadError::of(&path, &error))?;
         // Opening a pipe would wait for its writer.
         if !metadata.is_file() || metadata.len() != upload.file_size {
-            return Err(changed(&path));
+            return Err(changed(&path).into());
         }
-        match hash_file(&path) {
+        match patiently(|| hash_file(&path)) {
             Ok(hash) if hash == upload.content_hash => Ok(path),
-            Ok(_) => Err(changed(&path)),
-            Err(error) => Err(unreadable(&path, &error)),
+            Ok(_) => Err(changed(&path).into()),
+            Err(error) => Err(ReadError::of(&path, &error)),
         }
     }
 
@@ -236,7 +241,7 @@ impl Files {
     pub(crate) fn write_thumbnail(&self, id: UploadId, jpeg: &[u8]) -> io::Result<()> {
         let path = self.thumbnail(id);
         let unfinished = path.with_extension("tmp");
-        let create = || match File::create(&unfinished) {
+        let create = || match patiently(|| File::create(&unfinished)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(path.parent().unwrap_or(&self.data_dir))?;
                 File::create(&unfinished)
@@ -261,16 +266,72 @@ impl Files {
     pub(crate) fn remove(&self, id: UploadId) -> io::Result<()> {
         self.claims.note_removed(id);
         let thumbnail = self.thumbnail(id);
+        let mut folders = BTreeSet::new();
         // The final path of the original comes last, since the original may be moved there right
         // now.
         for path in [thumbnail.with_extension("tmp"), thumbnail, self.incoming(id), self.original(id)] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
+            match fs::remove_file(&path) {
+                Ok(()) => folders.extend(path.parent().map(Path::to_owned)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        // Otherwise a power cut after the note about the files is gone would bring them back for ever.
+        folders.into_iter().try_for_each(|folder| self.group_sync.sync(File::open(folder)?))
     }
+}
+
+/// Why an original cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    /// The file is gone, cannot be read, or has changed: the kind of failure and a sentence.
+    Failed(FailureKind, String),
+    /// The process has as many files open as it may. The file may be sound.
+    OutOfHandles,
+}
+
+impl ReadError {
+    fn of(path: &Path, error: &io::Error) -> Self {
+        match is_out_of_handles(error) {
+            true => Self::OutOfHandles,
+            false => unreadable(path, error).into(),
+        }
+    }
+}
+
+impl From<(FailureKind, String)> for ReadError {
+    fn from((kind, sentence): (FailureKind, String)) -> Self {
+        Self::Failed(kind, sentence)
+    }
+}
+
+/// Longest wait for other files to be closed.
+const OTHERS_CLOSE: Duration = Duration::from_secs(5);
+
+/// Opens a file, and waits for others to be closed if as many are open as may be. Blocks.
+pub(crate) fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(error) if is_out_of_handles(&error) && began.elapsed() < OTHERS_CLOSE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether the process, or the system, has as many files open as it may.
+#[cfg(unix)]
+fn is_out_of_handles(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errors = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|error| errors.contains(&error))
+}
+
+#[cfg(not(unix))]
+fn is_out_of_handles(_: &io::Error) -> bool {
+    false
 }
 
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
@@ -317,5 +378,45 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> (FailureKind, String
             format!("{} is no longer there; put it back and try again", path.display()),
         ),
         _ => (FailureKind::FileUnreadable, format!("cannot read {}: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_too_many_open_files_waits_and_blames_no_file() {
+        let error = || io::Error::from(rustix::io::Errno::MFILE);
+        let tries = std::cell::Cell::new(0);
+        let opened = patiently(|| {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 { Err(error()) } else { Ok(tries.get()) }
+        });
+        assert_eq!(opened.map_err(|error| error.kind()), Ok(3));
+        assert_eq!(ReadError::of(Path::new("a.jpg"), &error()), ReadError::OutOfHandles);
+        let gone = io::Error::from(io::ErrorKind::NotFound);
+        assert!(matches!(ReadError::of(Path::new("a.jpg"), &gone), ReadError::Failed(..)));
+        let other = patiently(|| Err::<(), _>(io::Error::from(io::ErrorKind::NotFound)));
+        assert!(other.is_err(), "it does not wait for other errors");
+    }
+
+    #[tokio::test]
+    async fn a_removal_is_durable_before_it_is_reported() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (files, id) = (Files::new(folder.path()), UploadId::generate());
+        let paths = [files.thumbnail(id), files.original(id), files.incoming(id)];
+        for path in &paths {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, b"bytes").expect("written");
+        }
+        files.delete(id).await.expect("removed");
+        let synced = files.group_sync.synced();
+        for path in &paths {
+            let parent = path.parent().expect("a folder");
+            assert!(!path.exists() && synced.iter().any(|it| it == parent), "{synced:?}");
+        }
+        files.delete(id).await.expect("nothing is left");
+        assert_eq!(files.group_sync.synced().len(), synced.len(), "nothing to be made durable");
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     analysis::audit,
     error::Error,
-    files::{self, Files},
+    files::{self, Files, ReadError},
     id::{Owner, UploadId},
     media::{self, ErrorKind, VisionSpec},
     provider_gate::ProviderGate,
@@ -337,7 +337,7 @@ impl Classifier {
         match original {
             Original::Same | Original::Unchanged => false,
             Original::Gone => true,
-            Original::Changed => self.files.check(upload).is_err(),
+            Original::Changed => matches!(self.files.check(upload), Err(ReadError::Failed(..))),
         }
     }
 
@@ -456,7 +456,7 @@ fn inspect(
     vision: &VisionSpec,
 ) -> Result<(media::Inspected, String, u64), Admission> {
     let failed = |error: io::Error| unreadable(path, &error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = files::patiently(|| File::open(path)).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     // The buffer has one byte more than the length, so that a growing file is noticed.
     let mut buffer = Vec::with_capacity((length as usize).saturating_add(1).min(READ_BYTES));

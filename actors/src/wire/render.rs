@@ -184,6 +184,7 @@ impl EventRenderer<'_> {
             | EventKind::BatchResumed
             | EventKind::BatchCancelled
             | EventKind::BatchRetried { .. }
+            | EventKind::BatchDeleted
             | EventKind::ProviderChanged
             | EventKind::UploadDeleted { unfinished: false } => {}
             EventKind::UploadBegun { .. } => {

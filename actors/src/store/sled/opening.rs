@@ -11,7 +11,7 @@ use std::{
 use super::{
     event_log::RunOf,
     keys::{self, Tree},
-    pages::{Pages, Read},
+    pages::{Pages, Read, sentence},
 };
 use crate::store::OpenError;
 
@@ -27,6 +27,9 @@ const OLDER_FORMATS: [&str; 3] = ["1", "2", "3"];
 pub(super) fn is_known(format: &str) -> bool {
     format == FORMAT || OLDER_FORMATS.contains(&format)
 }
+
+/// Part of the text of sled's error without the lock of its file.
+const NO_LOCK: &str = "could not acquire lock";
 
 /// Longest wait for sled's threads, which hold the file for a moment after the last handle is
 /// dropped: a process may close a store and open it again.
@@ -50,7 +53,7 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     let folder = data_dir.join("store");
     let existed = folder.join("db").exists();
     remove_unfinished_snapshots(&folder).map_err(|error| OpenError::folder(&folder, "heal", &error))?;
-    let db = open_sled(&folder, cache_bytes)?;
+    let db = open_or_heal(&folder, || open_sled(&folder, cache_bytes))?;
     let mut trees = Vec::with_capacity(Tree::ALL.len());
     for tree in Tree::ALL {
         trees.push(db.open_tree(tree.name()).map_err(|error| unusable(&folder, error))?);
@@ -189,6 +192,62 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     }
 }
 
+/// Opens sled, and tries again before a store is called unusable: a call of the system may have failed once,
+/// and a damaged snapshot holds nothing that the file itself does not. The high-water mark reveals a store
+/// that has lost changes by that.
+fn open_or_heal<T>(folder: &Path, open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let first = match open() {
+        Err(error @ (OpenError::Damaged { .. } | OpenError::Folder { .. })) => error,
+        opened => return opened,
+    };
+    log::warn!("{first}; trying again");
+    if let Ok(opened) = open() {
+        return Ok(opened);
+    }
+    if matches!(first, OpenError::Folder { .. }) {
+        return Err(first);
+    }
+    let set_aside = set_snapshots_aside(folder).map_err(|error| OpenError::folder(folder, "heal", &error))?;
+    if set_aside.is_empty() {
+        return Err(first);
+    }
+    match open() {
+        Ok(opened) => {
+            log::warn!("{} opens without its snapshot, which is damaged", folder.display());
+            for (_, aside) in set_aside {
+                if let Err(error) = fs::remove_file(&aside) {
+                    log::warn!("cannot remove {}: {error}", aside.display());
+                }
+            }
+            Ok(opened)
+        }
+        Err(_) => {
+            for (snapshot, aside) in set_aside {
+                if let Err(error) = fs::rename(&aside, &snapshot) {
+                    log::warn!("cannot rename {}: {error}", aside.display());
+                }
+            }
+            Err(first)
+        }
+    }
+}
+
+/// Renames the snapshots, so that sled reads its whole file. Answers with the old and the new paths.
+fn set_snapshots_aside(folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let mut renamed = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with("snap.") {
+            // sled takes every file whose name begins so for a snapshot.
+            let aside = path.with_file_name(format!("damaged-{name}"));
+            fs::rename(&path, &aside)?;
+            renamed.push((path, aside));
+        }
+    }
+    Ok(renamed)
+}
+
 /// The error of a store that sled does not open. A refusal by the system is not reported as
 /// damage, since a user would then delete a sound store.
 pub(super) fn unusable(folder: &Path, error: sled::Error) -> OpenError {
@@ -206,14 +265,31 @@ pub(super) fn unusable(folder: &Path, error: sled::Error) -> OpenError {
         {
             OpenError::folder(folder, "open", &error)
         }
-        error => OpenError::damaged(folder, error),
+        // sled passes some errors of the system on as text alone.
+        sled::Error::Io(error) if error.to_string().contains("os error") => {
+            OpenError::folder(folder, "open", &error)
+        }
+        error if is_unlockable(&error) => OpenError::Folder {
+            message: format!(
+                "cannot lock {}: {}; choose another folder with store.data_dir, on a disk that can lock files",
+                folder.display(),
+                sentence(error)
+            ),
+        },
+        error => OpenError::damaged(folder, sentence(error)),
     }
 }
 
 /// Whether another process has the lock: sled has no error kind for it, so this reads the
 /// message.
 fn is_locked(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+    matches!(error, sled::Error::Io(error)
+        if error.to_string().contains(NO_LOCK) && error.to_string().contains("WouldBlock"))
+}
+
+/// Whether the lock cannot be had for another reason, for example on a remote disk without locks.
+fn is_unlockable(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains(NO_LOCK))
 }
 
 /// The file with the number of the newest change known to be on disk. sled opens a truncated
@@ -222,6 +298,7 @@ pub(super) struct Highwater {
     file: File,
     value: u64,
     newest_written: u64,
+    newest_synced: u64,
     path: PathBuf,
 }
 
@@ -233,27 +310,85 @@ impl Highwater {
         // Any text but digits was not written by this program, and is ignored.
         let _ = file.read_to_string(&mut text);
         let value = text.trim().parse().unwrap_or(0);
-        Ok(Self { file, value, newest_written: value, path })
+        Ok(Self { file, value, newest_written: value, newest_synced: value, path })
     }
 
     fn read(&self) -> u64 {
         self.value
     }
 
-    /// Writes the number and waits for the disk.
-    pub(super) fn write(&mut self, change: u64) {
-        if change <= self.newest_written {
-            return;
-        }
+    /// Writes the number, and waits for the disk if `waits`.
+    pub(super) fn write(&mut self, change: u64, waits: bool) {
         let mut write = || -> io::Result<()> {
-            self.file.seek(SeekFrom::Start(0))?;
-            // The width is fixed, so that no digits of a longer number stay behind.
-            self.file.write_all(format!("{change:020}\n").as_bytes())?;
-            self.file.sync_data()
+            if change > self.newest_written {
+                self.file.seek(SeekFrom::Start(0))?;
+                // The width is fixed, so that no digits of a longer number stay behind.
+                self.file.write_all(format!("{change:020}\n").as_bytes())?;
+                self.newest_written = change;
+            }
+            if waits && self.newest_written > self.newest_synced {
+                self.file.sync_data()?;
+                self.newest_synced = self.newest_written;
+            }
+            Ok(())
         };
-        match write() {
-            Ok(()) => self.newest_written = change,
-            Err(error) => log::warn!("cannot write {}: {error}", self.path.display()),
+        if let Err(error) = write() {
+            log::warn!("cannot write {}: {error}", self.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_called_unusable_only_after_another_try_and_one_without_its_snapshot() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (snapshot, tries) = (folder.path().join("snap.1"), Cell::new(0));
+        let failing = |times: u32, sound: bool, error: fn() -> OpenError| {
+            fs::write(&snapshot, b"").expect("written");
+            tries.set(0);
+            open_or_heal(folder.path(), || {
+                tries.set(tries.get() + 1);
+                match tries.get() > times || (sound && !snapshot.exists()) {
+                    true => Ok(tries.get()),
+                    false => Err(error()),
+                }
+            })
+        };
+        let damaged = || OpenError::damaged(Path::new("store"), "a page is wrong");
+        let refused = || OpenError::folder(Path::new("store"), "open", &io::Error::from_raw_os_error(5));
+        assert_eq!(failing(1, false, refused), Ok(2), "a call failed once");
+        assert_eq!(failing(9, false, refused), Err(refused()));
+        assert!(snapshot.exists() && tries.get() == 2, "the store may be sound");
+        assert_eq!(failing(9, true, damaged), Ok(3));
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+        assert_eq!(failing(9, false, damaged), Err(damaged()));
+        assert!(snapshot.exists(), "it is as it was");
+        let locked = || OpenError::Locked { data_dir: PathBuf::new() };
+        assert_eq!(failing(9, true, locked), Err(locked()));
+        assert_eq!(tries.get(), 1);
+    }
+
+    #[test]
+    fn refusals_of_the_system_are_not_called_damage_or_another_process() {
+        let unusable = |error: io::Error| unusable(Path::new("store"), sled::Error::Io(error)).to_string();
+        for error in [
+            io::Error::from_raw_os_error(5),
+            io::Error::other("flush failed: Input/output error (os error 5)"),
+            io::Error::other("could not acquire lock on \"db\": Os { code: 37, kind: Other }"),
+        ] {
+            assert!(!is_locked(&sled::Error::Io(io::Error::other(error.to_string()))), "{error}");
+            let sentence = unusable(error);
+            assert!(
+                !sentence.contains("damaged") && sentence.contains("choose another folder"),
+                "{sentence}"
+            );
+        }
+        let held = io::Error::other("could not acquire lock on \"db\": Os { code: 11, kind: WouldBlock }");
+        assert!(is_locked(&sled::Error::Io(held)));
     }
 }
