@@ -7,6 +7,7 @@ mod process;
 mod restore;
 mod search;
 mod serve;
+mod terminal;
 mod thumbnails;
 
 use std::path::PathBuf;
@@ -37,8 +38,30 @@ pub(crate) struct Arguments {
     /// The model that describes pictures
     #[arg(long, value_name = "NAME", global = true)]
     model: Option<String>,
+    /// Show more: descriptions while files are processed, and the log
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Show only failures
+    #[arg(short, long, global = true)]
+    quiet: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+/// How much a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// What all commands share besides the configuration.
+#[derive(Debug, Clone)]
+struct Shared {
+    verbosity: Verbosity,
+    /// The options with which another command finds the same data folder, with a space before each.
+    options: String,
 }
 
 #[derive(clap::Subcommand)]
@@ -67,15 +90,36 @@ enum Command {
 impl Arguments {
     /// The log level, unless RUST_LOG sets one. `process` reports each failure itself.
     pub(crate) fn log_level(&self) -> &'static str {
-        match self.command {
-            Command::Process(_) => "error",
-            Command::Serve(_) => "info",
-            Command::Search(_)
-            | Command::Check
-            | Command::Models(_)
-            | Command::Dump
-            | Command::Restore { .. } => "warn",
+        match (&self.command, self.verbosity()) {
+            (_, Verbosity::Quiet) => "error",
+            (_, Verbosity::Verbose) => "info",
+            (Command::Process(_), Verbosity::Normal) => "error",
+            (Command::Serve(_), Verbosity::Normal) => "info",
+            (
+                Command::Search(_)
+                | Command::Check
+                | Command::Models(_)
+                | Command::Dump
+                | Command::Restore { .. },
+                Verbosity::Normal,
+            ) => "warn",
         }
+    }
+
+    fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, true) => Verbosity::Verbose,
+            (false, false) => Verbosity::Normal,
+        }
+    }
+
+    fn shared(&self) -> Shared {
+        let named = [("--config", &self.config), ("--data-dir", &self.data_dir)];
+        let options = named.into_iter().filter_map(|(option, path)| Some((option, path.as_deref()?)));
+        let options =
+            options.map(|(option, path)| format!(" {option} {}", terminal::quoted(&terminal::shown(path))));
+        Shared { verbosity: self.verbosity(), options: options.collect() }
     }
 
     /// Runs the command and returns its exit code.
@@ -83,7 +127,8 @@ impl Arguments {
     /// # Errors
     /// A sentence, if the command could not start.
     pub(crate) async fn run(self, bars: &MultiProgress) -> Result<u8, String> {
-        let Self { config, data_dir, provider, model, command } = self;
+        let shared = self.shared();
+        let Self { config, data_dir, provider, model, command, verbose: _, quiet: _ } = self;
         let listen = match &command {
             Command::Serve(serve) => serve.listen.clone(),
             Command::Process(_)
@@ -97,7 +142,7 @@ impl Arguments {
         let config = whole.engine.clone();
         match command {
             Command::Serve(serve) => serve.run(whole).await,
-            Command::Process(process) => process.run(config, bars).await,
+            Command::Process(process) => process.run(config, &shared, bars).await,
             Command::Search(search) => search.run(&config).await.map(|()| 0),
             Command::Check => Ok(check::run(&config).await),
             Command::Models(models) => models.run(&config, bars).await,

@@ -129,7 +129,7 @@ async fn described(
     let vector = builtin.embed(answer.text.clone()).await.map_err(|error| error.message().to_owned())?;
     let mut line = serde_json::json!({
         "file": file, "description": answer.text, "objects": answer.objects,
-        "audit_score": audit(&answer.text, Language::English).score, "facts": request.facts,
+        "audit_score": audit(&answer.text, Language::ENGLISH).score, "facts": request.facts,
     });
     if options.rounds > 1 {
         line["cpu_ms"] = round(cpu).into();

@@ -4,18 +4,20 @@
 //!
 //! ```text
 //! `inspect`: bytes -> format -> header, limits
-//! `prepare`: bytes -> header -> decode -> pixels -> render -> thumbnail, picture
+//! `prepare`: bytes -> header -> decode -> pixels -> render, colour_space -> thumbnail, picture
 //!                                  `-> exif, facts (colour, sharpness)
 //! `prepare_video`: path -> index, excerpt (or probe) -> ffmpeg -> frames -> thumbnail, pictures
 //! ```
 //!
-//! `still/` has a file for each format of still pictures, `heif/` reads HEIC, `video/` everything for videos.
+//! `still/` has a file for each format of still pictures, `heif/` reads HEIC, `raw/` the raw files of cameras,
+//! `video/` everything for videos.
 //! The files beside this one serve all of them.
 
 mod boxes;
 mod bytes;
 mod capability;
 mod colour;
+mod colour_space;
 mod decode;
 mod error;
 mod exif;
@@ -31,6 +33,7 @@ mod origin;
 mod picture;
 mod pixels;
 mod prepare;
+mod raw;
 mod render;
 mod sharpness;
 mod source;

@@ -13,7 +13,10 @@ pub use self::{
     step::{IllegalStep, Step},
 };
 use crate::{
-    analysis::{Identity, Object},
+    analysis::{
+        Identity, Object,
+        audit::{self, Language, audit},
+    },
     id::{BatchId, Owner, UploadId},
     media::{Facts, Format},
 };
@@ -254,6 +257,14 @@ pub struct Description {
     pub at: Timestamp,
 }
 
+impl Description {
+    /// Whether the present audit gives the same verdict, so that a newer version asks for no new description.
+    pub fn is_audited_the_same(&self) -> bool {
+        self.audit_version == audit::VERSION
+            || audit(&self.text, Language::of(&self.by.language)).passed() != self.needs_review
+    }
+}
+
 /// The failures of an earlier round.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRound {
@@ -386,15 +397,15 @@ impl Upload {
         self.failures.last().map(|failure| failure.message.as_str())
     }
 
-    /// Whether `identity` and this audit would give it the same description.
-    pub fn keeps_description(&self, identity: &Identity, audit_version: u32) -> bool {
-        let same = |it: &Description| it.by.describes_like(identity) && it.audit_version == audit_version;
+    /// Whether `identity` and the present audit would give it the same description.
+    pub fn keeps_description(&self, identity: &Identity) -> bool {
+        let same = |it: &Description| it.by.describes_like(identity) && it.is_audited_the_same();
         self.description.as_ref().is_some_and(same)
     }
 
-    /// Whether `identity` and this audit would give it the same description and the same vector.
-    pub fn is_described_by(&self, identity: &Identity, audit_version: u32) -> bool {
-        self.keeps_description(identity, audit_version)
+    /// Whether `identity` and the present audit would give it the same description and the same vector.
+    pub fn is_described_by(&self, identity: &Identity) -> bool {
+        self.keeps_description(identity)
             && self.embedded_by.as_ref().is_some_and(|by| by.embeds_like(identity))
     }
 }

@@ -1,5 +1,8 @@
 //! HEIC pictures, assembled here from one coded picture.
 
+#[path = "support/profiles.rs"]
+mod profiles;
+
 use std::io::Cursor;
 
 use mediamill_actors::media::{self, Error, ErrorKind, Inspected, Limits, Picture, Prepared, VisionSpec};
@@ -264,6 +267,54 @@ fn pixels_beyond_the_edge_do_not_shade_the_last_pixels() {
 #[test]
 fn transparency_is_white() {
     assert_eq!(quarters(&good(HALF)), [WHITE, GREEN, WHITE, YELLOW]);
+}
+
+#[test]
+fn a_profile_and_code_points_are_followed() {
+    // The profile turns the channels around.
+    let profile = profiles::rgb(4, &profiles::GBR, profiles::Curve::Srgb);
+    let turned = [[20, 220, 20], [20, 20, 200], [220, 20, 20], [20, 220, 210]];
+    // Red and green of Display P3 lie outside of sRGB; blue and yellow are inside.
+    let wide = [[242, 0, 0], [0, 203, 0], [16, 20, 228], [224, 209, 0]];
+    let points = |primaries, transfer| [&b"nclx"[..], &[0, primaries, 0, transfer, 0, 6, 0x80]].concat();
+    for (name, file, expected) in [
+        ("prof", File::coded().with(b"colr", &[b"prof", &profile[..]].concat()), turned),
+        ("rICC", File::coded().with(b"colr", &[b"rICC", &profile[..]].concat()), turned),
+        ("P3", File::coded().with(b"colr", &points(12, 13)), wide),
+        ("BT.709", File::coded().with(b"colr", &points(1, 1)), [RED, GREEN, BLUE, YELLOW]),
+    ] {
+        let prepared = good(&file.bytes());
+        let (w, h) = prepared.picture.content;
+        for ((x, y), expected) in [(1, 1), (3, 1), (1, 3), (3, 3)].into_iter().zip(expected) {
+            let at = (h * y / 4 * prepared.picture.width + w * x / 4) as usize * 3;
+            let found = &prepared.picture.rgb[at..at + 3];
+            let near = found.iter().zip(expected).all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 14);
+            assert!(near, "{name}: {found:?} instead of {expected:?}");
+        }
+        assert!(prepared.facts.notes.is_empty(), "{name}: {:?}", prepared.facts.notes);
+    }
+    let broken = File::coded().with(b"colr", b"profnonsense");
+    let prepared = good(&broken.bytes());
+    assert_eq!(quarters(&prepared), [RED, GREEN, BLUE, YELLOW]);
+    assert_eq!(prepared.facts.notes, ["the colour profile is broken and was ignored"]);
+}
+
+#[test]
+fn hdr_is_shown_with_its_colours() {
+    let prepared = good(include_bytes!("fixtures/heic/pq.heic"));
+    let names: Vec<&str> = prepared.facts.colours.iter().map(|it| it.name.as_str()).collect();
+    for colour in ["red", "green", "blue", "yellow"] {
+        assert!(names.contains(&colour), "{names:?}");
+    }
+    let (w, h) = prepared.picture.content;
+    let fields = [[220, 30, 30], [30, 160, 40], [30, 60, 200], [240, 210, 40]];
+    for ((x, y), expected) in [(0.4, 0.44), (0.6, 0.44), (0.4, 0.56), (0.6, 0.56)].into_iter().zip(fields) {
+        let (x, y) = ((f64::from(w) * x) as u32, (f64::from(h) * y) as u32);
+        let at = (y * prepared.picture.width + x) as usize * 3;
+        let found = &prepared.picture.rgb[at..at + 3];
+        let near = found.iter().zip(expected).all(|(a, b): (&u8, u8)| a.abs_diff(b) <= 20);
+        assert!(near, "{found:?} instead of {expected:?}");
+    }
 }
 
 #[test]

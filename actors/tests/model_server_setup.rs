@@ -233,6 +233,35 @@ async fn a_refused_parameter_is_omitted_from_then_on() {
 }
 
 #[actix_rt::test]
+async fn reasoning_is_switched_off_by_the_least_effort_that_a_server_accepts() {
+    let server = ModelServer::start(Script::default()).await;
+    let provider = connect(&config(ProviderKind::OpenAi, &server));
+    provider.describe(Arc::new(analysis::trial())).await.expect("a description");
+    let sent = server.sent_to("/v1/chat/completions");
+    assert_eq!(sent[0]["reasoning_effort"], "none");
+    assert_eq!(sent[0]["chat_template_kwargs"]["enable_thinking"], false);
+
+    let refuses = ["reasoning_effort", "chat_template_kwargs"].map(str::to_owned).to_vec();
+    server.follow(|script| script.chat = Some(Fault::Refuses(refuses)));
+    let provider = connect(&config(ProviderKind::OpenAi, &server));
+    provider.describe(Arc::new(analysis::trial())).await.expect("a description");
+    let sent = server.sent_to("/v1/chat/completions");
+    let efforts: Vec<_> = sent[1..].iter().map(|it| it.get("reasoning_effort").cloned()).collect();
+    let expected = ["none", "minimal", "low"].map(|it| Some(it.into()));
+    assert_eq!(efforts[..3], expected);
+    assert_eq!(efforts[3..], [None, None], "then without effort, then without the template's settings");
+}
+
+#[actix_rt::test]
+async fn content_in_parts_is_read_without_its_reasoning() {
+    let script = Script { chat: Some(Fault::Parts), ..Script::default() };
+    let server = ModelServer::start(script).await;
+    let provider = connect(&config(ProviderKind::OpenAi, &server));
+    let described = provider.describe(Arc::new(analysis::trial())).await.expect("a description");
+    assert_eq!(described.text, TEXT);
+}
+
+#[actix_rt::test]
 async fn each_model_gets_the_picture_that_it_takes() {
     let server = ModelServer::start(Script::default()).await;
     let mut config = config(ProviderKind::Ollama, &server);

@@ -27,6 +27,10 @@ async fn every_container_gives_ten_frames_from_all_of_its_span() {
         ("a.ts", Format::Mpeg, "h264", H264),
         ("a.flv", Format::Flv, "flv1", "-c:v flv1"),
         ("a.mkv", Format::Mkv, "h264", H264),
+        ("a.wmv", Format::Wmv, "wmv2", "-c:v wmv2"),
+        ("a.ogv", Format::Ogv, "theora", "-c:v libtheora"),
+        ("a.mxf", Format::Mxf, "mpeg2video", "-c:v mpeg2video -r 25"),
+        ("a.rm", Format::Rm, "rv20", "-c:v rv20"),
     ] {
         let path = made(name, LIGHTER, 12.0, how);
         assert_eq!(inspect(&path).expect("accepted").format, format, "{name}");
@@ -52,6 +56,30 @@ async fn every_container_gives_ten_frames_from_all_of_its_span() {
             image::load_from_memory(&clip.thumbnail.expect("asked for").expect("made")).expect("a JPEG");
         assert_eq!((thumbnail.width(), thumbnail.height()), (160, 96), "{name}");
         assert!(clip.pictures.iter().all(|it| it.jpeg.is_some()), "{name}");
+    }
+}
+
+#[actix_rt::test]
+async fn dv_of_a_tape_is_shown() {
+    let how = "-c:v dvvideo -s 720x576 -pix_fmt yuv420p -r 25 -ac 2 -ar 48000";
+    let path = made("tape.dv", LIGHTER, 3.0, how);
+    assert_eq!(inspect(&path).expect("accepted").format, Format::Dv);
+    let clip = good(&path).await;
+    assert_eq!(clip.pictures.len(), 3, "{:?}", clip.seconds);
+    assert_eq!(clip.facts.video_codec.as_deref(), Some("dvvideo"));
+    assert!(!clip.facts.damaged);
+}
+
+#[actix_rt::test]
+async fn a_transport_stream_that_begins_in_mid_packet_is_shown() {
+    let whole = std::fs::read(made("whole.ts", QUARTERS, 4.0, H264)).expect("there");
+    // As a camcorder writes them: a time of four bytes before each packet.
+    let timed: Vec<u8> = whole.chunks(188).flat_map(|packet| [&[0; 4], packet].concat()).collect();
+    for (name, bytes, cut) in [("cut.ts", whole, 100), ("cut.mts", timed, 150)] {
+        let path = written(name, &bytes[cut..]);
+        assert_eq!(inspect(&path).expect("accepted").format, Format::Mpeg, "{name}");
+        let clip = good(&path).await;
+        assert!(!clip.pictures.is_empty(), "{name}");
     }
 }
 

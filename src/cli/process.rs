@@ -1,8 +1,10 @@
 //! `mediamill process`: processes files and folders in place.
 
+mod next_steps;
 mod outcome;
 mod output;
 mod report;
+mod screen;
 mod subscriber;
 mod walk;
 
@@ -20,7 +22,7 @@ use jiff::Timestamp;
 use mediamill_actors::{
     analysis::ProviderState,
     batch_supervisor::{BatchSupervisor, Drain, ResumeBatch, SubmitBatch, Submitted},
-    config::Config,
+    config::{Config, ProviderKind},
     error::Error,
     id::{BatchId, Owner, UploadId},
     intake::{Admission, Source},
@@ -33,11 +35,12 @@ use mediamill_actors::{
 
 use tokio::sync::mpsc;
 
-use super::Interrupt;
+use super::{Interrupt, Shared, terminal};
 
 use self::{
+    next_steps::NextSteps,
     outcome::Outcome,
-    report::Report,
+    report::{Display, Report},
     subscriber::Subscriber,
     walk::{Found, Unreadable, Walked},
 };
@@ -93,11 +96,23 @@ impl End {
 
 impl Process {
     /// Runs the command and returns its exit code.
-    pub(crate) async fn run(self, config: Config, bars: &MultiProgress) -> Result<u8, String> {
+    pub(crate) async fn run(
+        self,
+        config: Config,
+        shared: &Shared,
+        bars: &MultiProgress,
+    ) -> Result<u8, String> {
         let data_dir = config.store.data_dir.clone();
         let roots = walk::canonical(&self.paths, &data_dir)?;
         let mut interrupt = Interrupt::listen();
         let options = Options { scope: Scope::Below(roots.clone()), ..Options::default() };
+        let display = Display { json: self.json, verbosity: shared.verbosity, roots: roots.clone() };
+        let next = NextSteps {
+            data_dir: data_dir.clone(),
+            options: shared.options.clone(),
+            paths: self.paths.clone(),
+            is_basic: config.provider.kind == ProviderKind::Builtin,
+        };
         // Uploads that fail after this, also those of earlier runs, have used their attempts in this run.
         let began = options.clock.now();
         let pipeline = Pipeline::start_with(config, options).await.map_err(|error| error.to_string())?;
@@ -132,10 +147,10 @@ impl Process {
         };
         looking.finish_and_clear();
         let resting = pipeline.recovered.resting;
-        let mut run = Run::new(pipeline, &self, began, walked, bars)
+        let mut run = Run::new(pipeline, self.force, display, began, walked, bars)
             .map_err(|error| format!("cannot print the results: {error}"))?;
         let end = run.work(taken_up, messages, interrupt).await.unwrap_or_else(End::unheard);
-        Ok(run.close(end, resting).await)
+        Ok(run.close(end, resting, &next).await)
     }
 }
 
@@ -197,16 +212,17 @@ struct Run {
 impl Run {
     fn new(
         pipeline: Pipeline,
-        process: &Process,
+        force: bool,
+        display: Display,
         began: Timestamp,
         walked: Walked,
         bars: &MultiProgress,
     ) -> io::Result<Self> {
-        let report = Report::new(process.json, walked.files.len() + walked.unreadable.len(), bars)?;
+        let report = Report::new(display, walked.files.len() + walked.unreadable.len(), bars)?;
         Ok(Self {
             pipeline,
             owner: Owner::local(),
-            force: process.force,
+            force,
             began,
             report,
             queue: walked.files.into(),
@@ -246,8 +262,8 @@ impl Run {
         // Some may have ended before the subscription.
         self.report_missed().await;
         let mut provider = self.pipeline.provider();
-        self.waiting = provider.borrow_and_update().waiting();
-        self.report_trouble(self.waiting.clone());
+        let state = provider.borrow_and_update().clone();
+        self.report_provider(&state);
         let mut stopped = std::pin::pin!(self.pipeline.stopped());
         let mut frames = tokio::time::interval(FRAME);
         let mut changes = self.pipeline.queries().watch();
@@ -295,12 +311,7 @@ impl Run {
                 }
                 Ok(()) = provider.changed() => {
                     let state = provider.borrow_and_update().clone();
-                    self.waiting = state.waiting();
-                    let waiting = self.waiting.as_ref();
-                    let waiting = waiting.map(|why| {
-                        format!("{why} (waiting for it; Ctrl-C leaves the rest for the next run)")
-                    });
-                    self.report_trouble(waiting.or_else(|| state.gave_up()));
+                    self.report_provider(&state);
                 }
                 _ = frames.tick() => {
                     self.report.tick(self.waiting.as_deref(), self.left_to_do());
@@ -308,6 +319,22 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Reports the state of the provider, if it is new to the person.
+    fn report_provider(&mut self, state: &ProviderState) {
+        self.waiting = match state {
+            ProviderState::Away { since, .. } => Some(format!(
+                "waiting for the model server since {} (Ctrl-C stops; the next run goes on)",
+                terminal::moment(*since)
+            )),
+            state => state.waiting(),
+        };
+        let trouble = match (&self.waiting, state) {
+            (Some(waiting), ProviderState::Away { message, .. }) => Some(format!("{waiting}: {message}")),
+            (waiting, _) => waiting.clone().or_else(|| state.gave_up()),
+        };
+        self.report_trouble(trouble);
     }
 
     /// Reports trouble with the provider once, even if the provider recovers for short times.
@@ -410,7 +437,7 @@ impl Run {
                 let id = payload.upload_id;
                 match self.outstanding.get(&id) {
                     Some(Some(path)) if payload.status != Status::Pending => {
-                        self.report.moves(id, path, payload.stage, payload.progress_percent);
+                        self.report.moves(id, path, payload.stage);
                     }
                     _ => self.report.rests(id),
                 }
@@ -477,7 +504,7 @@ impl Run {
     }
 
     /// Stops the engine, reports the remaining files, and returns the exit code.
-    async fn close(mut self, end: End, resting: usize) -> u8 {
+    async fn close(mut self, end: End, resting: usize, next: &NextSteps) -> u8 {
         if !matches!(end, End::Stopped(_)) {
             // No upload ends after the drain, so the outcomes below are final.
             let _ = self.pipeline.supervisor.send(Drain(Duration::ZERO)).await;
@@ -498,7 +525,7 @@ impl Run {
             End::Stopped(why) => report.say(&why.to_string()),
         }
         let limit = matches!(end, End::Interrupted).then_some(LAST_LINES);
-        match (report.summary(resting, limit).await, end) {
+        match (report.summary(resting, limit, next).await, end) {
             (_, End::Interrupted) => 130,
             (_, End::Left(_) | End::Stopped(_)) => 1,
             (Ok(tally), End::Done) => u8::from(tally.failed > 0 || tally.hidden > 0),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mediamill_actors::{
-    media::{Format, SNIFF_BYTES},
+    media::SNIFF_BYTES,
     upload::{FileKey, Upload},
 };
 
@@ -35,7 +35,7 @@ async fn unchanged(file: File, upload: &Upload) -> Result<File, Problem> {
     let check = move || -> io::Result<Option<File>> {
         let mut head = Vec::with_capacity(SNIFF_BYTES);
         (&file).take(SNIFF_BYTES as u64).read_to_end(&mut head)?;
-        let same = file.metadata()?.len() == length && Format::sniff(&head) == Some(format);
+        let same = file.metadata()?.len() == length && format.fits(&head);
         Ok(same.then_some(file))
     };
     match blocking(check).await? {

@@ -85,6 +85,8 @@ struct Limits {
 struct Format {
     name: &'static str,
     mime_type: &'static str,
+    /// Usual file extensions in lower case, without the dot.
+    extensions: &'static [&'static str],
     /// Why this server refuses the format, if it does.
     missing: Option<String>,
 }
@@ -109,6 +111,7 @@ async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<Status>, Prob
     let formats = media::capabilities().into_iter().map(|it| Format {
         name: it.format.name(),
         mime_type: it.format.mime(),
+        extensions: it.format.extensions(),
         missing: it.missing.map(|missing| missing.to_string()),
     });
     Ok(Json(Status {

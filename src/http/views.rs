@@ -277,7 +277,8 @@ mod tests {
             "failures": [
                 {"attempt": 1, "stage": "vision_analysis", "kind": "undecodable", "message": "it broke"},
             ],
-            "thumbnail": "made", "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264"},
+            "thumbnail": "made",
+            "facts": {"width": 4, "height": 3, "lightness": 50, "video_codec": "h264", "notes": ["it is odd"]},
             "objects": [],
             "description": null, "embedded_by": null,
         }));
@@ -295,6 +296,11 @@ mod tests {
         }
         assert_eq!(video("failed")["error_message"], "it broke");
         assert_eq!(video("cancelled")["error_message"], "the upload was cancelled");
+    }
+
+    #[test]
+    fn notes_about_a_file_reach_the_client() {
+        assert_eq!(video("completed")["metadata"]["facts"]["notes"], json!(["it is odd"]));
     }
 
     #[test]

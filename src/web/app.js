@@ -5,7 +5,6 @@ const PAGE = 20;
 /** Batches that open by themselves. */
 const MOST_OPEN = 12;
 const SHOWN_HERE = ['image/jpeg', 'image/png', 'image/webp', 'image/gif', 'image/avif', 'image/bmp'];
-const MEDIA = /\.(jpe?g|png|webp|gif|hei[cf]|avif|tiff?|bmp|mp4|m4v|mov|avi|webm|mpe?g|flv|mkv)$/i;
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const make = (tag, set = {}, ...inner) => {
@@ -737,7 +736,9 @@ function take(files, folder) {
   if (!status) return;
   files = files.filter(Boolean);
   const all = files.length;
-  if (folder) files = files.filter((it) => MEDIA.test(it.name) || /^(image|video)\//.test(it.type));
+  const known = new Set(status.formats.flatMap((it) => it.extensions));
+  const ending = (it) => it.name.split('.').pop().toLowerCase();
+  if (folder) files = files.filter((it) => known.has(ending(it)) || /^(image|video)\//.test(it.type));
   alarm(files.length < all ? `${plural(all - files.length, 'file')} passed over that ${
     all - files.length === 1 ? 'is' : 'are'} neither picture nor video.` : '');
   if (!files.length) return;
@@ -1000,6 +1001,7 @@ function list(facts, whole) {
     ['Colours', facts.colours?.length && facts.colours.map((it) => `${it.name} ${it.percent} %`).join(', ')],
     ['Light', ['dark', 'medium', 'bright'][facts.lightness < 25 ? 0 : facts.lightness > 75 ? 2 : 1]],
     ['Damaged', facts.damaged && 'the file has broken parts'],
+    ['Notes', facts.notes?.join('; ')],
     ['Added', when(whole.created_at)],
   ];
   return rows.filter(([, text]) => text).flatMap(([name, text]) => [

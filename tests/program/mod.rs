@@ -1,6 +1,9 @@
 //! Runs the program, and makes pictures for it.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
+#[cfg(unix)]
+pub mod terminal;
+
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,

@@ -253,7 +253,7 @@ mod tests {
         let builtin = Builtin::default();
         let described = builtin.describe(Arc::new(request(vec![cat()]))).await.expect("a description");
         assert!(described.text.starts_with("The picture shows a cat."), "{}", described.text);
-        assert_eq!(audit(&described.text, Language::English).score, 100);
+        assert_eq!(audit(&described.text, Language::ENGLISH).score, 100);
         assert_eq!((described.objects.len(), described.objects[0].count), (1, 1));
         assert_eq!(described.objects[0].label, "cat");
         assert!((60..=100).contains(&described.objects[0].confidence));
@@ -275,7 +275,7 @@ mod tests {
                 .await
                 .expect("a description");
             assert_eq!(described.objects, []);
-            assert_eq!(audit(&described.text, Language::English).score, 100, "{}", described.text);
+            assert_eq!(audit(&described.text, Language::ENGLISH).score, 100, "{}", described.text);
         }
     }
 
@@ -305,7 +305,7 @@ mod tests {
         let request = DescribeRequest { facts, frame_seconds: vec![0.0, 1.0], ..request(pictures) };
         let described = Builtin::default().describe(Arc::new(request)).await.expect("a description");
         assert!(described.text.starts_with("The video shows a cat at the start. "), "{}", described.text);
-        assert_eq!(audit(&described.text, Language::English).score, 100);
+        assert_eq!(audit(&described.text, Language::ENGLISH).score, 100);
         assert_eq!(described.objects[0].label, "cat");
     }
 
@@ -341,7 +341,7 @@ mod tests {
              at about second 2. It is a horizontal video of about ten seconds; ten of its frames were \
              looked at."
         );
-        assert_eq!(audit(&described.text, Language::English).score, 100);
+        assert_eq!(audit(&described.text, Language::ENGLISH).score, 100);
         let objects: Vec<(&str, u32)> =
             described.objects.iter().map(|o| (o.label.as_str(), o.count)).collect();
         assert_eq!(objects, [("person", 3), ("dog", 1)]);

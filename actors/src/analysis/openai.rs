@@ -27,7 +27,10 @@ use crate::{
 };
 
 /// Parameters that some models refuse. A refused one is omitted from then on.
-const OPTIONAL_PARAMETERS: [&str; 4] = ["max_tokens", "temperature", "seed", "frequency_penalty"];
+const OPTIONAL_PARAMETERS: [&str; 6] =
+    ["max_tokens", "temperature", "seed", "frequency_penalty", "reasoning_effort", "chat_template_kwargs"];
+/// Values of `reasoning_effort`, the first that a server accepts. A thought costs seconds and is no description.
+const EFFORTS: [&str; 3] = ["none", "minimal", "low"];
 /// Phrases with which servers refuse a parameter, in lower case.
 const PARAMETER_REFUSALS: [&str; 8] = [
     "unsupported",
@@ -62,7 +65,15 @@ pub(super) struct OpenAi {
     max_chars: usize,
     temperature: f32,
     prompt_settings: PromptSettings,
-    refused_parameters: Mutex<BTreeSet<&'static str>>,
+    refused: Mutex<Refused>,
+}
+
+/// Refusals of the model so far.
+#[derive(Debug, Clone, Default)]
+struct Refused {
+    parameters: BTreeSet<&'static str>,
+    /// How many of [`EFFORTS`] the server refused.
+    efforts: usize,
 }
 
 impl OpenAi {
@@ -76,7 +87,7 @@ impl OpenAi {
             max_chars: section.embedding_max_chars as usize,
             temperature: section.temperature,
             prompt_settings: PromptSettings::new(section),
-            refused_parameters: Mutex::default(),
+            refused: Mutex::default(),
         })
     }
 
@@ -100,6 +111,8 @@ impl OpenAi {
             "max_tokens": question.max_tokens.0,
             "temperature": temperature,
             "seed": seed,
+            "reasoning_effort": EFFORTS[0],
+            "chat_template_kwargs": { "enable_thinking": false, "thinking": false },
         });
         if question.variation > 0 {
             body["frequency_penalty"] = json!(0.3);
@@ -142,20 +155,27 @@ impl OpenAi {
     async fn post_with_accepted_parameters(&self, body: Value) -> Result<Response<'_>, ProviderError> {
         let endpoint = &self.models.vision;
         loop {
-            let refused = self.refused_parameters.lock().clone();
+            let refused = self.refused.lock().clone();
             match endpoint.client.post("/chat/completions", &without(body.clone(), &refused)).await {
                 Ok(response) => return Ok(response),
                 Err(RequestError::Status(response)) => {
                     let newly_refused = OPTIONAL_PARAMETERS.iter().find(|it| {
-                        !refused.contains(*it) && body.get(**it).is_some() && refuses(&response, it)
+                        !refused.parameters.contains(*it)
+                            && body.get(**it).is_some()
+                            && refuses(&response, it)
                     });
                     let Some(parameter) = newly_refused else { return Err(explain(endpoint, response)) };
+                    let mut refused = self.refused.lock();
+                    if *parameter == "reasoning_effort" && refused.efforts + 1 < EFFORTS.len() {
+                        refused.efforts += 1;
+                        continue;
+                    }
                     log::info!(
                         "`{}` refuses {parameter}, which is omitted from now on ({})",
                         endpoint.model,
                         response.text
                     );
-                    self.refused_parameters.lock().insert(parameter);
+                    refused.parameters.insert(parameter);
                 }
                 Err(RequestError::Provider(error)) => return Err(error),
             }
@@ -195,9 +215,12 @@ fn not_an_event(response: &Response<'_>, client: &Client, line: &str) -> Provide
 }
 
 /// A request without the refused parameters. The token limit has a second name.
-fn without(mut body: Value, refused: &BTreeSet<&'static str>) -> Value {
+fn without(mut body: Value, refused: &Refused) -> Value {
     if let Some(fields) = body.as_object_mut() {
-        for parameter in refused {
+        if let Some(effort) = EFFORTS.get(refused.efforts) {
+            fields.insert("reasoning_effort".into(), json!(effort));
+        }
+        for parameter in &refused.parameters {
             let value = fields.remove(*parameter);
             if let (&"max_tokens", Some(value)) = (parameter, value) {
                 fields.insert("max_completion_tokens".into(), value);
@@ -211,8 +234,10 @@ fn without(mut body: Value, refused: &BTreeSet<&'static str>) -> Value {
 fn refuses(response: &ErrorResponse, parameter: &str) -> bool {
     let not_in_name = |c: char| !c.is_alphanumeric() && c != '_';
     let said = format!("{} {}", response.text, response.error_codes).to_lowercase();
+    // A server that knows other efforts refuses the value.
+    let refusal = parameter == "reasoning_effort" || PARAMETER_REFUSALS.iter().any(|it| said.contains(it));
     matches!(response.status, 400 | 422)
-        && PARAMETER_REFUSALS.iter().any(|it| said.contains(it))
+        && refusal
         && response.text.split(not_in_name).any(|word| word == parameter)
 }
 
@@ -261,14 +286,14 @@ impl Model for OpenAi {
 
     fn sampling_change(&self, variation: u32) -> String {
         let (temperature, seed) = sampling(self.temperature, variation);
-        let refused = self.refused_parameters.lock();
+        let refused = self.refused.lock();
         let mut changes: Vec<String> = [
             ("temperature", temperature.to_string()),
             ("seed", seed.to_string()),
             ("frequency_penalty", "0.3".into()),
         ]
         .into_iter()
-        .filter(|(parameter, _)| !refused.contains(parameter))
+        .filter(|(parameter, _)| !refused.parameters.contains(parameter))
         .map(|(parameter, value)| format!("{} {value}", parameter.replace('_', " ")))
         .collect();
         changes.push("a briefer prompt".into());
@@ -371,7 +396,7 @@ impl Chunk {
                     "the model refuses to describe this: {refusal}"
                 )));
             }
-            reply.push(&message.content.unwrap_or_default())?;
+            message.content.map_or(Ok(()), |content| content.append_to(reply))?;
         }
         match choice.finish_reason.as_deref() {
             Some("length") => reply.set_truncated(),
@@ -393,9 +418,52 @@ struct Choice {
     finish_reason: Option<String>,
 }
 
+/// The content of a message: a text, or parts of which some are reasoning.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Part {
+    Text(String),
+    Typed(TypedPart),
+}
+
+/// A part with its type: `text` and `output_text` are the answer, all others (`thinking`, `reasoning`) are not.
+#[derive(Deserialize)]
+struct TypedPart {
+    r#type: Option<String>,
+    text: Option<Value>,
+}
+
+impl Content {
+    fn append_to(self, reply: &mut Reply) -> Result<(), ProviderError> {
+        let parts = match self {
+            Self::Text(text) => return reply.push(&text),
+            Self::Parts(parts) => parts,
+        };
+        for part in parts {
+            match part {
+                Part::Text(text) => reply.push(&text)?,
+                Part::Typed(TypedPart { r#type, text }) => match r#type.as_deref() {
+                    None | Some("text" | "output_text") => {
+                        reply.push(text.as_ref().and_then(Value::as_str).unwrap_or_default())?;
+                    }
+                    Some(_) => reply.set_thinking(),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
 #[derive(Deserialize)]
 struct Message {
-    content: Option<String>,
+    content: Option<Content>,
     refusal: Option<String>,
     reasoning_content: Option<String>,
     reasoning: Option<String>,

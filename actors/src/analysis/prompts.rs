@@ -44,6 +44,11 @@ pub(super) fn video(language: &str, variation: u32, frames: &[(f64, String)]) ->
     )
 }
 
+/// The prompts without their variable parts: the text that an echo of a question repeats.
+pub(super) fn fixed_texts() -> [String; 3] {
+    [picture("", 0), frame("", 0, 1, 1, 0.0), video("", 0, &[])]
+}
+
 /// The end of a prompt. A repeated question differs in it, for servers that ignore the sampling.
 fn last_words(language: &str, variation: u32) -> String {
     let brief = match variation {

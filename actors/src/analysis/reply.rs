@@ -1,5 +1,9 @@
 //! A model's answer, received piece by piece, and whether it is a valid text.
 
+mod marks;
+mod wrapping;
+
+use self::marks::Unmarked;
 use super::ProviderError;
 
 /// Most bytes of a text. No description is that long.
@@ -61,25 +65,18 @@ impl Reply {
         self.truncated = true;
     }
 
-    /// The text without the reasoning and, if truncated, without the unfinished sentence. `limit` is the key
-    /// of the token limit.
+    /// The text without reasoning, control tokens, and wrapping such as fences, JSON, an announcement or an
+    /// offer of more help. A truncated one also loses its unfinished sentence. `limit` is the key of the token
+    /// limit.
     ///
     /// # Errors
     /// [`ProviderError::BadAnswer`] if the text loops, or if nothing is left of it.
     pub(super) fn finish(mut self, model: &str, limit: &str) -> Result<ValidText, ProviderError> {
         self.check_loop()?;
-        // A chat template that opens the reasoning itself leaves only its end in the text.
-        let answer = match self.text.rsplit_once("</think>") {
-            Some((_, after)) => {
-                self.thinking = true;
-                after
-            }
-            None if self.text.trim_start().starts_with("<think>") => {
-                self.thinking = true;
-                ""
-            }
-            None => &self.text,
-        };
+        let text = without_control_characters(&self.text);
+        let Unmarked { text, reasoned } = marks::unmark(&text);
+        self.thinking |= reasoned;
+        let answer = wrapping::unwrap(text);
         let answer = answer.trim();
         let whole = if self.truncated { whole_sentences(answer) } else { answer };
         match (whole.is_empty(), self.thinking, self.truncated) {
@@ -105,6 +102,16 @@ impl Reply {
         }
         Ok(())
     }
+}
+
+/// A text without characters that control a terminal or the direction of writing. Lines and tabs stay.
+fn without_control_characters(text: &str) -> String {
+    let controls = |c: char| match c {
+        '\n' | '\t' => false,
+        '\u{feff}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        _ => c.is_control(),
+    };
+    text.chars().filter(|c| !controls(*c)).collect()
 }
 
 /// Whether a text ends with repetitions of one chunk.
@@ -172,6 +179,18 @@ mod tests {
     fn the_reasoning_is_removed() {
         let text = finished("<think>Is it a dog?</think>\nA dog.", false).map(|it| it.text);
         assert_eq!(text, Ok("A dog.".into()));
+    }
+
+    #[test]
+    fn wrapping_and_control_characters_are_removed() {
+        let dog = "A brown dog runs along a wide beach beside the sea.";
+        for text in [
+            format!("Is it a dog?</think>Sure! Here it is:\n\n{dog}<|im_end|>"),
+            format!("<|begin_of_box|>```json\n{{\"description\": \"{dog}\"}}\n```<|end_of_box|>"),
+            "A brown dog\u{0} runs\u{7} along a wide\u{1b} beach\u{202e} beside the sea.\r\n".to_owned(),
+        ] {
+            assert_eq!(finished(&text, false).map(|it| it.text), Ok(dog.into()), "{text}");
+        }
     }
 
     #[test]

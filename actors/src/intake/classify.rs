@@ -20,7 +20,6 @@ use super::{
     receive::Received,
 };
 use crate::{
-    analysis::audit,
     error::Error,
     files::{self, Files, ReadError},
     id::{Owner, UploadId},
@@ -343,13 +342,13 @@ impl Classifier {
 
     /// Whether a new upload of the same bytes would have the same description.
     fn keeps_description(&self, upload: &Upload) -> bool {
-        upload.status == Status::Completed && upload.keeps_description(&self.gate.identity(), audit::VERSION)
+        upload.status == Status::Completed && upload.keeps_description(&self.gate.identity())
     }
 
     /// Whether a new upload would have the same result, and all files of this one still exist.
     fn is_done(&self, upload: &Upload) -> bool {
         upload.status == Status::Completed
-            && upload.is_described_by(&self.gate.identity(), audit::VERSION)
+            && upload.is_described_by(&self.gate.identity())
             && match upload.thumbnail {
                 // The disk was full when the thumbnail was made.
                 Thumbnail::Pending => false,

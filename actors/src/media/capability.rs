@@ -23,13 +23,29 @@ pub fn capabilities() -> Vec<Capability> {
 
 fn missing(format: Format, program: Option<Missing>) -> Option<&'static str> {
     match format {
-        Format::Jpeg | Format::Png | Format::Webp | Format::Gif | Format::Tiff | Format::Bmp => None,
+        Format::Jpeg
+        | Format::Png
+        | Format::Webp
+        | Format::Gif
+        | Format::Tiff
+        | Format::Bmp
+        | Format::Jxl
+        | Format::Raw => None,
         Format::Heic if cfg!(feature = "heic") => None,
         Format::Heic => Some("this program was built without the feature heic: convert the picture to JPEG"),
         Format::Avif => Some("this build has no AVIF decoder: convert the picture to JPEG"),
-        Format::Mp4 | Format::Mov | Format::Avi | Format::Webm | Format::Mpeg | Format::Flv | Format::Mkv => {
-            program.map(Missing::sentence)
-        }
+        Format::Mp4
+        | Format::Mov
+        | Format::Avi
+        | Format::Webm
+        | Format::Mpeg
+        | Format::Flv
+        | Format::Mkv
+        | Format::Wmv
+        | Format::Ogv
+        | Format::Dv
+        | Format::Mxf
+        | Format::Rm => program.map(Missing::sentence),
     }
 }
 

@@ -5,7 +5,8 @@ use super::header::{Detail, Header, Still};
 #[cfg(feature = "heic")]
 use super::heif;
 use super::limits::Limits;
-use super::still::{Decoded, bmp, gif, jpeg, png, tiff, webp};
+use super::raw;
+use super::still::{Decoded, bmp, gif, jpeg, jxl, png, tiff, webp};
 
 /// Decodes a file by the header that was inspected at the door.
 pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<Decoded, Error> {
@@ -22,11 +23,10 @@ pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<D
         Still::Gif => gif::decode(bytes, limits)?,
         Still::Bmp => bmp::decode(bytes, limits)?,
         Still::Tiff => tiff::decode(bytes, limits)?,
+        Still::Jxl(jxl) => jxl::decode(bytes, jxl, limits)?,
+        Still::Raw(raw) => raw::decode(bytes, raw)?,
         #[cfg(feature = "heic")]
-        Still::Heic(composition) => {
-            let exif = heif::exif(bytes, composition);
-            Decoded::new(heif::decode(bytes, composition)?, exif, None)
-        }
+        Still::Heic(composition) => heif::decode(bytes, composition)?,
     };
     let (width, height) = (decoded.pixels.width, decoded.pixels.height);
     if (width, height) != (header.width, header.height) {

@@ -1,6 +1,6 @@
 //! Reads the few EXIF tags that are used, in place.
 //!
-//! At most three directories are read and no pointer is followed twice, so loops end. Only the short strings
+//! At most four directories are read and no pointer is followed twice, so loops end. Only the short strings
 //! that are kept are copied, so a tag that claims gigabytes costs nothing.
 
 use super::bytes::{be16, be32, le16, le32};
@@ -24,8 +24,8 @@ pub(super) struct Exif {
     pub(super) camera: Option<String>,
     /// Degrees north and east.
     pub(super) coordinates: Option<(f64, f64)>,
-    /// The file is the raw file of a camera that calls itself TIFF.
-    pub(super) raw: bool,
+    /// The colours are those of Adobe RGB.
+    pub(super) adobe_rgb: bool,
 }
 
 /// Reads an EXIF block, unless it is too large.
@@ -42,26 +42,31 @@ pub(super) fn read(bytes: &[u8]) -> Exif {
     let (mut photo, mut gps) = (None, None);
     for entry in tiff.directory(tiff.u32(4)) {
         match entry.tag {
-            0x00fe => exif.raw |= tiff.unsigned(&entry).is_some_and(|kind| kind & 1 == 1),
             0x010f => maker = tiff.text(&entry),
             0x0110 => model = tiff.text(&entry),
             0x0112 => exif.orientation = Orientation::new(tiff.unsigned(&entry).unwrap_or(1) as u16),
             0x8769 => photo = tiff.unsigned(&entry),
             0x8825 => gps = tiff.unsigned(&entry),
-            0xc612 => exif.raw = true,
             _ => {}
         }
     }
     exif.camera = camera(maker, model);
     let mut digitized = None;
+    let (mut space, mut interoperability) = (None, None);
     for entry in tiff.directory(photo) {
         match entry.tag {
             0x9003 => exif.taken_at = tiff.text(&entry).and_then(taken_at),
             0x9004 => digitized = tiff.text(&entry).and_then(taken_at),
+            0xa001 => space = tiff.unsigned(&entry),
+            0xa005 => interoperability = tiff.unsigned(&entry),
             _ => {}
         }
     }
     exif.taken_at = exif.taken_at.or(digitized);
+    // Some makers write 2; the standard has "uncalibrated", and the rule R03 in a directory of its own.
+    let mut rules = tiff.directory(interoperability).filter(|entry| entry.tag == 1);
+    exif.adobe_rgb =
+        space == Some(2) || space != Some(1) && rules.any(|rule| tiff.text(&rule) == Some(b"R03"));
     exif.coordinates = coordinates(&tiff, gps);
     exif
 }

@@ -49,6 +49,10 @@ pub struct Facts {
     /// The file ends early or has broken parts; the parts that could be decoded were used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
+    /// Notes about how the file was read, for people: each a sentence in lower case without a full stop, such
+    /// as `the colour profile is broken and was ignored`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// The facts that come from the pixels alone.

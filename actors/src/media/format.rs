@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::bytes::{be32, le16, le32};
 
 /// Number of bytes at the start of a file that [`Format::sniff`] looks at.
-pub const SNIFF_BYTES: usize = 512;
+pub const SNIFF_BYTES: usize = 1024;
 
 /// A still picture or a video.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,9 +17,10 @@ pub enum Kind {
     Video,
 }
 
-/// Defines [`Format`] by a table with a row for each format: kind, name, media type and file extension.
+/// Defines [`Format`] by a table with a row for each format: kind, name, media type and file extensions, the
+/// usual one first.
 macro_rules! formats {
-    ($($(#[$doc:meta])* $format:ident: $kind:ident, $name:literal, $mime:literal, $extension:literal;)*) => {
+    ($($(#[$doc:meta])* $format:ident: $kind:ident, $name:literal, $mime:literal, [$($extension:literal),*];)*) => {
         /// The format of a file, recognised by its bytes and never by its name.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
@@ -52,10 +53,10 @@ macro_rules! formats {
                 }
             }
 
-            /// The usual file extension, without the dot.
-            pub fn extension(self) -> &'static str {
+            /// The usual file extensions in lower case and without the dot, the most usual one first.
+            pub fn extensions(self) -> &'static [&'static str] {
                 match self {
-                    $(Format::$format => $extension,)*
+                    $(Format::$format => &[$($extension),*],)*
                 }
             }
         }
@@ -64,42 +65,68 @@ macro_rules! formats {
 
 formats! {
     /// JPEG, baseline or progressive.
-    Jpeg: Image, "JPEG", "image/jpeg", "jpg";
+    Jpeg: Image, "JPEG", "image/jpeg", ["jpg", "jpeg", "jpe", "jfif"];
     /// PNG.
-    Png: Image, "PNG", "image/png", "png";
+    Png: Image, "PNG", "image/png", ["png", "apng"];
     /// WebP, still or animated.
-    Webp: Image, "WebP", "image/webp", "webp";
+    Webp: Image, "WebP", "image/webp", ["webp"];
     /// GIF. Of an animation the first frame is used.
-    Gif: Image, "GIF", "image/gif", "gif";
+    Gif: Image, "GIF", "image/gif", ["gif"];
     /// HEIC or HEIF.
-    Heic: Image, "HEIC", "image/heic", "heic";
+    Heic: Image, "HEIC", "image/heic", ["heic", "heif", "hif"];
     /// AVIF.
-    Avif: Image, "AVIF", "image/avif", "avif";
+    Avif: Image, "AVIF", "image/avif", ["avif"];
     /// TIFF.
-    Tiff: Image, "TIFF", "image/tiff", "tiff";
+    Tiff: Image, "TIFF", "image/tiff", ["tiff", "tif"];
     /// Windows bitmap.
-    Bmp: Image, "BMP", "image/bmp", "bmp";
+    Bmp: Image, "BMP", "image/bmp", ["bmp", "dib"];
+    /// JPEG XL.
+    Jxl: Image, "JPEG XL", "image/jxl", ["jxl"];
+    /// The raw file of a camera, of which the largest JPEG inside is used.
+    Raw: Image, "RAW", "image/x-dcraw", ["dng", "cr2", "cr3", "nef", "nrw", "arw", "sr2", "orf", "rw2", "rwl", "raf", "pef", "srw", "3fr", "erf"];
     /// MPEG-4 video.
-    Mp4: Video, "MP4", "video/mp4", "mp4";
+    Mp4: Video, "MP4", "video/mp4", ["mp4", "m4v", "3gp", "3g2"];
     /// QuickTime video.
-    Mov: Video, "QuickTime", "video/quicktime", "mov";
+    Mov: Video, "QuickTime", "video/quicktime", ["mov", "qt"];
     /// AVI video.
-    Avi: Video, "AVI", "video/x-msvideo", "avi";
+    Avi: Video, "AVI", "video/x-msvideo", ["avi"];
     /// WebM video.
-    Webm: Video, "WebM", "video/webm", "webm";
+    Webm: Video, "WebM", "video/webm", ["webm"];
     /// MPEG program, transport or elementary stream.
-    Mpeg: Video, "MPEG", "video/mpeg", "mpg";
+    Mpeg: Video, "MPEG", "video/mpeg", ["mpg", "mpeg", "m2v", "ts", "mts", "m2ts", "vob"];
     /// Flash video.
-    Flv: Video, "FLV", "video/x-flv", "flv";
+    Flv: Video, "FLV", "video/x-flv", ["flv"];
     /// Matroska video.
-    Mkv: Video, "Matroska", "video/x-matroska", "mkv";
+    Mkv: Video, "Matroska", "video/x-matroska", ["mkv"];
+    /// Windows Media video, in ASF.
+    Wmv: Video, "Windows Media", "video/x-ms-wmv", ["wmv", "asf"];
+    /// Ogg video.
+    Ogv: Video, "Ogg", "video/ogg", ["ogv", "ogg"];
+    /// DV as camcorders record it on tape.
+    Dv: Video, "DV", "video/x-dv", ["dv", "dif"];
+    /// MXF video.
+    Mxf: Video, "MXF", "application/mxf", ["mxf"];
+    /// RealMedia video.
+    Rm: Video, "RealMedia", "application/vnd.rn-realmedia", ["rm", "rmvb"];
 }
 
 impl Format {
+    /// The usual file extension, without the dot.
+    pub fn extension(self) -> &'static str {
+        self.extensions().first().copied().unwrap_or_default()
+    }
+
+    /// The format that files with this extension claim to have, in upper or lower case.
+    pub fn by_extension(extension: &str) -> Option<Format> {
+        let claims =
+            |format: &Format| format.extensions().iter().any(|it| it.eq_ignore_ascii_case(extension));
+        Format::ALL.into_iter().find(claims)
+    }
+
     /// Tells the format from the first [`SNIFF_BYTES`] bytes, or fewer if the file is shorter.
     ///
-    /// Returns `None` for everything else: text, SVG, HTML, audio, archives, and the raw formats of cameras
-    /// that do not call themselves TIFF.
+    /// Returns `None` for everything else: text, SVG, HTML, audio, archives. Raw files of cameras that call
+    /// themselves TIFF are [`Format::Tiff`] here; [`inspect`](super::inspect) looks further into them.
     ///
     /// ```
     /// use mediamill_actors::media::Format;
@@ -108,7 +135,15 @@ impl Format {
     /// ```
     pub fn sniff(head: &[u8]) -> Option<Format> {
         let head = head.get(..SNIFF_BYTES).unwrap_or(head);
-        Format::ALL.into_iter().find(|format| format.starts(head))
+        let whole = Format::ALL.into_iter().find(|format| format.starts(head));
+        whole.or_else(|| is_cut_transport_stream(head).then_some(Format::Mpeg))
+    }
+
+    /// Returns `true` if a file of this format can start with these bytes, [`SNIFF_BYTES`] of them or all of
+    /// the file.
+    pub fn fits(self, head: &[u8]) -> bool {
+        let sniffed = Format::sniff(head);
+        sniffed == Some(self) || self == Format::Raw && sniffed == Some(Format::Tiff)
     }
 
     /// Returns `true` if a file of this format can start with these bytes. No bytes belong to two formats.
@@ -129,6 +164,13 @@ impl Format {
                     || iso_kind(head).is_none() && is_transport_stream(head)
             }
             Format::Flv => head.starts_with(b"FLV\x01"),
+            Format::Jxl => head.starts_with(b"\xff\x0a") || head.starts_with(b"\0\0\0\x0cJXL \r\n\x87\n"),
+            Format::Raw => is_raw(head),
+            Format::Wmv => head.starts_with(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c"),
+            Format::Ogv => head.starts_with(b"OggS\0\x02"),
+            Format::Dv => head.starts_with(b"\x1f\x07\0") && head.get(80..83) == Some(b"\x3f\x07\0"),
+            Format::Mxf => head.starts_with(b"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02"),
+            Format::Rm => head.starts_with(b".RMF\0\0\0"),
             Format::Webm | Format::Mkv => matroska(head) == Some(self),
             Format::Heic | Format::Avif | Format::Mp4 | Format::Mov => match iso_kind(head) {
                 Some(b"ftyp") => by_brand(head) == Some(self),
@@ -140,11 +182,16 @@ impl Format {
     }
 }
 
-/// Returns `true` for the raw file of a camera that does not call itself TIFF: of Canon, Fujifilm, Panasonic,
-/// Olympus or Sigma.
-pub(super) fn is_raw(head: &[u8]) -> bool {
-    let starts: [&[u8]; 6] = [b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR", b"FOVb"];
+/// Returns `true` for the raw file of a camera that does not call itself TIFF: of Canon, Fujifilm, Panasonic
+/// or Olympus.
+fn is_raw(head: &[u8]) -> bool {
+    let starts: [&[u8]; 5] = [b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR"];
     head.get(4..12) == Some(b"ftypcrx ") || starts.iter().any(|it| head.starts_with(it))
+}
+
+/// Returns `true` for a raw file that is not opened here: of Sigma or Minolta.
+pub(super) fn is_other_raw(head: &[u8]) -> bool {
+    head.starts_with(b"FOVb") || head.starts_with(b"\0MRM")
 }
 
 /// The kind of the first box, if a file of the MPEG-4 family can begin with it.
@@ -157,6 +204,13 @@ fn iso_kind(head: &[u8]) -> Option<&[u8]> {
 fn is_transport_stream(head: &[u8]) -> bool {
     let begins = |first: usize, step: usize| (0..3).all(|n| head.get(first + n * step) == Some(&0x47));
     begins(0, 188) || begins(4, 192)
+}
+
+/// A transport stream that was cut out of a longer one may begin in mid-packet. More packets than usual must
+/// follow each other, since any byte may be a `G`.
+fn is_cut_transport_stream(head: &[u8]) -> bool {
+    let packets = |first: usize, step: usize| (0..5).all(|n| head.get(first + n * step) == Some(&0x47));
+    [188, 192, 204].iter().any(|&step| (1..step).any(|first| packets(first, step)))
 }
 
 /// Many texts start with `BM` too, so the header after it must make sense.

@@ -9,12 +9,15 @@ use super::format::{self, Format, Kind, SNIFF_BYTES};
 use super::heif::{self, Composition, CompositionError};
 use super::layout::{self, VisionSpec};
 use super::limits::Limits;
+use super::raw::{self, Raw};
 use super::source::{Input, Source};
-use super::still::{Extent, bmp, gif, jpeg, png, tiff, webp};
+use super::still::{Extent, bmp, gif, jpeg, jxl, png, tiff, webp};
 use super::video::{Index, MAX_FRAMES, mp4};
 
 /// Bytes that a decode and the encodes after it need besides the pictures.
 const SLACK: u64 = 3 << 20;
+/// Bytes at the start of a file in which the streams of ASF and Ogg are announced.
+const HEADER_BYTES: usize = 64 << 10;
 
 /// What is known of a file that may be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,8 @@ pub(super) enum Still {
     Gif,
     Bmp,
     Tiff,
+    Jxl(Box<jxl::Jxl>),
+    Raw(Box<Raw>),
     #[cfg(feature = "heic")]
     Heic(Box<Composition>),
 }
@@ -97,12 +102,19 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
     }
     let (head, got) = source.at::<SNIFF_BYTES>(0).map_err(Error::unreadable)?;
     let head = &head[..got];
-    let format = Format::sniff(head).ok_or_else(|| {
-        if format::is_raw(head) {
-            return raw();
+    let mut format = Format::sniff(head).ok_or_else(|| {
+        if format::is_other_raw(head) {
+            return Error::no_decoder("this maker's raw files", "develop the photo and save it as JPEG");
         }
         Error::new(ErrorKind::NotMedia, "the file is no picture or video of a known format")
     })?;
+    let raw = match format {
+        Format::Raw | Format::Tiff => raw::find(source).map_err(Error::unreadable)?,
+        _ => None,
+    };
+    if raw.is_some() {
+        format = Format::Raw;
+    }
     capability::check(format)?;
     let (most, noun) = match format.kind() {
         Kind::Image => (limits.max_image_bytes, "an image"),
@@ -124,11 +136,15 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
         }
         Format::Gif => (gif::extent(head), Still::Gif),
         Format::Bmp => (bmp::extent(head), Still::Bmp),
-        Format::Tiff => {
-            if tiff::is_raw(source).map_err(Error::unreadable)? {
-                return Err(raw());
-            }
-            (tiff::extent(source)?, Still::Tiff)
+        Format::Tiff => (tiff::extent(source)?, Still::Tiff),
+        Format::Jxl => {
+            let jxl =
+                jxl::header(source, limits).map_err(Error::unreadable)?.ok_or_else(|| broken(format))?;
+            (Some(jxl.extent()), Still::Jxl(Box::new(jxl)))
+        }
+        Format::Raw => {
+            let raw = raw.ok_or_else(|| broken(format))??;
+            (Some(raw.extent()), Still::Raw(Box::new(raw)))
         }
         #[cfg(feature = "heic")]
         Format::Heic => {
@@ -154,7 +170,17 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
             return Ok(Header { format, width, height, decoder_bytes, detail: Detail::Mp4(index) });
         }
         Format::Webm | Format::Mkv => return Ok(video(format, Detail::Matroska, limits)),
-        Format::Avi | Format::Mpeg | Format::Flv => return Ok(video(format, Detail::OtherVideo, limits)),
+        Format::Wmv | Format::Ogv if !has_pictures(format, source)? => {
+            return Err(Error::new(ErrorKind::NotMedia, "the file has no video, only sound"));
+        }
+        Format::Avi
+        | Format::Mpeg
+        | Format::Flv
+        | Format::Wmv
+        | Format::Ogv
+        | Format::Dv
+        | Format::Mxf
+        | Format::Rm => return Ok(video(format, Detail::OtherVideo, limits)),
     };
     let Extent { width, height, decoder_bytes } = extent.ok_or_else(|| broken(format))?;
     Ok(Header { format, width, height, decoder_bytes, detail: Detail::Picture(still) })
@@ -206,6 +232,17 @@ fn video(format: Format, detail: Detail, limits: &Limits) -> Header {
     Header { format, width: 0, height: 0, decoder_bytes: limits.video_memory, detail }
 }
 
+/// Returns `true` if the header of an ASF or Ogg file announces a video. Music has the same containers.
+fn has_pictures(format: Format, source: &mut Source<'_>) -> Result<bool, Error> {
+    let streams: &[&[u8]] = match format {
+        Format::Wmv => &[b"\xc0\xef\x19\xbc\x4d\x5b\xcf\x11\xa8\xfd\0\x80\x5f\x5c\x44\x2b"],
+        _ => &[b"\x80theora", b"OVP80", b"BBCD\0", b"\x01video\0"],
+    };
+    let mut head = Vec::new();
+    source.append(0, HEADER_BYTES, &mut head).map_err(Error::unreadable)?;
+    Ok(streams.iter().any(|stream| head.windows(stream.len()).any(|it| it == *stream)))
+}
+
 fn jpeg_frame(source: &mut Source<'_>) -> Result<jpeg::Frame, Error> {
     jpeg::frame(source).map_err(Error::unreadable)?.map_err(|error| match error {
         jpeg::FrameError::NoFrame => broken(Format::Jpeg),
@@ -240,10 +277,6 @@ fn mp4_index(source: &mut Source<'_>) -> Result<Option<Box<Index>>, Error> {
             "the video is encrypted and can only be shown by its seller",
         )),
     }
-}
-
-fn raw() -> Error {
-    Error::no_decoder("a camera's raw file", "convert it to JPEG")
 }
 
 fn broken(format: Format) -> Error {

@@ -6,4 +6,4 @@ mod hevc;
 mod items;
 
 pub(super) use composition::{Composition, CompositionError, composition};
-pub(super) use decode::{decode, decoder_bytes, exif};
+pub(super) use decode::{decode, decoder_bytes};

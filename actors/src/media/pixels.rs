@@ -1,4 +1,4 @@
-//! Decoded pixels, reduced in place to eight bits and to grey or red, green, blue.
+//! Decoded pixels, reduced in place to eight bits and to grey, red, green, blue, or ink.
 
 use image::ColorType;
 
@@ -7,7 +7,7 @@ use image::ColorType;
 pub(super) struct Pixels {
     pub(super) width: u32,
     pub(super) height: u32,
-    /// 1 grey, 3 red, green, blue.
+    /// 1 grey, 3 red, green, blue, 4 ink (cyan, magenta, yellow, black; 255 is full ink).
     pub(super) channels: usize,
     /// `width * height * channels` bytes.
     pub(super) data: Vec<u8>,
@@ -33,7 +33,7 @@ impl Pixels {
                 255 => [r, g, b],
                 _ => [on_white(r, a), on_white(g, a), on_white(b, a)],
             }),
-            ColorType::L16 => shrink_rows::<2, 1>(&mut data, row, |p| [narrow(p)]),
+            ColorType::L16 => shrink_rows::<2, 1>(&mut data, row, |p| [narrow(u16::from_ne_bytes(*p))]),
             ColorType::La16 => shrink_rows::<4, 1>(&mut data, row, |p| {
                 let [l, a] = words(p);
                 [on_white(l, a)]
@@ -82,14 +82,14 @@ pub(super) fn on_white(value: u8, alpha: u8) -> u8 {
 }
 
 /// Converts sixteen bits to eight, rounded.
-fn narrow(bytes: &[u8; 2]) -> u8 {
-    ((u32::from(u16::from_ne_bytes(*bytes)) * 255 + 32_767) / 65_535) as u8
+pub(super) fn narrow(word: u16) -> u8 {
+    ((u32::from(word) * 255 + 32_767) / 65_535) as u8
 }
 
 fn words<const N: usize, const M: usize>(pixel: &[u8; N]) -> [u8; M] {
     let mut out = [0; M];
     for (to, from) in out.iter_mut().zip(pixel.as_chunks::<2>().0) {
-        *to = narrow(from);
+        *to = narrow(u16::from_ne_bytes(*from));
     }
     out
 }

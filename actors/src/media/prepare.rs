@@ -40,7 +40,7 @@ pub fn prepare(
     let len = bytes.len() as u64;
     let header = header(&mut Cursor::new(bytes), len, limits)?;
     admit(&header, len, limits, vision)?;
-    let Decoded { mut pixels, exif, animation, damaged } = decode(bytes, &header, limits)?;
+    let Decoded { mut pixels, colour, exif, animation, damaged, mut notes } = decode(bytes, &header, limits)?;
 
     let orientation = exif.orientation;
     let turn = |(w, h): (u32, u32)| if orientation.swaps_sides() { (h, w) } else { (w, h) };
@@ -52,10 +52,10 @@ pub fn prepare(
     let from_all = want_thumbnail && (layout.content.0 < small.0 || layout.content.1 < small.1);
     let early = from_all.then(|| render::resized_copy(&mut pixels, turn(small)));
     let stored = render::resized(pixels, turn(layout.content))?;
-    let mut content = render::upright(render::coloured(stored), orientation);
+    let mut content = render::upright(colour.apply(stored, &mut notes), orientation);
     let thumbnail = want_thumbnail.then(|| {
         let picture = match early {
-            Some(early) => render::upright(render::coloured(early?), orientation),
+            Some(early) => render::upright(colour.apply(early?, &mut Vec::new()), orientation),
             None => render::reduced(&mut content, small)?,
         };
         render::jpeg(&picture, THUMBNAIL_QUALITY)
@@ -75,6 +75,7 @@ pub fn prepare(
         video_codec: None,
         animated: animation.is_some_and(|a| a.is_moving()),
         damaged,
+        notes,
     };
     let padded = render::padded(content, layout.padded);
     let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };

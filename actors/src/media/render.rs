@@ -1,7 +1,7 @@
 //! Resizes, turns, pads and encodes decoded pixels.
 
 use fast_image_resize::images::TypedImage;
-use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::pixels::{U8, U8x3, U8x4};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
 
@@ -27,13 +27,6 @@ pub(super) fn resized(mut picture: Pixels, size: (u32, u32)) -> Result<Pixels, E
     if (picture.width, picture.height) == size { Ok(picture) } else { resized_copy(&mut picture, size) }
 }
 
-/// Expands grey to red, green, blue.
-pub(super) fn coloured(picture: Pixels) -> Rgb {
-    let Pixels { width, height, channels, data } = picture;
-    let data = if channels == 1 { data.iter().flat_map(|&l| [l, l, l]).collect() } else { data };
-    Rgb { width, height, data }
-}
-
 /// Makes a copy of another size. The picture is only read, though the resizer wants it mutable.
 pub(super) fn resized_copy(picture: &mut Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
     let from = (picture.width, picture.height);
@@ -42,6 +35,7 @@ pub(super) fn resized_copy(picture: &mut Pixels, size: (u32, u32)) -> Result<Pix
     }
     let data = match picture.channels {
         1 => scaled::<U8>(&mut picture.data, from, size, FilterType::Lanczos3)?,
+        4 => scaled::<U8x4>(&mut picture.data, from, size, FilterType::Lanczos3)?,
         _ => scaled::<U8x3>(&mut picture.data, from, size, FilterType::Lanczos3)?,
     };
     Ok(Pixels { width: size.0, height: size.1, channels: picture.channels, data })

@@ -6,6 +6,7 @@ mod decoded;
 mod extent;
 pub(super) mod gif;
 pub(super) mod jpeg;
+pub(super) mod jxl;
 pub(super) mod png;
 pub(super) mod tiff;
 pub(super) mod webp;

@@ -9,6 +9,7 @@ mod blocks;
 mod ebml;
 mod excerpt;
 pub(super) mod ffmpeg;
+mod frame_colours;
 mod frames;
 mod index;
 mod job;

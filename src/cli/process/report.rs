@@ -1,41 +1,53 @@
-//! The display of a run: on a terminal a bar for each upload in flight; lines, or objects with `--json`, for
-//! finished files; and the summary.
+//! The display of a run: bars and failures on a terminal; a line for each file in a pipe, or an object with
+//! `--json`; and the summary.
 
 use std::{
-    borrow::Cow,
-    collections::HashMap,
     io::{self, IsTerminal as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
+use console::Style;
+use indicatif::MultiProgress;
 use mediamill_actors::{id::UploadId, upload::Stage};
 
 use super::{
+    next_steps::NextSteps,
     outcome::{Outcome, OutcomeStatus},
     output::Output,
+    screen::{Screen, pace},
+};
+use crate::cli::{
+    Verbosity,
+    terminal::{self, one_line, shown},
 };
 
-/// Most failures in the summary; `--json` and the store have all.
+/// Most failures in the summary with `--json`; standard output and the store have all.
 const MAX_LISTED: usize = 1000;
+/// Ended files before there is an estimate of the time left.
+const ENOUGH: usize = 3;
+
+/// How a run is displayed.
+#[derive(Debug, Clone)]
+pub(super) struct Display {
+    /// Objects instead of lines.
+    pub(super) json: bool,
+    pub(super) verbosity: Verbosity,
+    /// The given paths; on a terminal, names are relative to them.
+    pub(super) roots: Vec<PathBuf>,
+}
 
 /// The report of a run.
 pub(super) struct Report {
-    json: bool,
+    display: Display,
     output: Output,
     screen: Option<Screen>,
+    /// Columns of the terminal that standard output is.
+    columns: Option<usize>,
     started: Instant,
     tally: Tally,
-    /// Path and reason.
+    /// Status, path and reason, with `--json`.
     wrong: Vec<(OutcomeStatus, String, String)>,
-}
-
-/// The bars of a terminal.
-struct Screen {
-    bars: MultiProgress,
-    batch: ProgressBar,
-    uploads: HashMap<UploadId, ProgressBar>,
 }
 
 /// Number of files by outcome.
@@ -58,14 +70,17 @@ impl Report {
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub(super) fn new(json: bool, files: usize, bars: &MultiProgress) -> io::Result<Self> {
-        let output = Output::new(bars)?;
-        let screen = io::stderr().is_terminal().then(|| {
-            let batch = bars.add(ProgressBar::new(files as u64));
-            batch.set_style(style("{bar:32} {pos}/{len} files, {msg}"));
-            Screen { bars: bars.clone(), batch, uploads: HashMap::new() }
-        });
-        Ok(Self { json, output, screen, started: Instant::now(), tally: Tally::default(), wrong: Vec::new() })
+    pub(super) fn new(display: Display, files: usize, bars: &MultiProgress) -> io::Result<Self> {
+        let draws = io::stderr().is_terminal() && display.verbosity > Verbosity::Quiet;
+        Ok(Self {
+            output: Output::new(bars)?,
+            screen: draws.then(|| Screen::new(files, bars)),
+            columns: terminal::columns(),
+            display,
+            started: Instant::now(),
+            tally: Tally::default(),
+            wrong: Vec::new(),
+        })
     }
 
     /// Returns `true` while the reader of the results keeps up.
@@ -90,88 +105,102 @@ impl Report {
     /// Reports the outcome of a file.
     pub(super) fn ended(&mut self, upload: Option<UploadId>, outcome: &Outcome) {
         let tally = &mut self.tally;
-        let (count, word) = match outcome.status {
-            OutcomeStatus::Completed if outcome.skipped => (&mut tally.skipped, "unchanged"),
-            OutcomeStatus::Completed => (&mut tally.completed, "completed"),
-            OutcomeStatus::Failed => (&mut tally.failed, "failed"),
-            OutcomeStatus::Refused => (&mut tally.refused, "refused"),
-            OutcomeStatus::Cancelled => (&mut tally.cancelled, "cancelled"),
-            OutcomeStatus::Pending => (&mut tally.pending, "pending"),
+        let count = match outcome.status {
+            OutcomeStatus::Completed if outcome.skipped => &mut tally.skipped,
+            OutcomeStatus::Completed => &mut tally.completed,
+            OutcomeStatus::Failed => &mut tally.failed,
+            OutcomeStatus::Refused => &mut tally.refused,
+            OutcomeStatus::Cancelled => &mut tally.cancelled,
+            OutcomeStatus::Pending => &mut tally.pending,
         };
         *count += 1;
         tally.needs_review += usize::from(outcome.needs_review && !outcome.skipped);
+        if let Some(screen) = &mut self.screen {
+            screen.done(upload);
+        }
+        if !self.display.json {
+            if let Some(line) = self.line(outcome) {
+                self.output.print(line);
+            }
+            return;
+        }
         if matches!(outcome.status, OutcomeStatus::Failed | OutcomeStatus::Refused)
             && self.wrong.len() < MAX_LISTED
         {
             self.wrong.push((outcome.status, shown(&outcome.path), one_line(outcome.reason()).into_owned()));
         }
-        if let Some(screen) = &mut self.screen {
-            if let Some(bar) = upload.and_then(|id| screen.uploads.remove(&id)) {
-                bar.finish_and_clear();
-            }
-            screen.batch.inc(1);
+        match serde_json::to_string(outcome) {
+            Ok(line) => self.output.print(line),
+            Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
         }
-        if self.json {
-            match serde_json::to_string(outcome) {
-                Ok(line) => self.output.print(line),
-                Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
-            }
-            return;
-        }
-        let path = shown(&outcome.path);
-        match outcome.status {
-            OutcomeStatus::Pending => {}
-            OutcomeStatus::Completed if outcome.skipped => {}
+    }
+
+    /// The line of a file: on a terminal one that fits, in a pipe the whole one.
+    fn line(&self, outcome: &Outcome) -> Option<String> {
+        let verbosity = self.display.verbosity;
+        let (word, style, text, shows) = match outcome.status {
+            OutcomeStatus::Pending => return None,
             OutcomeStatus::Completed => {
-                let review = if outcome.needs_review { " (needs review)" } else { "" };
-                self.output.print(format!("{word}{review} {path}: {}", one_line(outcome.text())));
+                let shows = if self.columns.is_some() {
+                    verbosity == Verbosity::Verbose
+                } else {
+                    verbosity > Verbosity::Quiet && !outcome.skipped
+                };
+                let word = if outcome.skipped { "unchanged" } else { "completed" };
+                (word, Style::new().green(), outcome.text(), shows)
             }
-            OutcomeStatus::Failed | OutcomeStatus::Refused | OutcomeStatus::Cancelled => {
-                self.output.print(format!("{word} {path}: {}", one_line(outcome.reason())));
-            }
+            OutcomeStatus::Failed => ("failed", Style::new().red(), outcome.reason(), true),
+            OutcomeStatus::Refused => ("refused", Style::new().yellow(), outcome.reason(), true),
+            OutcomeStatus::Cancelled => ("cancelled", Style::new().yellow(), outcome.reason(), true),
+        };
+        if !shows {
+            return None;
         }
+        let review = if outcome.needs_review { " (needs review)" } else { "" };
+        let Some(columns) = self.columns else {
+            return Some(format!("{word}{review} {}: {}", shown(&outcome.path), one_line(text)));
+        };
+        let name = terminal::short(&outcome.path, &self.display.roots);
+        let word = format!("{word:9}");
+        if verbosity == Verbosity::Verbose && outcome.status == OutcomeStatus::Completed {
+            // Somebody who asks for descriptions wants them whole.
+            let text = one_line(text);
+            return Some(format!("{} {name}{review}\n          {text}", style.apply_to(word)));
+        }
+        // A reason often names the file again.
+        let reason = one_line(text).replace(&shown(&outcome.path), "it").replace(&name, "it");
+        let rest = terminal::cut(&format!("{name}: {reason}"), columns.saturating_sub(10)).into_owned();
+        Some(format!("{} {rest}", style.apply_to(word)))
     }
 
     /// Counts a file of a folder that is neither a picture nor a video.
     pub(super) fn not_media(&mut self) {
         self.tally.not_media += 1;
-        if let Some(screen) = &self.screen {
-            screen.batch.inc(1);
+        if let Some(screen) = &mut self.screen {
+            screen.done(None);
         }
     }
 
-    /// Shows the progress of an upload in flight.
-    pub(super) fn moves(&mut self, upload: UploadId, path: &Path, stage: Stage, percent: u8) {
-        let Some(screen) = &mut self.screen else { return };
-        let bar = screen.uploads.entry(upload).or_insert_with(|| {
-            let bar = screen.bars.add(ProgressBar::new(100));
-            bar.set_style(style("  {bar:16} {percent:>3}% {msg}"));
-            bar
-        });
-        let name = shown(Path::new(path.file_name().unwrap_or(path.as_os_str())));
-        bar.set_message(format!("{name}: {}", stage.label()));
-        bar.set_position(percent.into());
+    /// Shows the stage of an upload in flight.
+    pub(super) fn moves(&mut self, upload: UploadId, path: &Path, stage: Stage) {
+        if let Some(screen) = &mut self.screen {
+            screen.moves(upload, terminal::short(path, &self.display.roots), stage);
+        }
     }
 
-    /// Removes the bar of an upload that is waiting again.
+    /// Removes the line of an upload that is waiting again.
     pub(super) fn rests(&mut self, upload: UploadId) {
-        if let Some(bar) = self.screen.as_mut().and_then(|screen| screen.uploads.remove(&upload)) {
-            bar.finish_and_clear();
+        if let Some(screen) = &mut self.screen {
+            screen.rests(upload);
         }
     }
 
     /// Shows rate and time left, or why the run is waiting.
     pub(super) fn tick(&mut self, waiting: Option<&str>, left_to_do: usize) {
         let Some(screen) = &self.screen else { return };
-        let (rate, worked) = (self.rate(), self.tally.completed + self.tally.failed);
-        let left = match waiting {
-            Some(waiting) => waiting.to_owned(),
-            None if worked < 3 => "estimating the time left".into(),
-            None => {
-                format!("about {} left", HumanDuration(Duration::from_secs_f64(left_to_do as f64 / rate)))
-            }
-        };
-        screen.batch.set_message(format!("{rate:.1}/s, {left}"));
+        let (rate, worked) = (self.rate(), self.worked());
+        let left = (worked >= ENOUGH).then(|| Duration::from_secs_f64(left_to_do as f64 / rate));
+        screen.tick(waiting, self.started.elapsed(), rate, left);
     }
 
     /// Prints a sentence to standard error.
@@ -179,31 +208,38 @@ impl Report {
         // The output may have no reader any more.
         let say = || drop(writeln!(io::stderr(), "mediamill: {}", one_line(sentence)));
         match &self.screen {
-            Some(screen) => screen.bars.suspend(say),
+            Some(screen) => screen.above(say),
             None => say(),
         }
     }
 
+    /// Number of files that this run worked on.
+    fn worked(&self) -> usize {
+        self.tally.completed + self.tally.failed
+    }
+
     /// Processed files per second, without skipped ones.
     fn rate(&self) -> f64 {
-        let worked = self.tally.completed + self.tally.failed;
-        worked as f64 / self.started.elapsed().as_secs_f64().max(0.001)
+        self.worked() as f64 / self.started.elapsed().as_secs_f64().max(0.001)
     }
 
     /// Removes the bars and prints the summary, on standard error with `--json` and on standard output
-    /// otherwise. Waits for a slow reader, up to the limit if there is one.
+    /// otherwise, with the next steps if a person reads it. Waits for a slow reader, up to the limit if there
+    /// is one.
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub(super) async fn summary(mut self, resting: usize, limit: Option<Duration>) -> io::Result<Tally> {
+    pub(super) async fn summary(
+        mut self,
+        resting: usize,
+        limit: Option<Duration>,
+        next: &NextSteps,
+    ) -> io::Result<Tally> {
         if let Some(screen) = self.screen.take() {
-            for (_, bar) in screen.uploads {
-                bar.finish_and_clear();
-            }
-            screen.batch.finish_and_clear();
+            screen.clear();
         }
         let tally = &self.tally;
-        let mut lines = vec![format!("{} completed", tally.completed)];
+        let mut parts = vec![format!("{} completed", tally.completed)];
         for (count, what) in [
             (tally.needs_review, "of them to be reviewed"),
             (tally.failed, "failed"),
@@ -214,22 +250,21 @@ impl Report {
             (tally.not_media, "neither pictures nor videos"),
         ] {
             if count > 0 {
-                lines.push(format!("{count} {what}"));
+                parts.push(format!("{count} {what}"));
             }
         }
-        let elapsed = self.started.elapsed();
-        let mut text = format!(
-            "{}; {:.1} s, {:.1} files a second\n",
-            lines.join(", "),
-            elapsed.as_secs_f64(),
-            self.rate()
-        );
+        let mut text = format!("{}; {}", parts.join(", "), terminal::took(self.started.elapsed()));
+        if self.worked() > 0 {
+            text.push_str(", ");
+            text.push_str(&pace(self.rate()));
+        }
+        text.push('\n');
         for (status, path, reason) in &self.wrong {
             let word = if *status == OutcomeStatus::Failed { "failed" } else { "refused" };
             text.push_str(&format!("  {word} {path}: {reason}\n"));
         }
         let unlisted = (tally.failed + tally.refused).saturating_sub(self.wrong.len());
-        if unlisted > 0 {
+        if self.display.json && unlisted > 0 {
             text.push_str(&format!("  and {unlisted} more\n"));
         }
         if resting > 0 {
@@ -238,34 +273,15 @@ impl Report {
                  them\n"
             ));
         }
-        if self.json {
+        if self.display.json {
             let _ = io::stderr().write_all(text.as_bytes());
-        } else {
+        } else if self.display.verbosity > Verbosity::Quiet {
+            if self.columns.is_some() {
+                text.push_str(&next.text(tally));
+            }
             self.output.print(text.trim_end().to_owned());
         }
         self.output.finish(limit).await?;
         Ok(self.tally)
     }
-}
-
-/// A path on one line, without control characters.
-fn shown(path: &Path) -> String {
-    one_line(&path.to_string_lossy()).into_owned()
-}
-
-/// Text without control characters, since names and descriptions are not trusted.
-fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let shown = |it: char| match it {
-        '\n' | '\r' | '\t' => ' ',
-        it if it.is_control() => char::REPLACEMENT_CHARACTER,
-        it => it,
-    };
-    Cow::Owned(text.chars().map(shown).collect())
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -207,7 +207,7 @@ mod tests {
                 .collect();
             for (at, text) in texts.iter().enumerate() {
                 assert!(!texts[..at].contains(text), "{text}");
-                assert_eq!(audit(text, Language::English).score, 100, "{text}");
+                assert_eq!(audit(text, Language::ENGLISH).score, 100, "{text}");
             }
         }
         let objects = vec![object("dog", Count::Exactly(2)), possible("cat")];
@@ -293,7 +293,7 @@ mod tests {
             "This is a square picture of only 1 by 1 pixels, all white. It is too small to tell what it \
              shows."
         );
-        assert_eq!(audit(&text, Language::English).score, 100);
+        assert_eq!(audit(&text, Language::ENGLISH).score, 100);
     }
 
     #[test]
@@ -373,6 +373,7 @@ mod tests {
                     video_codec: None,
                     animated,
                     damaged,
+                    notes: Vec::new(),
                 }
             })
     }
@@ -412,7 +413,7 @@ mod tests {
                 Scene { objects, facts: &facts, names, seconds: &seconds, large_enough, variation };
             let text = write(&scene);
             prop_assert!(text.chars().count() >= 50, "{}", text);
-            let found = audit(&text, Language::English);
+            let found = audit(&text, Language::ENGLISH);
             prop_assert!(found.score == 100, "{:?} {}", found, text);
         }
     }

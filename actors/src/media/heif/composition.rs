@@ -36,6 +36,8 @@ pub(crate) struct Composition {
     pub(super) exif: Option<Range<u64>>,
     /// The colour space as the contents of a box `colr`, if the container names one.
     pub(super) colour_space: Option<Vec<u8>>,
+    /// The ICC profile, if the container has one.
+    pub(super) profile: Option<Vec<u8>>,
 }
 
 /// Coded pictures of one size, row by row.
@@ -120,6 +122,7 @@ impl Items {
             (describes && self.kinds.get(from) == Some(b"Exif")).then_some(*from)
         });
         let tiles = self.references(id, b"dimg");
+        let colours = || chain.iter().chain(tiles.first()).flat_map(|&id| self.properties(id, b"colr"));
         Ok(Composition {
             canvas,
             crop,
@@ -133,9 +136,10 @@ impl Items {
                 .filter(|(size, _)| *size == canvas)
                 .map(|it| it.1),
             exif: exif.and_then(|id| self.places.get(&id)?.first().cloned()),
-            colour_space: chain.iter().chain(tiles.first()).find_map(|&id| {
-                self.properties(id, b"colr").find(|body| body.starts_with(b"nclx")).map(<[u8]>::to_vec)
-            }),
+            colour_space: colours().find(|body| body.starts_with(b"nclx")).map(<[u8]>::to_vec),
+            profile: colours()
+                .find_map(|body| body.strip_prefix(b"prof").or(body.strip_prefix(b"rICC")))
+                .map(<[u8]>::to_vec),
         })
     }
 

@@ -11,9 +11,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::composition::{Composition, Mosaic, Tile};
 use super::hevc::Coding;
 use crate::media::boxes::boxed;
+use crate::media::colour_space::{CodePoints, Coded, ToSrgb};
 use crate::media::error::Error;
 use crate::media::exif::{self, Exif};
 use crate::media::pixels::{Pixels, on_white};
+use crate::media::still::Decoded;
 
 /// Stack of the decoding thread, in bytes.
 const STACK_BYTES: usize = 4 << 20;
@@ -33,26 +35,43 @@ pub(crate) fn decoder_bytes(composition: &Composition) -> u64 {
     let at_work = |mosaic: &Mosaic| {
         let Coding { coded, .. } = mosaic.coding;
         let pixels = u64::from(coded.0) * u64::from(coded.1);
-        mosaic.coding.samples() * 9 + pixels * 2 + mosaic.longest() * 4
+        // Of HDR, grey with sixteen bits a channel needs more than that.
+        let words = if mosaic.coding.chroma == 0 { pixels * 2 } else { 0 };
+        mosaic.coding.samples() * 9 + pixels * 2 + words + mosaic.longest() * 4
     };
     let colour = whole(&composition.colour, 3) + at_work(&composition.colour);
     let alpha = composition.alpha.as_ref().map_or(0, |alpha| pixels * 3 + whole(alpha, 1) + at_work(alpha));
     colour.max(alpha) + STACK_BYTES as u64
 }
 
-/// Decodes and crops a picture, with alpha blended on white. It is not turned yet.
-pub(crate) fn decode(bytes: &[u8], composition: &Composition) -> Result<Pixels, Error> {
+/// Decodes and crops a picture, with alpha blended on white. It is not turned yet. Of HDR the pixels are sRGB.
+pub(crate) fn decode(bytes: &[u8], composition: &Composition) -> Result<Decoded, Error> {
     // By default the decoder would use all processors, which other uploads need too.
     let thread = rayon::ThreadPoolBuilder::new().num_threads(1).stack_size(STACK_BYTES).build();
     let thread = thread.map_err(|error| Error::broken(&format!("no thread for it: {error}")))?;
-    let job = || thread.install(|| whole(bytes, composition));
+    let mut colours = Colours::default();
+    let job = || thread.install(|| whole(bytes, composition, &mut colours));
     let pixels =
         catch_unwind(AssertUnwindSafe(job)).map_err(|_| Error::broken("the decoder failed on it"))??;
-    Ok(pixels)
+    let colour = match (&colours, &composition.profile) {
+        (Colours { hdr: Some(_), .. }, _) => Ok(ToSrgb::Unchanged),
+        (_, Some(profile)) => ToSrgb::by_profile(profile, 3),
+        (Colours { points, .. }, None) => Ok(ToSrgb::by_code(points.and_then(CodePoints::coded), 3)),
+    };
+    Ok(Decoded::new(pixels, exif(bytes, composition), None).with_colour(colour))
+}
+
+/// The description of the colours of the decoded pictures.
+#[derive(Default)]
+struct Colours {
+    /// From the container, or else from the coded picture.
+    points: Option<CodePoints>,
+    /// The conversion of HDR.
+    hdr: Option<Coded>,
 }
 
 /// The EXIF data of a picture, with the orientation from the container.
-pub(crate) fn exif(bytes: &[u8], composition: &Composition) -> Exif {
+fn exif(bytes: &[u8], composition: &Composition) -> Exif {
     let block = composition.exif.as_ref().and_then(|range| slice(bytes, range)).and_then(|block| {
         // The number of bytes before the TIFF header comes first.
         let skip = usize::try_from(u32::from_be_bytes(*block.first_chunk()?)).ok()?;
@@ -62,10 +81,10 @@ pub(crate) fn exif(bytes: &[u8], composition: &Composition) -> Exif {
     Exif { orientation: composition.orientation, ..read }
 }
 
-fn whole(bytes: &[u8], composition: &Composition) -> Result<Pixels, Error> {
-    let mut colour = assembled::<3>(bytes, composition, &composition.colour)?;
+fn whole(bytes: &[u8], composition: &Composition, colours: &mut Colours) -> Result<Pixels, Error> {
+    let mut colour = assembled::<3>(bytes, composition, &composition.colour, colours)?;
     if let Some(alpha) = &composition.alpha {
-        let alpha = assembled::<1>(bytes, composition, alpha)?;
+        let alpha = assembled::<1>(bytes, composition, alpha, colours)?;
         for (pixel, &alpha) in colour.as_chunks_mut::<3>().0.iter_mut().zip(&alpha) {
             *pixel = pixel.map(|value| {
                 if composition.premultiplied {
@@ -100,11 +119,12 @@ fn assembled<const N: usize>(
     bytes: &[u8],
     composition: &Composition,
     mosaic: &Mosaic,
+    colours: &mut Colours,
 ) -> Result<Vec<u8>, Error> {
     let (left, top, width, height) = composition.crop;
     let (right, bottom) = ((left + width) as usize, (top + height) as usize);
     if fills(mosaic, composition) {
-        return decoded::<N>(bytes, composition, mosaic, &mosaic.tiles[0], (right, bottom));
+        return decoded::<N>(bytes, composition, mosaic, &mosaic.tiles[0], (right, bottom), colours);
     }
     let (tile_width, tile_height) = (mosaic.coding.shown.0 as usize, mosaic.coding.shown.1 as usize);
     let columns = mosaic.columns as usize;
@@ -115,7 +135,7 @@ fn assembled<const N: usize>(
             continue;
         }
         let part = (tile_width.min(right - left), tile_height.min(bottom - top));
-        let pixels = decoded::<N>(bytes, composition, mosaic, tile, part)?;
+        let pixels = decoded::<N>(bytes, composition, mosaic, tile, part, colours)?;
         for (y, row) in pixels.chunks_exact(part.0 * N).enumerate() {
             let to = ((top + y) * right + left) * N;
             data[to..to + row.len()].copy_from_slice(row);
@@ -131,6 +151,7 @@ fn decoded<const N: usize>(
     mosaic: &Mosaic,
     tile: &Tile,
     part: (usize, usize),
+    colours: &mut Colours,
 ) -> Result<Vec<u8>, Error> {
     let parts = tile.data.iter().map(|range| slice(bytes, range)).collect::<Option<Vec<_>>>();
     let parts = parts.ok_or_else(|| Error::broken("it ends early"))?;
@@ -150,6 +171,21 @@ fn decoded<const N: usize>(
             heic_decoder::ColorInfo { matrix_coefficients: BT_601, ..decoded.color_info.unwrap_or_default() };
         let colour = named.unwrap_or(unnamed);
         let options = heic_decoder::RgbOptions { color: Some(colour), ..Default::default() };
+        if colours.points.is_none() {
+            let number = |it: u16| u8::try_from(it).unwrap_or(0);
+            let points = CodePoints {
+                primaries: number(colour.color_primaries),
+                transfer: number(colour.transfer_characteristics),
+            };
+            colours.points = Some(points);
+            colours.hdr = Some(points).filter(|it| it.is_hdr()).and_then(CodePoints::coded);
+        }
+        if let Some(coded) = &colours.hdr {
+            let words = decoded.to_rgb16_with_options(&options).map_err(Error::decoder)?.data;
+            let mut converted = Vec::with_capacity(words.len());
+            words.as_chunks().0.iter().for_each(|&pixel| converted.extend(coded.srgb_of_words(pixel)));
+            return Ok(converted);
+        }
         return Ok(decoded.to_rgb8_with_options(&options).map_err(Error::decoder)?.data);
     }
     let most = (1_i64 << decoded.bit_depth_luma.min(16)) - 1;

@@ -3,6 +3,7 @@
 use image::{ColorType, ImageDecoder};
 
 use super::animation::Animation;
+use crate::media::colour_space::ToSrgb;
 use crate::media::error::Error;
 use crate::media::exif::Exif;
 use crate::media::limits::Limits;
@@ -11,15 +12,33 @@ use crate::media::pixels::Pixels;
 /// A decoded picture and its metadata.
 pub(crate) struct Decoded {
     pub(crate) pixels: Pixels,
+    pub(crate) colour: ToSrgb,
     pub(crate) exif: Exif,
     pub(crate) animation: Option<Animation>,
     pub(crate) damaged: bool,
+    /// The decoder's part of [`Facts::notes`](crate::media::Facts::notes).
+    pub(crate) notes: Vec<String>,
 }
 
 impl Decoded {
-    /// A picture without damage.
+    /// A picture without damage, in sRGB.
     pub(crate) fn new(pixels: Pixels, exif: Exif, animation: Option<Animation>) -> Self {
-        Self { pixels, exif, animation, damaged: false }
+        Self { pixels, colour: ToSrgb::Unchanged, exif, animation, damaged: false, notes: Vec::new() }
+    }
+
+    /// Sets the conversion of its colours, or adds the note about a description that is ignored.
+    pub(crate) fn with_colour(mut self, colour: Result<ToSrgb, String>) -> Self {
+        match colour {
+            Ok(colour) => self.colour = colour,
+            Err(note) => self.notes.push(note),
+        }
+        self
+    }
+
+    /// Sets the conversion of its colours by a profile, if there is one.
+    pub(super) fn with_profile(self, profile: Option<&[u8]>) -> Self {
+        let channels = self.pixels.channels;
+        self.with_colour(profile.map_or(Ok(ToSrgb::Unchanged), |it| ToSrgb::by_profile(it, channels)))
     }
 }
 

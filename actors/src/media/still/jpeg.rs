@@ -2,14 +2,15 @@
 
 use std::io;
 
-use image::ColorType;
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
-use super::decoded::{Decoded, flatten};
+use super::decoded::Decoded;
 use super::extent::Extent;
 use crate::media::bytes::be16;
+use crate::media::colour_space::{self, Coded, ToSrgb};
 use crate::media::error::Error;
 use crate::media::exif;
+use crate::media::pixels::Pixels;
 use crate::media::source::Source;
 
 /// Most segments before the frame header. Cameras write fewer, and each costs a read.
@@ -41,7 +42,7 @@ pub(crate) enum FrameError {
 impl Frame {
     pub(crate) fn extent(&self) -> Extent {
         let pixels = u64::from(self.width) * u64::from(self.height);
-        let decoded = pixels * if self.components == 1 { 1 } else { 3 };
+        let decoded = pixels * u64::from(self.components);
         // A progressive picture is held as coefficients of two bytes until its last scan.
         let coefficients = if self.progressive { self.blocks * 128 } else { 0 };
         let decoder_bytes = decoded + coefficients + self.metadata;
@@ -51,9 +52,14 @@ impl Frame {
 
 /// Decodes a picture by `zune-jpeg`, which `image` uses too, but with a copy of the file.
 pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
-    let (colours, colour) = match frame.components {
-        1 => (ColorSpace::Luma, ColorType::L8),
-        _ => (ColorSpace::RGB, ColorType::Rgb8),
+    let profile = colour_space::jpeg::profile(bytes);
+    let described = profile.map(|it| ToSrgb::by_profile(&it?, frame.components.into()));
+    // Without a profile the decoder knows best how ink looks.
+    let ink = frame.components == 4 && matches!(described, Some(Ok(_)));
+    let (colours, channels) = match frame.components {
+        1 => (ColorSpace::Luma, 1),
+        4 if ink => (ColorSpace::CMYK, 4),
+        _ => (ColorSpace::RGB, 3),
     };
     // Not strict, so that the part of a truncated file that exists is decoded. The decoder itself stops at
     // 100 scans.
@@ -64,17 +70,44 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
         .jpeg_set_out_colorspace(colours);
     let mut decoder = zune_jpeg::JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(Error::decoder)?;
+    let coded_with_luma = decoder.input_colorspace() == Some(ColorSpace::YCCK);
+    if ink && coded_with_luma {
+        // The decoder copies the channels and does not know this conversion.
+        decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::YCCK));
+    }
     let exif = decoder.exif().map(|block| exif::read(block)).unwrap_or_default();
     let size = decoder.output_buffer_size().ok_or_else(|| Error::broken("the header has no size"))?;
-    let expected = u64::from(frame.width) * u64::from(frame.height) * u64::from(colour.bytes_per_pixel());
+    let expected = u64::from(frame.width) * u64::from(frame.height) * channels as u64;
     if size as u64 != expected {
         return Err(Error::broken("the picture has another size than its header says"));
     }
     let mut data = vec![0; size];
     decoder.decode_into(&mut data).map_err(Error::decoder)?;
     drop(decoder);
-    let pixels = flatten(frame.width, frame.height, colour, data)?;
-    Ok(Decoded { pixels, exif, animation: None, damaged: ends_early(bytes, frame) })
+    if ink {
+        full_ink(&mut data, coded_with_luma);
+    }
+    let pixels = Pixels { width: frame.width, height: frame.height, channels, data };
+    let adobe = exif.adobe_rgb && frame.components == 3;
+    let colour = described.unwrap_or_else(|| Ok(ToSrgb::by_code(adobe.then(Coded::adobe_rgb), channels)));
+    let decoded = Decoded::new(pixels, exif, None).with_colour(colour);
+    Ok(Decoded { damaged: ends_early(bytes, frame), ..decoded })
+}
+
+/// Converts the four channels of a JPEG, which stores ink inverted and perhaps as luma and chroma, to ink.
+fn full_ink(data: &mut [u8], coded_with_luma: bool) {
+    for [c, m, y, k] in data.as_chunks_mut::<4>().0 {
+        if coded_with_luma {
+            let (luma, blue, red) = (f32::from(*c), f32::from(*m) - 128.0, f32::from(*y) - 128.0);
+            // Ink is the light of the inverted colour.
+            *c = (luma + 1.402 * red + 0.5) as u8;
+            *m = (luma - 0.344_14 * blue - 0.714_14 * red + 0.5) as u8;
+            *y = (luma + 1.772 * blue + 0.5) as u8;
+        } else {
+            (*c, *m, *y) = (255 - *c, 255 - *m, 255 - *y);
+        }
+        *k = 255 - *k;
+    }
 }
 
 /// Reads the segments up to the frame header.

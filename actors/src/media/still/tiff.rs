@@ -1,12 +1,11 @@
 //! TIFF.
 
-use std::io::{self, Cursor};
+use std::io::Cursor;
 
 use image::{ImageDecoder, codecs::tiff::TiffDecoder};
 
 use super::decoded::{Decoded, read};
 use super::extent::Extent;
-use crate::media::bytes::{be32, le32};
 use crate::media::error::{Error, ErrorKind};
 use crate::media::exif;
 use crate::media::limits::Limits;
@@ -47,19 +46,7 @@ pub(crate) fn extent(source: &mut Source<'_>) -> Result<Option<Extent>, Error> {
 /// Decodes the first picture.
 pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, Error> {
     let exif = exif::read(bytes);
-    let decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
-    Ok(Decoded::new(read(decoder, limits)?, exif, None))
-}
-
-/// Returns `true` for the raw file of a camera: many of them are TIFFs whose first picture is a small
-/// preview.
-pub(crate) fn is_raw(source: &mut Source<'_>) -> io::Result<bool> {
-    let Some(start) = source.exactly::<8>(0)? else { return Ok(false) };
-    let little = start[0] == b'I';
-    let offset = if little { le32(&start, 4) } else { be32(&start, 4) };
-    let (directory, got) = source.at::<4096>(u64::from(offset.unwrap_or(0)))?;
-    // The first directory alone, moved to the front; the values that are read lie inside it.
-    let moved = if little { 8_u32.to_le_bytes() } else { 8_u32.to_be_bytes() };
-    let alone = [&start[..4], &moved[..], &directory[..got]].concat();
-    Ok(exif::read(&alone).raw)
+    let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
+    let profile = decoder.icc_profile().unwrap_or_else(|_| Some(Vec::new()));
+    Ok(Decoded::new(read(decoder, limits)?, exif, None).with_profile(profile.as_deref()))
 }

@@ -27,6 +27,8 @@ pub(crate) struct Chunks {
     animation: Option<Animation>,
     /// The range of the EXIF data in the file.
     exif: Option<Range<u64>>,
+    /// The range of the colour profile in the file.
+    profile: Option<Range<u64>>,
 }
 
 impl Chunks {
@@ -48,14 +50,15 @@ impl Chunks {
 /// Decodes a picture, or the first frame of an animation.
 pub(crate) fn decode(bytes: &[u8], chunks: &Chunks, limits: &Limits) -> Result<Decoded, Error> {
     // The decoder itself would first allocate whatever size the EXIF chunk claims.
-    let block = chunks.exif.as_ref().and_then(|range| {
+    let contents = |range: &Range<u64>| {
         let start = usize::try_from(range.start).ok()?;
         let end = usize::try_from(range.end).ok()?.min(bytes.len());
         bytes.get(start..end)
-    });
-    let exif = block.map(exif::read_block).unwrap_or_default();
+    };
+    let exif = chunks.exif.as_ref().and_then(contents).map(exif::read_block).unwrap_or_default();
+    let profile = chunks.profile.as_ref().and_then(contents);
     let decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
-    Ok(Decoded::new(read(decoder, limits)?, exif, chunks.animation))
+    Ok(Decoded::new(read(decoder, limits)?, exif, chunks.animation).with_profile(profile))
 }
 
 /// Reads the headers of the chunks. Returns `None` if they make no sense, above all if a bitstream claims
@@ -103,6 +106,7 @@ pub(crate) fn chunks(source: &mut Source<'_>) -> io::Result<Option<Chunks>> {
                     animation.add_frame(duration);
                 }
             }
+            b"ICCP" => chunks.profile = chunks.profile.or(Some(at + 8..at + 8 + size)),
             b"EXIF" => chunks.exif = chunks.exif.or(Some(at + 8..at + 8 + size)),
             _ => {}
         }

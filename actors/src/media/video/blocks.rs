@@ -33,6 +33,11 @@ pub(super) mod id {
     pub(in crate::media::video) const DISPLAY_HEIGHT: u32 = 0x54ba;
     pub(in crate::media::video) const DISPLAY_UNIT: u32 = 0x54b2;
     pub(in crate::media::video) const PROJECTION: u32 = 0x7670;
+    pub(in crate::media::video) const ALPHA_MODE: u32 = 0x53c0;
+    pub(in crate::media::video) const COLOUR: u32 = 0x55b0;
+    pub(in crate::media::video) const MATRIX: u32 = 0x55b1;
+    pub(in crate::media::video) const TRANSFER: u32 = 0x55ba;
+    pub(in crate::media::video) const PRIMARIES: u32 = 0x55bb;
     pub(in crate::media::video) const YAW: u32 = 0x7673;
     pub(in crate::media::video) const PITCH: u32 = 0x7674;
     pub(in crate::media::video) const ROLL: u32 = 0x7675;

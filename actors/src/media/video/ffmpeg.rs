@@ -101,7 +101,7 @@ fn executable(file: &Path) -> bool {
 pub(super) async fn run(
     program: &Path,
     arguments: Vec<OsString>,
-    input: Option<Vec<u8>>,
+    input: Option<&[u8]>,
     allowance: Allowance,
 ) -> std::io::Result<Answer> {
     let mut command = confined(program, allowance);
@@ -120,7 +120,7 @@ pub(super) async fn run(
     let write = async {
         if let (Some(mut stdin), Some(input)) = (stdin, input) {
             // A child that has read enough closes its end.
-            let _ = stdin.write_all(&input).await;
+            let _ = stdin.write_all(input).await;
         }
     };
     let mut output = Vec::new();

@@ -1,6 +1,7 @@
 //! Makes pictures of the output of `ffmpeg`.
 
 use super::ffmpeg::Answer;
+use super::frame_colours::{Conversion, Form};
 use super::track::Track;
 use crate::media::error::Error;
 use crate::media::facts::{Facts, PixelFacts};
@@ -14,7 +15,9 @@ use crate::media::render::{self, Rgb, THUMBNAIL_QUALITY, VISION_QUALITY};
 pub(super) struct Frame {
     /// Seconds since the start.
     pub(super) seconds: f64,
-    pub(super) rgb: Vec<u8>,
+    /// The pixels in the given form.
+    pub(super) data: Vec<u8>,
+    pub(super) form: Form,
 }
 
 /// The sizes of the pictures that are made of a frame.
@@ -39,9 +42,9 @@ impl Size {
         Self { stored, content: layout.content, padded: layout.padded, thumbnail }
     }
 
-    /// Bytes of a frame of `ffmpeg`'s output.
-    pub(super) fn bytes(&self) -> usize {
-        self.stored.0 as usize * self.stored.1 as usize * 3
+    /// Pixels of a frame of `ffmpeg`'s output.
+    pub(super) fn pixels(&self) -> usize {
+        self.stored.0 as usize * self.stored.1 as usize
     }
 }
 
@@ -117,9 +120,15 @@ pub(super) fn clip(
     let (mut pictures, mut seconds) = (Vec::with_capacity(frames.len()), Vec::with_capacity(frames.len()));
     // Those of the first frame until one follows that is not blank.
     let (mut best, mut settled) = (None, false);
+    let mut conversion: Option<Conversion> = None;
     for frame in frames {
         let (width, height) = size.stored;
-        let mut upright = render::upright(Rgb { width, height, data: frame.rgb }, track.orientation);
+        let conversion = match &conversion {
+            Some(known) if known.form() == frame.form => known,
+            _ => conversion.insert(frame.form.conversion()),
+        };
+        let data = conversion.apply(frame.data);
+        let mut upright = render::upright(Rgb { width, height, data }, track.orientation);
         let is_blank = blank(&upright);
         if best.is_none() || !settled && !is_blank {
             settled = !is_blank;
@@ -148,6 +157,7 @@ pub(super) fn clip(
         duration_ms: track.duration_ms,
         video_codec: Some(track.codec.clone()).filter(|it| !it.is_empty()),
         damaged: track.damaged,
+        notes: track.notes.clone(),
         ..Facts::default()
     };
     let mut thumbnail = None;

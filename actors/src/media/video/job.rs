@@ -4,8 +4,11 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+
 use super::excerpt::Excerpt;
 use super::ffmpeg::{self, Allowance, Answer, Programs};
+use super::frame_colours::{Form, FrameColours};
 use super::frames::{self, Frame, Size};
 use super::index::{Container, Index};
 use super::probe::{self, Packets, Probe};
@@ -32,6 +35,8 @@ pub(super) struct Job {
     pub(super) vision: VisionSpec,
     /// Memory that a child may take, in bytes.
     pub(super) memory: u64,
+    /// The form of the frames: as the container describes them, or else as the decoder did.
+    pub(super) form: Mutex<Form>,
 }
 
 impl Job {
@@ -47,6 +52,7 @@ impl Job {
         bytes: Vec<u8>,
     ) -> Result<(Track, Size, Vec<Frame>), Error> {
         let size = Size::of(&index.track, &self.vision);
+        self.expect(&index.track);
         let (name, names) = match index.container {
             Container::Mp4(_) => ("mov", MOV),
             Container::Matroska { .. } => ("matroska", MATROSKA),
@@ -63,7 +69,8 @@ impl Job {
         });
         let select = spans.collect::<Vec<_>>().join("+");
         let count = excerpt.wanted.len();
-        let (found, answer) = self.frames(before, &select, count, &size, Some(bytes)).await?;
+        let (found, answer) =
+            self.frames(&before, &select, count, (&size, index.track.coded), Some(&bytes)).await?;
         let seconds = |at: i64| {
             let rank = usize::try_from(at - excerpt.delay).ok()?;
             let ticks = excerpt.times.get(rank)? - index.shown.start;
@@ -71,7 +78,7 @@ impl Job {
         };
         let frames: Vec<Frame> = found
             .into_iter()
-            .filter_map(|(stamp, rgb)| Some(Frame { seconds: seconds(stamp.ticks)?, rgb }))
+            .filter_map(|it| Some(Frame { seconds: seconds(it.stamp.ticks)?, data: it.data, form: it.form }))
             .collect();
         // A demuxer may find frames that were not found by looking through the file.
         if frames.len() < count && matches!(index.container, Container::Matroska { .. }) {
@@ -82,10 +89,28 @@ impl Job {
         self.some(track, size, frames, &answer)
     }
 
+    /// Sets the form of the frames by the description of the container.
+    fn expect(&self, track: &Track) {
+        *self.form.lock() = Form::of(track.colours, track.coded);
+    }
+
     /// Lets `ffmpeg` open the file and decode the wanted frames.
     pub(super) async fn file(&self) -> Result<(Track, Size, Vec<Frame>), Error> {
-        let Probe { mut track, stream, mut start, mut duration } = self.probe().await?;
-        self.limits.check_size(track.coded)?;
+        let mut probe = self.probe().await?;
+        self.limits.check_size(probe.track.coded)?;
+        let decoded = self.probed(probe.clone()).await;
+        if probe.decoder.take().is_none() || decoded.is_ok() {
+            return decoded;
+        }
+        // This `ffmpeg` may have been built without that decoder.
+        probe.track.colours.alpha = false;
+        probe.track.notes.push("the transparency of the video could not be read and was ignored".into());
+        self.probed(probe).await
+    }
+
+    async fn probed(&self, probe: Probe) -> Result<(Track, Size, Vec<Frame>), Error> {
+        let Probe { mut track, stream, mut start, mut duration, decoder } = probe;
+        self.expect(&track);
         let length = std::fs::metadata(&self.path).map_or(0, |it| it.len()) as f64;
         if duration.is_none_or(|seconds| length / seconds < LEAST_BYTES_PER_S) {
             match self.packets(stream).await?.span() {
@@ -96,8 +121,15 @@ impl Job {
         }
         track.duration_ms = duration.map(|seconds| (seconds * 1000.0).round() as u64);
         let seconds = duration.unwrap_or(MAX_FRAMES as f64);
-        let video =
-            Video { stream, start, seconds, count: wanted(seconds), size: Size::of(&track, &self.vision) };
+        let video = Video {
+            stream,
+            start,
+            seconds,
+            count: wanted(seconds),
+            size: Size::of(&track, &self.vision),
+            coded: track.coded,
+            decoder,
+        };
         let mut found = Vec::new();
         let mut last = None;
         if seconds > SHORT_S {
@@ -173,7 +205,8 @@ impl Job {
         let (start, step) = (video.start, video.step());
         let span = |t: &str| format!("floor(({t}-{start})/{step})");
         let select = format!("isnan(prev_selected_t)+gt({},{})", span("t"), span("prev_selected_t"));
-        let (found, answer) = self.frames(before, &select, video.count, &video.size, None).await?;
+        let (found, answer) =
+            self.frames(&before, &select, video.count, (&video.size, video.coded), None).await?;
         Ok((video.timed(found), answer))
     }
 
@@ -197,7 +230,7 @@ impl Job {
                 let mut before =
                     words(&["-threads", "1", "-skip_frame", skip, "-noautorotate", how, "-ss", &at]);
                 before.extend(self.input(video));
-                let (found, answer) = self.frames(before, "1", 1, &video.size, None).await?;
+                let (found, answer) = self.frames(&before, "1", 1, (&video.size, video.coded), None).await?;
                 last = Some(answer);
                 let found = video.timed(found).pop();
                 if let Some(frame) = found.filter(|it| {
@@ -211,24 +244,43 @@ impl Job {
         Ok((frames, last))
     }
 
-    /// Runs `ffmpeg`. Returns the frames that the expression `select` chooses, with their times.
+    /// Runs `ffmpeg`. Returns the frames that the expression `select` chooses, with their times. If the decoder
+    /// describes their colours differently than was expected, runs it once more.
     async fn frames(
         &self,
-        mut arguments: Vec<OsString>,
+        arguments: &[OsString],
+        select: &str,
+        count: usize,
+        (size, coded): (&Size, (u32, u32)),
+        input: Option<&[u8]>,
+    ) -> Result<(Vec<Found>, Answer), Error> {
+        let form = *self.form.lock();
+        let (found, answer) = self.frames_in(form, arguments, select, count, size, input).await?;
+        let right = FrameColours::logged(&answer.log).map_or(form, |colours| Form::of(colours, coded));
+        if right == form {
+            return Ok((found, answer));
+        }
+        *self.form.lock() = right;
+        self.frames_in(right, arguments, select, count, size, input).await
+    }
+
+    /// As [`Self::frames`], in a form.
+    async fn frames_in(
+        &self,
+        form: Form,
+        arguments: &[OsString],
         select: &str,
         count: usize,
         size: &Size,
-        input: Option<Vec<u8>>,
-    ) -> Result<(Vec<(frames::Stamp, Vec<u8>)>, Answer), Error> {
-        let (width, height) = size.stored;
+        input: Option<&[u8]>,
+    ) -> Result<(Vec<Found>, Answer), Error> {
         let general = ["-hide_banner", "-nostdin", "-nostats", "-loglevel", "info", "-filter_threads", "1"];
-        arguments.splice(0..0, words(&general));
-        // The output times are counted, so that no frame is repeated or dropped to keep a rate. A frame keeps
-        // its duration, and would be repeated if that exceeded the interval of the output.
-        let filter = format!(
-            "select='{select}',scale={width}:{height}:flags=bicubic,setsar=1,format=rgb24,\
-             showinfo=checksum=0,setpts=N*1000/TB"
-        );
+        let mut arguments = [words(&general), arguments.to_vec()].concat();
+        // The log describes the frames as the decoder gives them. The output times are counted, so that no
+        // frame is repeated or dropped to keep a rate. A frame keeps its duration, and would be repeated if
+        // that exceeded the interval of the output.
+        let filters = form.filters(size.stored);
+        let filter = format!("select='{select}',showinfo=checksum=0,{filters},setpts=N*1000/TB");
         arguments.extend(words(&[
             "-an",
             "-sn",
@@ -241,13 +293,13 @@ impl Job {
             &count.to_string(),
         ]));
         arguments.extend(words(&["-f", "rawvideo", "pipe:1"]));
-        let bytes = size.bytes();
+        let bytes = size.pixels() * form.pixel_bytes();
         let mut answer = self.run(&self.programs.ffmpeg, arguments, input, (bytes, count)).await?;
         let stamps = frames::stamps(&answer.log);
         let output = std::mem::take(&mut answer.output);
         let frames = stamps.into_iter().zip(output.into_iter().filter(|it| it.len() == bytes));
         // Frames without a time are useless.
-        let frames = frames.filter_map(|(stamp, rgb)| Some((stamp?, rgb))).collect();
+        let frames = frames.filter_map(|(stamp, data)| Some(Found { stamp: stamp?, data, form })).collect();
         Ok((frames, answer))
     }
 
@@ -255,7 +307,7 @@ impl Job {
         &self,
         program: &Path,
         arguments: Vec<OsString>,
-        input: Option<Vec<u8>>,
+        input: Option<&[u8]>,
         output: (usize, usize),
     ) -> Result<Answer, Error> {
         ffmpeg::run(program, arguments, input, self.allowance(output)).await.map_err(|error| {
@@ -276,6 +328,11 @@ impl Job {
             Format::Mkv | Format::Webm => (Some("matroska"), MATROSKA),
             Format::Avi => (Some("avi"), "avi"),
             Format::Flv => (Some("flv"), "flv"),
+            Format::Wmv => (Some("asf"), "asf"),
+            Format::Ogv => (Some("ogg"), "ogg"),
+            Format::Dv => (Some("dv"), "dv"),
+            Format::Mxf => (Some("mxf"), "mxf"),
+            Format::Rm => (Some("rm"), "rm"),
             Format::Mpeg => (None, "mpeg,mpegvideo,mpegts"),
             // Still pictures are never opened by a child; no demuxer has this name.
             Format::Jpeg
@@ -285,7 +342,9 @@ impl Job {
             | Format::Heic
             | Format::Avif
             | Format::Tiff
-            | Format::Bmp => (Some("none"), "none"),
+            | Format::Bmp
+            | Format::Jxl
+            | Format::Raw => (Some("none"), "none"),
         };
         let mut words = words(&["-protocol_whitelist", "file", "-format_whitelist", names]);
         words.extend(only.into_iter().flat_map(|name| ["-f", name]).map(OsString::from));
@@ -294,6 +353,7 @@ impl Job {
 
     fn input(&self, video: &Video) -> Vec<OsString> {
         let mut words = self.opening();
+        words.extend(video.decoder.into_iter().flat_map(|name| ["-c:v", name]).map(OsString::from));
         words.extend(["-copyts", "-i"].map(OsString::from));
         words.extend([self.address(), "-map".into(), format!("0:{}", video.stream).into()]);
         words
@@ -322,6 +382,17 @@ struct Video {
     /// Number of wanted frames.
     count: usize,
     size: Size,
+    /// Width and height of the decoded frames.
+    coded: (u32, u32),
+    /// The decoder, if it is not `ffmpeg`'s own.
+    decoder: Option<&'static str>,
+}
+
+/// A frame of `ffmpeg`'s output.
+struct Found {
+    stamp: frames::Stamp,
+    data: Vec<u8>,
+    form: Form,
 }
 
 impl Video {
@@ -345,10 +416,11 @@ impl Video {
         packets.is_some_and(|it| (1..=MOST_SKIPPED * self.count).contains(&it.times.len()))
     }
 
-    fn timed(&self, found: Vec<(frames::Stamp, Vec<u8>)>) -> Vec<Frame> {
+    fn timed(&self, found: Vec<Found>) -> Vec<Frame> {
+        let seconds = |stamp: frames::Stamp| (stamp.seconds - self.start).max(0.0);
         found
             .into_iter()
-            .map(|(stamp, rgb)| Frame { seconds: (stamp.seconds - self.start).max(0.0), rgb })
+            .map(|Found { stamp, data, form }| Frame { seconds: seconds(stamp), data, form })
             .collect()
     }
 }

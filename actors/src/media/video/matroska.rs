@@ -9,9 +9,11 @@ use std::ops::Range;
 
 use super::blocks::{Block, Piece, Walk, id};
 use super::ebml::{elements, find, float, uint};
+use super::frame_colours::FrameColours;
 use super::index::{Container, Index, Sample};
 use super::sampling::{LEAST_BYTES_PER_S, MAX_DECODED, SHORT_S, SPARE, spans, wanted};
 use super::track::{Tags, Track};
+use crate::media::colour_space::CodePoints;
 use crate::media::source::Source;
 
 /// Largest description of tracks or tags that is read, in bytes.
@@ -44,6 +46,14 @@ pub(super) fn read(source: &mut Source<'_>) -> io::Result<Option<Index>> {
     track.damaged = damaged;
     let container = Container::Matroska { entry: entry.bytes, number: entry.number };
     Ok(Some(Index { track, container, timescale: TICKS, shown, samples }))
+}
+
+/// The colours that the description of a video names.
+fn colours(video: &[u8]) -> FrameColours {
+    let Some(names) = find(video, id::COLOUR) else { return FrameColours::default() };
+    let number = |id| find(names, id).and_then(|it| u8::try_from(uint(it)).ok()).unwrap_or(2);
+    let points = CodePoints { primaries: number(id::PRIMARIES), transfer: number(id::TRANSFER) };
+    FrameColours { points, matrix: number(id::MATRIX), alpha: false }
 }
 
 /// The part of a file before the first frames.
@@ -148,7 +158,7 @@ impl Front {
         let mut entries = elements(&self.tracks).filter(|it| it.0 == id::TRACK_ENTRY);
         let (_, entry) = entries.find(|(_, it)| find(it, id::TRACK_TYPE).map(uint) == Some(1))?;
         let field = |id| find(entry, id).map_or(0, uint);
-        // A video that is turned or begins with hidden frames is left to ffprobe.
+        // A video that is turned, transparent, or begins with hidden frames is left to ffprobe.
         let video = find(entry, id::VIDEO)?;
         let turned = find(video, id::PROJECTION).is_some_and(|it| {
             [id::YAW, id::PITCH, id::ROLL]
@@ -156,10 +166,11 @@ impl Front {
                 .any(|&id| find(it, id).and_then(float).unwrap_or(0.0) != 0.0)
         });
         let number = u8::try_from(field(id::TRACK_NUMBER)).ok().filter(|it| (1..=126).contains(it))?;
-        if turned || field(id::CODEC_DELAY) > 0 {
+        let side = |id| find(video, id).map(uint).and_then(|it| u32::try_from(it).ok());
+        // The blocks of a transparent video have additions, which are not copied.
+        if turned || field(id::CODEC_DELAY) > 0 || side(id::ALPHA_MODE).is_some_and(|it| it > 0) {
             return None;
         }
-        let side = |id| find(video, id).map(uint).and_then(|it| u32::try_from(it).ok());
         let (width, height) = (side(id::PIXEL_WIDTH)?, side(id::PIXEL_HEIGHT)?);
         let ratio = match (side(id::DISPLAY_WIDTH), side(id::DISPLAY_HEIGHT), side(id::DISPLAY_UNIT)) {
             (Some(w), Some(h), unit) if w > 0 && h > 0 && unit.unwrap_or(0) < 4 => {
@@ -173,7 +184,7 @@ impl Front {
         Some(Entry {
             number,
             uid: field(id::TRACK_UID),
-            track: Track::new(name.into(), (width, height), ratio)?,
+            track: Track { colours: colours(video), ..Track::new(name.into(), (width, height), ratio)? },
             bytes: entry.to_vec(),
         })
     }

@@ -7,9 +7,11 @@
 use std::io;
 use std::ops::Range;
 
+use super::frame_colours::FrameColours;
 use super::index::{Container, Index, Sample};
 use super::track::{Tags, Track};
 use crate::media::boxes::{self, Fields, boxes};
+use crate::media::colour_space::CodePoints;
 use crate::media::orientation::Orientation;
 use crate::media::source::Source;
 
@@ -46,6 +48,15 @@ pub(crate) fn read(source: &mut Source<'_>) -> io::Result<Reading> {
     let mut moov = Vec::new();
     source.append(place.start, (place.end - place.start) as usize, &mut moov)?;
     Ok(index(&moov, source.len()))
+}
+
+/// The colours that a box `colr` names. QuickTime calls it `nclc`, and MP4 `nclx`.
+fn colour(body: &[u8]) -> Option<FrameColours> {
+    let numbers = body.strip_prefix(b"nclx").or(body.strip_prefix(b"nclc"))?;
+    let mut fields = Fields::new(numbers);
+    let mut number = || fields.u16().and_then(|it| u8::try_from(it).ok());
+    let points = CodePoints { primaries: number()?, transfer: number()? };
+    Some(FrameColours { points, matrix: number()?, alpha: false })
 }
 
 /// The contents of the first box at a path of kinds.
@@ -134,6 +145,8 @@ impl<'a> Table<'a> {
         let mut track =
             Track::new(codec(entry.kind), (width.into(), height.into()), ratio.unwrap_or((1, 1)))?;
         track.orientation = orientation(matrix);
+        let colours = boxes(body, 78..body.len()).filter(|it| &it.kind == b"colr");
+        track.colours = colours.filter_map(|it| colour(body.get(it.body)?)).next().unwrap_or_default();
         Some(track)
     }
 

@@ -8,6 +8,8 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
+use parking_lot::Mutex;
+
 use super::excerpt::Excerpt;
 use super::ffmpeg::Programs;
 use super::frames::{self, Frame, Size};
@@ -117,6 +119,7 @@ async fn extract<H: Clone + Send + 'static>(
         limits: limits.clone(),
         vision: vision.clone(),
         memory,
+        form: Mutex::default(),
     };
     match input {
         Input::Excerpt { index, excerpt, bytes } => match job.excerpt(*index, &excerpt, bytes).await {

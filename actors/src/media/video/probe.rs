@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use serde::Deserialize;
 
+use super::frame_colours::FrameColours;
 use super::track::{Tags, Track};
 use crate::media::orientation::Orientation;
 
@@ -17,6 +18,8 @@ pub(super) struct Probe {
     pub(super) start: f64,
     /// Duration in seconds, if the file names it.
     pub(super) duration: Option<f64>,
+    /// The decoder that is needed for the transparency, which `ffmpeg`'s own does not see.
+    pub(super) decoder: Option<&'static str>,
 }
 
 #[derive(Deserialize)]
@@ -39,6 +42,14 @@ struct Stream {
     #[serde(default)]
     height: u32,
     sample_aspect_ratio: Option<String>,
+    #[serde(default)]
+    pix_fmt: String,
+    #[serde(default)]
+    color_space: String,
+    #[serde(default)]
+    color_transfer: String,
+    #[serde(default)]
+    color_primaries: String,
     start_time: Option<String>,
     duration: Option<String>,
     #[serde(default)]
@@ -103,7 +114,20 @@ pub(super) fn answer(json: &[u8]) -> Option<Probe> {
     let seconds = |text: &Option<String>| text.as_deref()?.parse::<f64>().ok().filter(|it| it.is_finite());
     let start = seconds(&stream.start_time).unwrap_or(0.0);
     let duration = seconds(&stream.duration).or(seconds(&report.format.duration)).filter(|&it| it > 0.0);
-    Some(Probe { track, stream: stream.index, start, duration })
+    track.colours = FrameColours::named(
+        &stream.color_primaries,
+        &stream.color_transfer,
+        &stream.color_space,
+        &stream.pix_fmt,
+    );
+    let transparent = stream.tags.get("alpha_mode").and_then(|it| it.as_str()) == Some("1");
+    let decoder = match stream.codec_name.as_str() {
+        "vp8" if transparent => Some("libvpx"),
+        "vp9" if transparent => Some("libvpx-vp9"),
+        _ => None,
+    };
+    track.colours.alpha |= decoder.is_some();
+    Some(Probe { track, stream: stream.index, start, duration, decoder })
 }
 
 /// The arguments by which `ffprobe` lists the times of all packets, without the file.

@@ -1,5 +1,6 @@
 //! The description of a video by its container.
 
+use super::frame_colours::FrameColours;
 use crate::media::orientation::Orientation;
 use crate::media::origin;
 
@@ -22,8 +23,12 @@ pub(crate) struct Track {
     pub(super) camera: Option<String>,
     /// Degrees north and east.
     pub(super) coordinates: Option<(f64, f64)>,
+    /// The colours of its frames, as far as the container names them.
+    pub(super) colours: FrameColours,
     /// Frames are missing.
     pub(super) damaged: bool,
+    /// The container's part of [`Facts::notes`](crate::media::Facts::notes).
+    pub(super) notes: Vec<String>,
 }
 
 impl Track {
@@ -47,7 +52,9 @@ impl Track {
             taken_at: None,
             camera: None,
             coordinates: None,
+            colours: FrameColours::default(),
             damaged: false,
+            notes: Vec::new(),
         })
     }
 

@@ -204,7 +204,8 @@ async fn broken(fault: &Fault, request: &Request, speaks_openai: bool) -> Option
         | Fault::Zeros
         | Fault::Dimensions(_)
         | Fault::Refuses(_)
-        | Fault::Blind => None,
+        | Fault::Blind
+        | Fault::Parts => None,
     }
 }
 

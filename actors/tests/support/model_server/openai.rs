@@ -174,6 +174,15 @@ fn chat(body: &Value, script: &Script, fault: Option<&Fault>) -> Reply {
             base("chat.completion.chunk", json!({ "index": 0, "delta": delta, "finish_reason": reason }))
         )
     };
+    if matches!(fault, Some(Fault::Parts)) {
+        let thought = json!([{ "type": "thinking", "thinking": [{ "type": "text", "text": "A disc?" }] }]);
+        let (first, rest) = said.split_at(10);
+        let parts = [thought, json!([{ "type": "text", "text": first }]), json!([rest])];
+        let mut events: Vec<String> =
+            parts.into_iter().map(|parts| event(json!({ "content": parts }), Value::Null)).collect();
+        events.push(event(json!({}), json!(reason)));
+        return Reply::stream("text/event-stream", events);
+    }
     let mut events = vec![
         ": keep-alive\n\n".to_owned(),
         event(json!({ "role": "assistant", "content": null }), Value::Null),

@@ -108,6 +108,8 @@ pub(crate) enum Fault {
     Refuses(Vec<String>),
     /// A model without vision, which only a call reveals.
     Blind,
+    /// The content is a list of parts, the first of which is reasoning (OpenAI's interface).
+    Parts,
 }
 
 impl Script {

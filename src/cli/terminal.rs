@@ -1,0 +1,151 @@
+//! Text for people at a terminal: widths, times, and names that are not trusted.
+
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use jiff::{Timestamp, tz::TimeZone};
+
+/// A path on one line, without control characters.
+pub(super) fn shown(path: &Path) -> String {
+    one_line(&path.to_string_lossy()).into_owned()
+}
+
+/// A path on one line, shorter: relative to the root that holds it, or with `~` for the home folder.
+pub(super) fn short(path: &Path, roots: &[PathBuf]) -> String {
+    let below = roots.iter().find_map(|root| path.strip_prefix(root).ok());
+    match below {
+        Some(rest) if !rest.as_os_str().is_empty() => shown(rest),
+        Some(_) => shown(Path::new(path.file_name().unwrap_or(path.as_os_str()))),
+        None => from_home(path),
+    }
+}
+
+/// A path with `~` for the home folder, if it is below it.
+pub(super) fn from_home(path: &Path) -> String {
+    let home = etcetera::home_dir().ok().filter(|home| home.parent().is_some());
+    match home.as_deref().and_then(|home| path.strip_prefix(home).ok()) {
+        Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
+        Some(rest) => format!("~/{}", shown(rest)),
+        None => shown(path),
+    }
+}
+
+/// Text without control characters, since names and descriptions are not trusted.
+pub(super) fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let shown = |it: char| match it {
+        '\n' | '\r' | '\t' => ' ',
+        it if it.is_control() => char::REPLACEMENT_CHARACTER,
+        it => it,
+    };
+    Cow::Owned(text.chars().map(shown).collect())
+}
+
+/// Text cut to a number of columns, with an ellipsis.
+pub(super) fn cut(text: &str, columns: usize) -> Cow<'_, str> {
+    console::truncate_str(text, columns, "…")
+}
+
+/// Columns of standard output, if it is a terminal.
+pub(super) fn columns() -> Option<usize> {
+    let terminal = console::Term::stdout();
+    terminal.features().is_attended().then(|| terminal.size().1.into())
+}
+
+/// A duration in words: `0.8 s`, `42 s`, `4 min 12 s`, `2 h 5 min`.
+pub(super) fn took(time: Duration) -> String {
+    let whole = time.as_secs();
+    match whole {
+        0..10 => format!("{:.1} s", time.as_secs_f64()),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+/// An estimate in words, without precision that it does not have.
+pub(super) fn about(time: Duration) -> String {
+    let minutes = time.as_secs().div_ceil(60);
+    match minutes {
+        0 | 1 => "less than a minute".to_owned(),
+        2..60 => format!("about {minutes} min"),
+        60..2880 => format!("about {} h {} min", minutes / 60, minutes % 60),
+        _ => format!("about {} days", minutes / 1440),
+    }
+}
+
+/// A moment in local time: `02:01`, with the day before it if that is not today.
+pub(super) fn moment(at: Timestamp) -> String {
+    moment_in(at, Timestamp::now(), TimeZone::system())
+}
+
+fn moment_in(at: Timestamp, now: Timestamp, zone: TimeZone) -> String {
+    let (at, now) = (at.to_zoned_datetime(zone.clone()), now.to_zoned_datetime(zone));
+    let format = if at.date() == now.date() {
+        "%H:%M"
+    } else if at.year() == now.year() {
+        "%b %-d %H:%M"
+    } else {
+        "%Y-%m-%d %H:%M"
+    };
+    at.strftime(format).to_string()
+}
+
+/// A word for a shell.
+pub(super) fn quoted(word: &str) -> String {
+    let plain = |it: char| it.is_alphanumeric() || "/._-~+,:@%=".contains(it);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_quoted_as_a_shell_needs_it() {
+        assert_eq!(quoted("/home/ann/写真"), "/home/ann/写真");
+        assert_eq!(quoted("My Photos"), "'My Photos'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+
+    #[test]
+    fn times_are_as_precise_as_a_person_needs() {
+        let seconds = Duration::from_secs_f64;
+        let cases = [(0.84, "0.8 s"), (42.9, "42 s"), (252.0, "4 min 12 s"), (7500.0, "2 h 5 min")];
+        for (time, words) in cases {
+            assert_eq!(took(seconds(time)), words);
+        }
+        for (time, words) in
+            [(20.0, "less than a minute"), (200.0, "about 4 min"), (5000.0, "about 1 h 24 min")]
+        {
+            assert_eq!(about(seconds(time)), words);
+        }
+    }
+
+    #[test]
+    fn a_moment_is_local_and_names_another_day() {
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        let now: Timestamp = "2026-11-29T10:00:00Z".parse().expect("a time");
+        for (at, words) in [
+            ("2026-11-29T00:01:40.775Z", "02:01"),
+            ("2026-11-28T10:00:00Z", "Nov 28 12:00"),
+            ("2025-01-02T03:04:05Z", "2025-01-02 05:04"),
+        ] {
+            assert_eq!(moment_in(at.parse().expect("a time"), now, zone.clone()), words);
+        }
+    }
+
+    #[test]
+    fn text_is_cut_by_columns_and_not_by_characters() {
+        assert_eq!(cut("写真旅行.jpg", 7), "写真旅…");
+        assert_eq!(cut("cat.jpg", 7), "cat.jpg");
+    }
+}
