@@ -2,6 +2,7 @@
 
 mod check;
 mod dump;
+mod limits;
 mod models;
 mod process;
 mod restore;
@@ -79,7 +80,7 @@ enum Command {
     /// Serves the page and the API, and processes the uploads
     Serve(serve::Serve),
     /// Prints the store as text, one JSON object per line; changes nothing
-    Dump,
+    Dump(dump::Dump),
     /// Restores a dump into an empty store
     Restore {
         /// The dump
@@ -99,7 +100,7 @@ impl Arguments {
                 Command::Search(_)
                 | Command::Check
                 | Command::Models(_)
-                | Command::Dump
+                | Command::Dump(_)
                 | Command::Restore { .. },
                 Verbosity::Normal,
             ) => "warn",
@@ -127,6 +128,7 @@ impl Arguments {
     /// # Errors
     /// A sentence, if the command could not start.
     pub(crate) async fn run(self, bars: &MultiProgress) -> Result<u8, String> {
+        limits::check()?;
         let shared = self.shared();
         let Self { config, data_dir, provider, model, command, verbose: _, quiet: _ } = self;
         let listen = match &command {
@@ -135,7 +137,7 @@ impl Arguments {
             | Command::Search(_)
             | Command::Check
             | Command::Models(_)
-            | Command::Dump
+            | Command::Dump(_)
             | Command::Restore { .. } => None,
         };
         let whole = config::load(&Overrides { config, data_dir, provider, model, listen })?;
@@ -146,7 +148,7 @@ impl Arguments {
             Command::Search(search) => search.run(&config).await.map(|()| 0),
             Command::Check => Ok(check::run(&config).await),
             Command::Models(models) => models.run(&config, bars).await,
-            Command::Dump => dump::run(&config).await.map(|()| 0),
+            Command::Dump(dump) => dump.run(&config).await,
             Command::Restore { file } => restore::run(&config, &file).await.map(|()| 0),
         }
     }
@@ -158,11 +160,26 @@ fn must_exist(config: &Config) -> Result<(), String> {
     if data_dir.join("store").exists() {
         return Ok(());
     }
+    must_not_be_lost(config)?;
     Err(format!(
         "there is no store in {}; process some pictures first, or name the folder that holds one with \
          --data-dir",
         data_dir.display()
     ))
+}
+
+/// Refuses a data folder whose store is gone although it held changes.
+fn must_not_be_lost(config: &Config) -> Result<(), String> {
+    let data_dir = &config.store.data_dir;
+    let mark = std::fs::read_to_string(data_dir.join("HIGHWATER")).unwrap_or_default();
+    match mark.trim().parse::<u64>() {
+        Ok(changes) if changes > 0 && !data_dir.join("store").exists() => Err(format!(
+            "the folder {0}/store is gone, which held {changes} changes; put it back, or delete {0}/HIGHWATER and \
+             restore a dump with `mediamill restore`",
+            data_dir.display()
+        )),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Opens the store without resuming any work.

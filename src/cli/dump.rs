@@ -10,16 +10,38 @@ use std::{
 
 use mediamill_actors::{config::Config, error::Error};
 
-pub(crate) async fn run(config: &Config) -> Result<(), String> {
-    super::must_exist(config)?;
-    let out = Out::default();
-    let gone = Arc::clone(&out.gone);
-    match super::open(config)?.queries().dump(BufWriter::new(out)).await.map(drop) {
-        Err(_) if gone.load(Ordering::Relaxed) => Ok(()),
-        Err(Error::Store(text)) => {
-            Err(format!("cannot dump the store in {}: {text}", config.store.data_dir.display()))
+#[derive(clap::Args)]
+pub(crate) struct Dump {
+    /// Go on past damaged pages, and say what is lost
+    #[arg(long)]
+    salvage: bool,
+}
+
+impl Dump {
+    /// Returns the exit code: 1 if something was lost.
+    pub(crate) async fn run(self, config: &Config) -> Result<u8, String> {
+        super::must_exist(config)?;
+        let out = Out::default();
+        let gone = Arc::clone(&out.gone);
+        let (queries, out) = (super::open(config)?.queries(), BufWriter::new(out));
+        let dumped = match self.salvage {
+            true => queries.salvage(out).await.map(|(_, lost)| lost),
+            false => queries.dump(out).await.map(|_| Vec::new()),
+        };
+        match dumped {
+            Ok(lost) => {
+                for sentence in &lost {
+                    eprintln!("mediamill: lost: {sentence}");
+                }
+                Ok(u8::from(!lost.is_empty()))
+            }
+            Err(_) if gone.load(Ordering::Relaxed) => Ok(0),
+            Err(Error::Store(text)) => Err(format!(
+                "cannot dump the store in {}: {text}; `mediamill dump --salvage` prints what can be read",
+                config.store.data_dir.display()
+            )),
+            Err(error) => Err(error.to_string()),
         }
-        done => done.map_err(|error| error.to_string()),
     }
 }
 
