@@ -53,7 +53,12 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     let folder = data_dir.join("store");
     let existed = folder.join("db").exists();
     remove_unfinished_snapshots(&folder).map_err(|error| OpenError::folder(&folder, "heal", &error))?;
-    let db = open_or_heal(&folder, || open_sled(&folder, cache_bytes))?;
+    let known = Highwater::open(data_dir).map_or(0, |it| it.read());
+    let is_whole = |db: &sled::Db| {
+        let last = db.open_tree(Tree::Changes.name()).and_then(|tree| tree.last());
+        last.is_ok_and(|last| last.map_or(0, |(key, value)| last_change(&key, &value)) >= known)
+    };
+    let db = open_or_heal(&folder, |folder| open_sled(folder, cache_bytes), is_whole)?;
     let mut trees = Vec::with_capacity(Tree::ALL.len());
     for tree in Tree::ALL {
         trees.push(db.open_tree(tree.name()).map_err(|error| unusable(&folder, error))?);
@@ -193,59 +198,69 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
 }
 
 /// Opens sled, and tries again before a store is called unusable: a call of the system may have failed once,
-/// and a damaged snapshot holds nothing that the file itself does not. The high-water mark reveals a store
-/// that has lost changes by that.
-fn open_or_heal<T>(folder: &Path, open: impl Fn() -> Result<T, OpenError>) -> Result<T, OpenError> {
-    let first = match open() {
+/// and a damaged snapshot holds nothing that the file itself does not. Without a snapshot, sled cuts off all
+/// that it cannot read, so this is tried on a copy first, which must be whole.
+fn open_or_heal<T>(
+    folder: &Path,
+    open: impl Fn(&Path) -> Result<T, OpenError>,
+    is_whole: impl Fn(&T) -> bool,
+) -> Result<T, OpenError> {
+    let first = match open(folder) {
         Err(error @ (OpenError::Damaged { .. } | OpenError::Folder { .. })) => error,
         opened => return opened,
     };
-    log::warn!("{first}; trying again");
-    if let Ok(opened) = open() {
+    log::debug!("{first}; trying again");
+    if let Ok(opened) = open(folder) {
         return Ok(opened);
     }
     if matches!(first, OpenError::Folder { .. }) {
         return Err(first);
     }
-    let set_aside = set_snapshots_aside(folder).map_err(|error| OpenError::folder(folder, "heal", &error))?;
-    if set_aside.is_empty() {
+    let copy = folder.with_file_name("store-without-snapshot");
+    let copied = copy_without_snapshots(folder, &copy);
+    let heals = matches!(copied, Ok(true)) && open(&copy).is_ok_and(|opened| is_whole(&opened));
+    if let Err(error) = fs::remove_dir_all(&copy)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        log::warn!("cannot remove {}: {error}", copy.display());
+    }
+    if !heals {
         return Err(first);
     }
-    match open() {
-        Ok(opened) => {
-            log::warn!("{} opens without its snapshot, which is damaged", folder.display());
-            for (_, aside) in set_aside {
-                if let Err(error) = fs::remove_file(&aside) {
-                    log::warn!("cannot remove {}: {error}", aside.display());
-                }
-            }
-            Ok(opened)
-        }
-        Err(_) => {
-            for (snapshot, aside) in set_aside {
-                if let Err(error) = fs::rename(&aside, &snapshot) {
-                    log::warn!("cannot rename {}: {error}", aside.display());
-                }
-            }
-            Err(first)
-        }
-    }
+    log::warn!("a snapshot in {} is damaged; the store opens without it", folder.display());
+    set_snapshots_aside(folder).map_err(|error| OpenError::folder(folder, "heal", &error))?;
+    open(folder)
 }
 
-/// Renames the snapshots, so that sled reads its whole file. Answers with the old and the new paths.
-fn set_snapshots_aside(folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
-    let mut renamed = Vec::new();
+/// Copies a store to a new folder without its snapshots. Answers with whether it has any.
+fn copy_without_snapshots(folder: &Path, copy: &Path) -> io::Result<bool> {
+    if copy.exists() {
+        fs::remove_dir_all(copy)?;
+    }
+    fs::create_dir(copy)?;
+    let mut has_snapshots = false;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_snapshot = entry.file_name().to_string_lossy().starts_with("snap.");
+        has_snapshots |= is_snapshot;
+        if !is_snapshot && entry.file_type()?.is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name()))?;
+        }
+    }
+    Ok(has_snapshots)
+}
+
+/// Renames the snapshots, so that sled reads its whole file.
+fn set_snapshots_aside(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
         if name.starts_with("snap.") {
             // sled takes every file whose name begins so for a snapshot.
-            let aside = path.with_file_name(format!("damaged-{name}"));
-            fs::rename(&path, &aside)?;
-            renamed.push((path, aside));
+            fs::rename(&path, path.with_file_name(format!("damaged-{name}")))?;
         }
     }
-    Ok(renamed)
+    Ok(())
 }
 
 /// The error of a store that sled does not open. A refusal by the system is not reported as
@@ -346,30 +361,38 @@ mod tests {
 
     #[test]
     fn a_store_is_called_unusable_only_after_another_try_and_one_without_its_snapshot() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (snapshot, tries) = (folder.path().join("snap.1"), Cell::new(0));
-        let failing = |times: u32, sound: bool, error: fn() -> OpenError| {
+        let data = tempfile::tempdir().expect("a folder");
+        let folder = data.path().join("store");
+        fs::create_dir(&folder).expect("made");
+        let (snapshot, tries) = (folder.join("snap.1"), Cell::new(0));
+        let failing = |times: u32, sound: bool, whole: bool, error: fn() -> OpenError| {
             fs::write(&snapshot, b"").expect("written");
+            fs::write(folder.join("db"), b"pages").expect("written");
             tries.set(0);
-            open_or_heal(folder.path(), || {
+            let open = |at: &Path| {
                 tries.set(tries.get() + 1);
-                match tries.get() > times || (sound && !snapshot.exists()) {
+                match tries.get() > times || (sound && !at.join("snap.1").exists()) {
                     true => Ok(tries.get()),
                     false => Err(error()),
                 }
-            })
+            };
+            let answer = open_or_heal(&folder, open, |_| whole);
+            assert!(folder.join("db").exists() && fs::read_dir(data.path()).expect("a folder").count() == 1);
+            answer
         };
         let damaged = || OpenError::damaged(Path::new("store"), "a page is wrong");
         let refused = || OpenError::folder(Path::new("store"), "open", &io::Error::from_raw_os_error(5));
-        assert_eq!(failing(1, false, refused), Ok(2), "a call failed once");
-        assert_eq!(failing(9, false, refused), Err(refused()));
+        assert_eq!(failing(1, false, true, refused), Ok(2), "a call failed once");
+        assert_eq!(failing(9, false, true, refused), Err(refused()));
         assert!(snapshot.exists() && tries.get() == 2, "the store may be sound");
-        assert_eq!(failing(9, true, damaged), Ok(3));
-        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
-        assert_eq!(failing(9, false, damaged), Err(damaged()));
-        assert!(snapshot.exists(), "it is as it was");
+        for (sound, whole) in [(false, true), (true, false)] {
+            assert_eq!(failing(9, sound, whole, damaged), Err(damaged()));
+            assert!(snapshot.exists(), "it is as it was");
+        }
+        assert_eq!(failing(9, true, true, damaged), Ok(4));
+        assert!(!snapshot.exists() && folder.join("damaged-snap.1").exists());
         let locked = || OpenError::Locked { data_dir: PathBuf::new() };
-        assert_eq!(failing(9, true, locked), Err(locked()));
+        assert_eq!(failing(9, true, true, locked), Err(locked()));
         assert_eq!(tries.get(), 1);
     }
 

@@ -96,7 +96,7 @@ fn salvage<I: DoubleEndedIterator<Item = Read<(IVec, IVec)>>>(
             }
             Some(Err(_)) => {
                 let from = last.as_deref().map(after_key).unwrap_or_default();
-                let next = readable_after(&range, last.as_deref().unwrap_or_default());
+                let next = readable_after(&range, last.as_deref().unwrap_or(&[0; 32]));
                 // Entries right before the next readable key were stepped over to find it.
                 let mut skipped = Vec::new();
                 for entry in range(from, next.as_ref().map(|next| next.to_vec())).rev() {
