@@ -13,6 +13,7 @@ mod dump;
 pub(crate) mod error;
 mod events;
 mod feed;
+mod heads;
 mod health;
 mod metrics;
 mod openapi;
@@ -23,6 +24,7 @@ mod query;
 mod quota;
 mod receive;
 mod responses;
+mod resumable;
 mod search;
 mod socket;
 mod status;
@@ -54,7 +56,10 @@ use self::{
 };
 use crate::config::{self, Config};
 
-pub(crate) use self::door::log;
+pub(crate) use self::{
+    door::log,
+    resumable::{ANSWER_HEADERS as RESUMABLE_ANSWER_HEADERS, REQUEST_HEADERS as RESUMABLE_REQUEST_HEADERS},
+};
 
 /// A running engine as the routes need it; clones share it.
 #[derive(Clone)]
@@ -147,6 +152,7 @@ impl Handle {
             }
         });
         actix_rt::spawn(metrics::follow(Arc::downgrade(&inner)));
+        actix_rt::spawn(resumable::follow(Arc::downgrade(&inner)));
         Self { inner }
     }
 
@@ -199,6 +205,7 @@ const METRICS: &str = "/metrics";
 /// The operations of the API for admitted callers, below [`V1`].
 fn v1() -> Operations {
     uploads::operations()
+        .and(resumable::operations())
         .and(batches::operations())
         .and(originals::operations())
         .and(search::operations())

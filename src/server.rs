@@ -87,8 +87,10 @@ fn serve(
     let (connections, origins) = (Connections::new(config), config.allowed_origins.clone());
     let app = move || {
         let mut cors = actix_cors::Cors::default()
-            .allowed_methods(["GET", "HEAD", "POST", "DELETE"])
+            .allowed_methods(["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"])
             .allowed_headers(["authorization", "content-type", "last-event-id", "range"])
+            .allowed_headers(http::RESUMABLE_REQUEST_HEADERS)
+            .expose_headers(http::RESUMABLE_ANSWER_HEADERS)
             .max_age(600);
         for origin in &origins {
             cors = cors.allowed_origin(origin);

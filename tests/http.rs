@@ -212,9 +212,34 @@ async fn a_batch_is_paused_resumed_and_cancelled() {
     let ended = world.ended(&batch).await;
     assert_eq!((&ended["status"], &ended["cancelled_uploads"]), (&json!("cancelled"), &json!(3)));
     let upload = world.get_json(&format!("/api/v1/uploads/{}", uploads[2])).await;
-    assert_eq!((&upload["processing_status"], &upload["cancelled"]), (&json!("cancelled"), &json!(true)));
+    assert_eq!((&upload["processing_status"], &upload["cancelled"]), (&json!("failed"), &json!(true)));
     refused(world.post(&path("pause")).await, 409, "conflict", "").await;
     refused(world.post("/api/v1/uploads/batches/none/pause").await, 404, "not_found", "batch").await;
+}
+
+#[actix_rt::test]
+async fn names_in_another_coding_than_utf_8_are_taken() {
+    let world = World::open().await;
+    let mut body = Vec::new();
+    let names: [&[u8]; 2] =
+        [b"F\xe4hre nach \xd6land.png", b"\x95\x5c\x8e\xa6\x83\x5c\x83t\x83g\x82\xcc\x8e\xca\x90^.png"];
+    for name in names {
+        body.extend_from_slice(b"--x\r\nContent-Disposition: form-data; name=\"files\"; filename=\"");
+        body.extend_from_slice(name);
+        body.extend_from_slice(b"\"\r\n\r\n");
+        body.extend_from_slice(&picture("one"));
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--x--\r\n");
+    let request = world.request(Method::POST, "/api/v1/uploads/bulk").body(body);
+    let request = request.header("content-type", "multipart/form-data; boundary=x");
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let submitted: Value = response.json().await.expect("JSON");
+    for (at, name) in ["Fähre nach Öland.png", "表示ソフトの写真.png"].into_iter().enumerate() {
+        let id = text(&submitted["upload_ids"][at]);
+        assert_eq!(world.get_json(&format!("/api/v1/uploads/{id}")).await["filename"], name);
+    }
 }
 
 #[actix_rt::test]
@@ -247,6 +272,12 @@ async fn an_invalid_request_is_refused_with_a_sentence() {
     .await;
     refused(send(form(nameless)).await, 422, "invalid", "no file name").await;
     refused(send(form("nonsense")).await, 400, "malformed", "").await;
+    let zipped = form("--x--\r\n").header("content-encoding", "gzip");
+    refused(send(zipped).await, 415, "unsupported_media_type", "Content-Encoding \"gzip\"").await;
+    let endless: &'static str = "a".repeat(70_000).leak();
+    refused(send(form(endless)).await, 400, "malformed", "no part").await;
+    let head: &'static str = format!("--x\r\nContent-Disposition: {endless}").leak();
+    refused(send(form(head)).await, 400, "malformed", "the head of a part").await;
     for query in ["limit=0", "limit=101", "limit=-1", "limit=ten", "limit=", "offset=-1", "offset=9999999999"]
     {
         let key = query.split('=').next().expect("a key");

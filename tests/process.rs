@@ -144,7 +144,10 @@ fn an_object_for_each_file_has_all_fields() {
     }
     let good = &files["a.bmp"];
     assert!(
-        good["status"] == "completed" && good["failure"].is_null() && good["facts"]["width"] == 20,
+        good["status"] == "completed"
+            && good["failure"].is_null()
+            && good["facts"]["width"] == 20
+            && good.get("path_bytes").is_none(),
         "{good}"
     );
     assert!(good["description"].as_str().is_some_and(|it| it.len() > 20) && good["audit_score"].is_u64());
@@ -180,6 +183,65 @@ fn a_given_file_that_is_not_media_is_refused_and_one_in_a_folder_is_counted() {
     let files = by_name(&String::from_utf8_lossy(&output.stdout));
     assert_eq!(files["notes.txt"]["status"], "refused");
     assert!(stderr(&output).contains("notes.txt"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_file_that_is_called_a_photo_and_is_none_is_named_and_fails_the_run() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    album.put("zeros.jpg", vec![0; 4000]);
+    album.put("text.PNG", b"Dear diary, nothing happened.");
+    album.put("unknown.mp4", b"\x7fELF and no video at all");
+    album.put("empty.heic", b"");
+    // Nobody calls these photos.
+    album.put(".nomedia", b"");
+    album.put("._a.bmp", b"\0\x05\x16\x07");
+    album.put("notes.txt", b"");
+    let (files, output) = album.run(&[]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(files.keys().eq(["a.bmp", "empty.heic", "text.PNG", "unknown.mp4", "zeros.jpg"]), "{files:?}");
+    for (name, why) in [
+        ("zeros.jpg", "begins with zeros"),
+        ("text.PNG", "no picture or video"),
+        ("unknown.mp4", "no picture or video"),
+        ("empty.heic", "is empty"),
+    ] {
+        let file = &files[name];
+        assert_eq!(file["status"], "refused", "{file}");
+        assert!(file["failure"][0]["message"].as_str().is_some_and(|it| it.contains(why)), "{file}");
+        assert!(stderr(&output).contains(name), "the summary has it: {}", stderr(&output));
+    }
+    assert!(stderr(&output).contains("3 neither pictures nor videos"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_video_without_ffmpeg_is_refused_and_fails_the_run() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    album.put("clip.mp4", b"\0\0\0\x18ftypisom\0\0\x02\0isommp42");
+    let mut process = album.process(&["--json"]);
+    let output = process.env("PATH", album.data()).arg(album.photos()).output().expect("it runs");
+    let files = by_name(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!(
+        (&files["a.bmp"]["status"], &files["clip.mp4"]["status"]),
+        (&"completed".into(), &"refused".into())
+    );
+    assert!(files["clip.mp4"]["failure"][0]["message"].as_str().is_some_and(|it| it.contains("ffmpeg")));
+}
+
+#[cfg(unix)]
+#[test]
+fn sockets_and_pipes_are_neither_opened_nor_named() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let _socket = std::os::unix::net::UnixListener::bind(album.photos().join("socket.jpg")).expect("bound");
+    let pipe = Command::new("mkfifo").arg(album.photos().join("pipe.mp4")).status().expect("it runs");
+    assert!(pipe.success());
+    let (files, output) = album.run(&[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(files.keys().eq(["a.bmp"]), "{files:?}");
+    assert!(stderr(&output).contains("2 neither pictures nor videos"), "{}", stderr(&output));
 }
 
 #[test]
@@ -348,8 +410,8 @@ fn circular_links_and_unreadable_folders_are_reported_and_the_rest_is_processed(
     let readable = fs::read_dir(&closed).is_ok();
     let (files, output) = album.run(&[]);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("open");
-    // The files of an unreadable folder were not processed.
-    assert_eq!(output.status.code(), Some(if readable { 0 } else { 1 }), "{}", stderr(&output));
+    // The broken link is refused, and the files of an unreadable folder were not processed.
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     for name in ["a.bmp", "b.bmp"] {
         assert_eq!(files[name]["status"], "completed");
     }
@@ -372,7 +434,10 @@ fn a_name_that_is_not_utf_8_works() {
     for skips in [0, 1] {
         let (files, output) = album.run(&[]);
         assert_eq!((output.status.code(), skipped(&files).len()), (Some(0), skips), "{}", stderr(&output));
-        assert_eq!(files["caf\u{fffd}.bmp"]["status"], "completed");
+        let file = &files["caf\u{fffd}.bmp"];
+        assert_eq!(file["status"], "completed");
+        let bytes = file["path_bytes"].as_str().expect("hexadecimal digits");
+        assert!(bytes.ends_with("636166e92e626d70"), "{file}");
     }
 }
 

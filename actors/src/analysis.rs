@@ -249,7 +249,7 @@ pub struct Described {
 
 /// A class of things that was found in a picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = DetectedObject))]
 pub struct Object {
     /// One of the detector's everyday words, singular: `dog`.
     pub label: String,

@@ -98,6 +98,9 @@ pub struct Limits {
     pub max_file_bytes: u64,
     /// Largest video file in bytes, 1 to 2^40.
     pub max_video_bytes: u64,
+    /// How long the server keeps a resumable upload that gets no more bytes, 1 min to 1 year.
+    #[serde(rename = "resumable_ms", with = "millis")]
+    pub resumable: Duration,
     /// Most pixels of a picture, 1 to 1000000000.
     pub max_pixels: u64,
     /// Longest side of a picture in pixels, 1 to 65535.
@@ -156,6 +159,7 @@ impl Default for Limits {
             max_batch_bytes: 10 << 30,
             max_file_bytes: media.max_image_bytes,
             max_video_bytes: media.max_video_bytes,
+            resumable: Duration::from_secs(24 * 3600),
             max_pixels: media.max_pixels,
             max_side_px: media.max_side_px,
             decode_memory_mb: media.decode_memory >> 20,
@@ -195,6 +199,7 @@ impl Config {
         within("limits.max_batch_bytes", self.limits.max_batch_bytes, 1, 1 << 50)?;
         within("limits.max_file_bytes", self.limits.max_file_bytes, 1, 4 << 30)?;
         within("limits.max_video_bytes", self.limits.max_video_bytes, 1, 1 << 40)?;
+        within("limits.resumable_ms", millis_of(self.limits.resumable), 60_000, 365 * 86_400_000)?;
         within("limits.max_pixels", self.limits.max_pixels, 1, 1_000_000_000)?;
         within("limits.max_side_px", self.limits.max_side_px, 1, 65_535)?;
         within("limits.decode_memory_mb", self.limits.decode_memory_mb, 16, 1 << 20)?;

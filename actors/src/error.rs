@@ -77,9 +77,11 @@ impl Error {
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::NotFound(_) | Self::Conflict(_) | Self::Invalid(_) => None,
-            Self::OverQuota { .. } | Self::DiskFull { .. } => None,
+            Self::OverQuota { .. } => None,
             Self::Stopping | Self::ProviderUnavailable(_) => Some(10),
             Self::QueueFull { .. } | Self::Store(_) => Some(30),
+            // A person has to make room, but then the same request succeeds.
+            Self::DiskFull { .. } => Some(60),
         }
     }
 }

@@ -4,6 +4,7 @@
 mod claims;
 mod group_sync;
 mod incoming;
+mod partial;
 
 use std::{
     collections::BTreeSet,

@@ -6,13 +6,15 @@
 mod admission;
 mod classify;
 pub mod receive;
+pub mod resumable;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use self::classify::{Classifier, Verdict};
 pub use self::{
     admission::{Admission, Source, Submitted},
     receive::{ReceiveError, Received, Receiving},
+    resumable::Resumables,
 };
 use crate::{
     disk::Disk,
@@ -34,6 +36,7 @@ pub struct Intake {
     vision: VisionSpec,
     disk: Disk,
     queue: AdmissionLimits,
+    resumables: Resumables,
 }
 
 /// The limits of an [`Intake`].
@@ -44,6 +47,8 @@ pub(crate) struct Limits {
     pub(crate) min_free_bytes: u64,
     /// How many uploads may be unfinished.
     pub(crate) queue: AdmissionLimits,
+    /// How long a resumable upload without new bytes is kept.
+    pub(crate) resumable: Duration,
 }
 
 impl Intake {
@@ -57,8 +62,21 @@ impl Intake {
         limits: Limits,
     ) -> Self {
         let disk = Disk::new(queries.data_dir().to_owned(), limits.min_free_bytes);
-        let Limits { media, queue, .. } = limits;
-        Self { commands, queries, gate, files, limits: media, vision, disk, queue }
+        let Limits { media, queue, resumable, .. } = limits;
+        let resumables = Resumables::new(
+            files.clone(),
+            disk.clone(),
+            queries.clone(),
+            media.clone(),
+            vision.clone(),
+            resumable,
+        );
+        Self { commands, queries, gate, files, limits: media, vision, disk, queue, resumables }
+    }
+
+    /// The uploads that arrive in several requests.
+    pub fn resumables(&self) -> &Resumables {
+        &self.resumables
     }
 
     /// Makes sure that the disk has room.

@@ -5,7 +5,8 @@
 //! ```text
 //! `inspect`: bytes -> format -> header, limits
 //! `prepare`: bytes -> header -> decode -> pixels -> render, colour_space -> thumbnail, picture
-//!                                  `-> exif, facts (colour, sharpness)
+//!                `                            `-> facts (colour, sharpness)
+//!                 `-> embedded (exif, xmp, iptc) -> origin -> facts <- sidecar (xmp, takeout)
 //! `prepare_video`: path -> index, excerpt (or probe) -> ffmpeg -> frames -> thumbnail, pictures
 //! ```
 //!
@@ -16,9 +17,12 @@
 mod boxes;
 mod bytes;
 mod capability;
+mod claim;
 mod colour;
 mod colour_space;
 mod decode;
+mod directory;
+mod embedded;
 mod error;
 mod exif;
 mod facts;
@@ -26,8 +30,10 @@ mod format;
 mod header;
 #[cfg(feature = "heic")]
 mod heif;
+mod iptc;
 mod layout;
 mod limits;
+mod moment;
 mod orientation;
 mod origin;
 mod picture;
@@ -36,23 +42,30 @@ mod prepare;
 mod raw;
 mod render;
 mod sharpness;
+mod sidecar;
 mod source;
 mod still;
+mod takeout;
+mod text;
 mod video;
+pub mod xmp;
 
 #[cfg(feature = "builtin")]
 pub(crate) use render::{Rgb, interpolated};
 
 pub use capability::{Capability, capabilities};
+pub use claim::is_called_media;
 pub use colour::Colour;
 pub use error::{Error, ErrorKind};
-pub use facts::{Facts, Shape};
+pub use facts::{Facts, Place, Shape};
 pub use format::{Format, Kind, SNIFF_BYTES};
 pub use header::{Inspected, inspect};
 pub use layout::VisionSpec;
 pub use limits::Limits;
+pub use origin::Origins;
 pub use picture::{Clip, Picture, Prepared};
 pub use prepare::prepare;
+pub use sidecar::{Sidecar, facts_beside, sidecars};
 pub use video::prepare_video;
 #[doc(hidden)]
 pub use video::prepare_video_by_ffmpeg;

@@ -254,6 +254,7 @@ impl Pipeline {
                     batches: Some(config.limits.owner_batches).filter(|most| *most > 0),
                     bytes: Some(config.limits.owner_bytes).filter(|most| *most > 0),
                 },
+                resumable: config.limits.resumable,
             },
         ));
         sweep(&commands, &queries, &files).await.map_err(|error| StartError::Store(error.to_string()))?;
@@ -419,7 +420,7 @@ async fn sweep(commands: &Commands, queries: &Queries, files: &Files) -> Result<
         queries.known(incoming).await?.into_iter().partition(|(_, is_written)| *is_written);
     files.promote(written.into_iter().map(|(id, _)| id).collect()).await;
     for (id, _) in unwritten {
-        if let Err(error) = files.delete(id).await {
+        if let Err(error) = files.withdraw(id).await {
             log::warn!("upload {id}: cannot remove its file, the next start tries again: {error}");
         }
     }

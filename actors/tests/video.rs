@@ -299,17 +299,17 @@ async fn a_large_video_is_made_as_small_as_the_model_wants() {
 async fn facts_come_from_the_tags_of_the_camera() {
     let tags = "-metadata creation_time=2026-05-04T10:11:12Z -metadata location=+59.3200+018.0700/";
     let facts = good(&made("camera.mov", "testsrc2=s=64x48", 1.0, &format!("{tags} {H264}"))).await.facts;
-    assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T10:11:12"));
+    assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T10:11:12Z"));
     assert_eq!(facts.coordinates, Some((59.32, 18.07)));
     let apple = "-movflags use_metadata_tags -metadata com.apple.quicktime.make=Apple \
         -metadata com.apple.quicktime.model=X100 \
         -metadata com.apple.quicktime.creationdate=2026-05-04T12:11:12+0200";
     let facts =
         good(&made("phone.mov", "testsrc2=s=64x48", 1.0, &format!("{tags} {apple} {H264}"))).await.facts;
-    assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T12:11:12"));
+    assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T12:11:12+02:00"));
     assert_eq!(facts.camera.as_deref(), Some("Apple X100"));
     let facts = good(&made("camera.mkv", "testsrc2=s=64x48", 1.0, &format!("{tags} {H264}"))).await.facts;
-    assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T10:11:12"));
+    assert_eq!(facts.taken_at.as_deref(), Some("2026-05-04T10:11:12Z"));
 }
 
 #[actix_rt::test]

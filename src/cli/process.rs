@@ -218,7 +218,8 @@ impl Run {
         walked: Walked,
         bars: &MultiProgress,
     ) -> io::Result<Self> {
-        let report = Report::new(display, walked.files.len() + walked.unreadable.len(), bars)?;
+        let mut report = Report::new(display, walked.files.len() + walked.unreadable.len(), bars)?;
+        report.passed_over(walked.special);
         Ok(Self {
             pipeline,
             owner: Owner::local(),
@@ -410,7 +411,7 @@ impl Run {
                 Admission::Refused(failure) => {
                     self.report.ended(None, &Outcome::refused(found.path, failure));
                 }
-                Admission::NotMedia(failure) if found.named => {
+                Admission::NotMedia(failure) if found.is_meant() => {
                     self.report.ended(None, &Outcome::refused(found.path, failure));
                 }
                 Admission::NotMedia(_) => self.report.not_media(),
@@ -528,7 +529,7 @@ impl Run {
         match (report.summary(resting, limit, next).await, end) {
             (_, End::Interrupted) => 130,
             (_, End::Left(_) | End::Stopped(_)) => 1,
-            (Ok(tally), End::Done) => u8::from(tally.failed > 0 || tally.hidden > 0),
+            (Ok(tally), End::Done) => u8::from(tally.failed > 0 || tally.refused > 0 || tally.hidden > 0),
             (Err(error), End::Done) => match End::unheard(error) {
                 End::Left(why) => {
                     let _ = writeln!(io::stderr(), "mediamill: {why}");

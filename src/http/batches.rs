@@ -69,7 +69,7 @@ struct UploadPage {
     tag = "batches",
     operation_id = "list_batches",
     params(BatchPage),
-    responses((status = 200, body = Vec<BatchView>), Refusals, Checked)
+    responses((status = 200, description = "The batches", body = Vec<BatchView>), Refusals, Checked)
 )]
 async fn list(
     caller: Caller,
@@ -88,7 +88,7 @@ async fn list(
     tag = "batches",
     operation_id = "get_batch",
     params(Id<BatchId>),
-    responses((status = 200, body = BatchView), Refusals, Missing)
+    responses((status = 200, description = "The batch", body = BatchView), Refusals, Missing)
 )]
 async fn show(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<Json<BatchView>, Problem> {
     let batch = inner.query_service.send(GetBatch { owner: caller.owner, batch: id.0 }).await??;
@@ -102,7 +102,7 @@ async fn show(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<Jso
     tag = "batches",
     operation_id = "list_uploads",
     params(Id<BatchId>, UploadPage),
-    responses((status = 200, body = Vec<UploadView>), Refusals, Missing, Checked)
+    responses((status = 200, description = "The uploads", body = Vec<UploadView>), Refusals, Missing, Checked)
 )]
 async fn uploads(
     caller: Caller,
@@ -149,7 +149,9 @@ async fn cancel(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<H
     Ok(no_content())
 }
 
-/// Pauses a batch: no more of its uploads begin; running attempts finish.
+/// Pauses a batch.
+///
+/// No more of its uploads begin; running attempts finish.
 #[utoipa::path(
     post,
     path = "/uploads/batches/{id}/pause",
@@ -177,7 +179,9 @@ async fn resume(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<H
     Ok(no_content())
 }
 
-/// Retries the failed uploads of a batch, with two new attempts each.
+/// Retries the failed uploads of a batch.
+///
+/// Each gets two new attempts.
 #[utoipa::path(
     post,
     path = "/uploads/batches/{id}/retry",

@@ -50,12 +50,15 @@ pub(super) fn operations() -> Operations {
     Operations::default().with(operation!(dump))
 }
 
-/// A consistent dump of the whole store, one JSON object per line. For administrators.
+/// Dumps the whole store. For administrators.
+///
+/// The dump is consistent, with one JSON object per line.
 #[utoipa::path(
     get,
     path = "/dump",
     tag = "operation",
     operation_id = "dump",
+    security(("token" = []), ("session" = [])),
     responses(
         (
             status = 200,

@@ -87,6 +87,12 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
+    /// 460: the bytes do not have the checksum that their sender gave.
+    pub(crate) fn checksum_mismatch(detail: impl Into<String>) -> Self {
+        let status = StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST);
+        Self::new(status, "checksum_mismatch", detail)
+    }
+
     /// 412: a precondition is not met.
     pub(crate) fn precondition_failed(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", detail)

@@ -30,7 +30,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RECONNECT_MS: u32 = 1000;
 
 pub(super) fn operations() -> Operations {
-    Operations::default().with(operation!(events).endless())
+    Operations::default().with(operation!(events).without_head())
 }
 
 /// The position in the events of the caller.

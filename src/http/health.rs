@@ -43,25 +43,31 @@ struct Ready {
     stopping: bool,
 }
 
-/// Liveness: the process answers.
+/// Liveness.
+///
+/// It says that the process answers.
 #[utoipa::path(
     get,
     path = "/health",
     tag = "operation",
     operation_id = "health",
-    responses((status = 200, body = Alive))
+    security(()),
+    responses((status = 200, description = "The process answers", body = Alive))
 )]
 async fn alive() -> Json<Alive> {
     Json(Alive { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
-/// Readiness: whether the server accepts uploads.
+/// Readiness.
+///
+/// It says whether the server accepts uploads.
 #[utoipa::path(
     get,
     path = "/ready",
     tag = "operation",
     operation_id = "ready",
-    responses((status = 200, body = Ready), (status = 503, description = "Not ready", body = Ready))
+    security(()),
+    responses((status = 200, description = "Ready", body = Ready), (status = 503, description = "Not ready", body = Ready))
 )]
 async fn ready(inner: Data<Inner>) -> HttpResponse {
     let health = inner.query_service.send(GetHealth).await.ok();

@@ -66,12 +66,15 @@ impl Metrics {
     }
 }
 
-/// Metrics of the engine and of the server, in the text format of Prometheus. For administrators.
+/// Metrics. For administrators.
+///
+/// They are of the engine and of the server, in the text format of Prometheus.
 #[utoipa::path(
     get,
     path = "",
     tag = "operation",
     operation_id = "metrics",
+    security(("token" = []), ("session" = [])),
     responses(
         (status = 200, description = "Metrics", content_type = "text/plain", body = String),
         Refusals, Administrators

@@ -1,19 +1,21 @@
 //! The description of the API, collected from its operations.
 
+mod additions;
+
 use actix_web::{
     HttpRequest,
-    web::{self, Json, ServiceConfig},
+    web::{self, Data, Json, ServiceConfig},
 };
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        self, RefOr, Schema,
-        schema::{ObjectBuilder, Type},
+        self,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
 use super::{
+    Inner,
     auth::COOKIE,
     operations::{Operations, operation},
     socket,
@@ -60,16 +62,11 @@ impl Modify for Schemes {
     }
 }
 
-fn described(collect: impl FnOnce(&mut openapi::OpenApi)) -> openapi::OpenApi {
+/// Without a handle the server counts as open.
+fn described(inner: Option<Data<Inner>>, collect: impl FnOnce(&mut openapi::OpenApi)) -> openapi::OpenApi {
     let mut api = Base::openapi();
     collect(&mut api);
-    // The names of other fields are quoted in the headers of a multipart body.
-    if let Some(RefOr::T(Schema::Object(files))) =
-        api.components.get_or_insert_default().schemas.get_mut("Files")
-    {
-        let plain = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z0-9_-]+$")).build();
-        files.property_names = Some(Box::new(plain.into()));
-    }
+    additions::add(&mut api, inner.is_none_or(|inner| inner.auth.is_open()));
     api
 }
 
@@ -79,15 +76,16 @@ fn described(collect: impl FnOnce(&mut openapi::OpenApi)) -> openapi::OpenApi {
     path = "/openapi.json",
     tag = "operation",
     operation_id = "openapi",
+    security(()),
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json", body = Object))
 )]
-async fn describe() -> Json<openapi::OpenApi> {
-    Json(described(super::describe_site))
+async fn describe(inner: Option<Data<Inner>>) -> Json<openapi::OpenApi> {
+    Json(described(inner, super::describe_site))
 }
 
 /// The description of the API alone, below the host's scope.
-async fn describe_mounted(request: HttpRequest) -> Json<openapi::OpenApi> {
-    let mut api = described(|api| super::describe_api("", api));
+async fn describe_mounted(inner: Option<Data<Inner>>, request: HttpRequest) -> Json<openapi::OpenApi> {
+    let mut api = described(inner, |api| super::describe_api("", api));
     let scope = request.path().strip_suffix(PATH).unwrap_or_default();
     api.servers = Some(vec![openapi::Server::new(if scope.is_empty() { "/" } else { scope })]);
     Json(api)
@@ -144,10 +142,59 @@ mod tests {
         let schemas = &api["components"]["schemas"];
         let stages: Vec<_> = Stage::VARIANTS.iter().map(|stage| stage.as_str()).collect();
         assert_eq!(schemas["Stage"]["enum"], Value::from(stages));
-        assert_eq!(schemas["UploadStatus"]["enum"][5], Status::Cancelled.as_str());
+        let statuses = schemas["ProcessingStatus"]["enum"].as_array().expect("statuses");
+        assert_eq!(statuses.len(), 5);
+        assert!(!statuses.contains(&Status::Cancelled.as_str().into()));
         assert_eq!(schemas["Message"]["oneOf"].as_array().map(Vec::len), Some(9));
         for name in ["SocketAuth", "SocketRequest", "Upload", "Batch", "Failure", "Facts"] {
             assert!(schemas[name].is_object(), "{name}");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn every_answer_is_described_and_a_refusal_for_now_says_when_to_try_again() {
+        let api = described_at(PATH, |config| operations().register(config)).await;
+        for (path, item) in api["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("operations") {
+                for (status, response) in operation["responses"].as_object().expect("responses") {
+                    let at = format!("{method} {path} {status}");
+                    assert!(response["description"].as_str().is_some_and(|it| !it.is_empty()), "{at}");
+                    let refusal = response["content"]["application/json"]["schema"]["$ref"]
+                        == "#/components/schemas/Refusal";
+                    let retried = refusal && ["429", "503", "507"].contains(&status.as_str());
+                    assert_eq!(response["headers"]["Retry-After"].is_object(), retried, "{at}");
+                }
+                let summary = operation["summary"].as_str().expect("a summary");
+                assert!(summary.len() <= 60, "{summary}");
+            }
+        }
+    }
+
+    #[actix_rt::test]
+    async fn each_message_is_a_type_that_its_action_names() {
+        let api = described_at(PATH, |config| operations().register(config)).await;
+        let schemas = &api["components"]["schemas"];
+        for (name, count) in [("Message", 9), ("SocketRequest", 5)] {
+            let discriminator = &schemas[name]["discriminator"];
+            assert_eq!(discriminator["propertyName"], "action");
+            let mapping = discriminator["mapping"].as_object().expect("a mapping");
+            assert_eq!(mapping.len(), count, "{name}");
+            for (action, location) in mapping {
+                let variant = location.as_str().and_then(|it| it.rsplit('/').next()).expect("a name");
+                assert_eq!(schemas[variant]["properties"]["action"]["enum"][0], action.as_str());
+            }
+        }
+    }
+
+    #[actix_rt::test]
+    async fn operations_for_administrators_ask_for_a_token() {
+        let api = described_at(PATH, |config| operations().register(config)).await;
+        let anybody = |security: &Value| {
+            security.as_array().is_none_or(|them| them.contains(&Value::Object(serde_json::Map::new())))
+        };
+        assert!(anybody(&api["security"]));
+        for path in ["/api/v1/dump", "/metrics"] {
+            assert!(!anybody(&api["paths"][path]["get"]["security"]), "{path}");
         }
     }
 }

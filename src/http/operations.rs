@@ -55,8 +55,8 @@ impl Operation {
         Self { path: D::path(), routes, describe: describe::<D> }
     }
 
-    /// Without an answer to HEAD, for an operation whose GET has no end.
-    pub(super) fn endless(mut self) -> Self {
+    /// Without an answer to HEAD, for an operation whose GET has no end, or a resource with a HEAD of its own.
+    pub(super) fn without_head(mut self) -> Self {
         self.routes.truncate(1);
         self
     }

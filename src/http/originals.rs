@@ -10,6 +10,13 @@ use actix_web::{
     web::Data,
 };
 use mediamill_actors::{id::UploadId, media::Format, query_service::GetUpload, upload::Thumbnail};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, RefOr, Schema,
+        schema::{KnownFormat, SchemaFormat, Type},
+    },
+};
 
 use super::{
     Inner,
@@ -21,6 +28,18 @@ use super::{
     responses::{Conflicts, Missing, Ranges, Refusals},
 };
 
+/// The schema of bytes.
+pub(super) struct Content;
+
+impl PartialSchema for Content {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::KnownFormat(KnownFormat::Binary);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl ToSchema for Content {}
+
 /// The content of an id never changes. Another owner's answer differs, so it varies with the credentials.
 const CACHED: &str = "private, max-age=86400, immutable";
 
@@ -28,7 +47,9 @@ pub(super) fn operations() -> Operations {
     Operations::default().with(operation!(thumbnail)).with(operation!(original))
 }
 
-/// The thumbnail of an upload: a JPEG of at most 256 x 256 pixels.
+/// The thumbnail of an upload.
+///
+/// It is a JPEG of at most 256 x 256 pixels.
 #[utoipa::path(
     get,
     path = "/uploads/{id}/thumbnail",
@@ -36,7 +57,7 @@ pub(super) fn operations() -> Operations {
     operation_id = "get_thumbnail",
     params(Id<UploadId>),
     responses(
-        (status = 200, description = "The thumbnail", content_type = "image/jpeg", body = Vec<u8>),
+        (status = 200, description = "The thumbnail", content_type = "image/jpeg", body = inline(Content)),
         Ranges, Refusals, Missing
     )
 )]
@@ -68,7 +89,7 @@ async fn thumbnail(
         (
             status = 200,
             description = "The file, with the media type of its content",
-            content((Vec<u8> = "image/*"), (Vec<u8> = "video/*"))
+            content((inline(Content) = "image/*"), (inline(Content) = "video/*"))
         ),
         Ranges, Refusals, Missing, Conflicts
     )

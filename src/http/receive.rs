@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use actix_multipart::{Field, Multipart, MultipartError};
 use actix_rt::task::JoinHandle;
 use actix_web::{
-    HttpRequest,
+    HttpMessage as _, HttpRequest,
     error::PayloadError,
     http::header::{self, HeaderMap},
     web::Payload,
@@ -14,20 +14,27 @@ use actix_web::{
 use futures_util::StreamExt as _;
 use mediamill_actors::{
     error::Error,
-    id::Owner,
-    intake::Source,
-    intake::receive::{ReceiveError, Received},
+    id::{Owner, UploadId},
+    intake::{
+        Source,
+        receive::{ReceiveError, Received},
+        resumable::{Held, Resumable},
+    },
     upload::{Failure, FailureKind, Stage},
 };
 
-use super::{Inner, body::Paced, error::Problem};
+use super::{Inner, body::Paced, error::Problem, heads::Heads};
 
 /// Name of the fields with files.
 const FIELD: &str = "files";
+/// Name of the fields with ids of resumable uploads that become part of the batch.
+const RESUMABLE: &str = "resumable";
 /// Most other fields, which are ignored.
 const MAX_OTHERS: usize = 100;
 /// Bytes of headers and boundaries per file, and once more for the rest of the body.
 const FRAME_BYTES: u64 = 4096;
+/// Longest content of a field with an id, in bytes.
+const MAX_ID_BYTES: usize = 100;
 /// Longest name of a file in an answer, in characters.
 const MAX_NAME_CHARS: usize = 255;
 /// Files that are being flushed to disk at once.
@@ -45,7 +52,7 @@ pub(super) async fn files(
     owner: &Owner,
     request: &HttpRequest,
     body: Payload,
-) -> Result<Vec<Arrived>, Problem> {
+) -> Result<(Vec<Arrived>, Vec<Held>), Problem> {
     let _place = inner.begin_receiving(owner)?;
     if *inner.stopping.borrow() {
         return Err(Error::Stopping.into());
@@ -60,13 +67,26 @@ pub(super) async fn files(
     inner.intake.check_queue(owner.clone()).await?;
     inner.intake.check_room(length.unwrap_or_default()).await?;
     let paced = Paced::new(body, max, inner.server.body_timeout, inner.server.min_bytes_per_second);
-    let mut fields = Multipart::new(request.headers(), paced);
-    let mut receiver = Receiver { inner, arrived: Vec::new(), finishing: VecDeque::new() };
+    let boundary = request.mime_type().ok().flatten();
+    let boundary = boundary.as_ref().and_then(|it| it.get_param("boundary")).map(|it| it.as_str());
+    let Some(boundary) = boundary.filter(|it| !it.is_empty()) else {
+        return Err(Problem::malformed("the boundary is missing in Content-Type"));
+    };
+    let mut fields = Multipart::new(request.headers(), Heads::new(paced, boundary));
+    let mut receiver = Receiver {
+        inner,
+        arrived: Vec::new(),
+        finishing: VecDeque::new(),
+        held: Vec::new(),
+        resumed_bytes: 0,
+    };
     let mut others = 0;
     while let Some(field) = fields.next().await {
         let field = field.map_err(|error| unreadable(inner, error))?;
         if field.name() == Some(FIELD) {
             receiver.take(field).await?;
+        } else if field.name() == Some(RESUMABLE) {
+            receiver.join(owner, field).await?;
         } else {
             check_name(field.name().unwrap_or_default())?;
             others += 1;
@@ -78,13 +98,13 @@ pub(super) async fn files(
             pass_over(inner, field).await?;
         }
     }
-    let arrived = receiver.all().await?;
+    let (arrived, held) = receiver.all().await?;
     if arrived.is_empty() {
         return Err(Problem::invalid(format!(
             "the body has no file; send one or more under the name `{FIELD}`"
         )));
     }
-    Ok(arrived)
+    Ok((arrived, held))
 }
 
 struct Receiver<'a> {
@@ -92,17 +112,16 @@ struct Receiver<'a> {
     arrived: Vec<Arrived>,
     /// Complete files that are being flushed to disk, in order.
     finishing: VecDeque<(String, JoinHandle<Result<Received, ReceiveError>>)>,
+    /// Resumable uploads of the batch, which nobody else has meanwhile.
+    held: Vec<Held>,
+    /// Bytes of those.
+    resumed_bytes: u64,
 }
 
 impl Receiver<'_> {
     /// Receives one file. A refused file does not end the request.
     async fn take(&mut self, mut field: Field) -> Result<(), Problem> {
-        let limit = self.inner.limits.max_batch_files;
-        if self.arrived.len() + self.finishing.len() >= limit as usize {
-            return Err(Problem::too_large(format!(
-                "a batch has at most {limit} files (limits.max_batch_files); send the others as another batch"
-            )));
-        }
+        self.check_count()?;
         let Some(name) = name_of(&field) else {
             return Err(Problem::invalid(format!(
                 "a field `{FIELD}` has no file name; send files with their names"
@@ -132,11 +151,57 @@ impl Receiver<'_> {
         Ok(())
     }
 
-    async fn all(mut self) -> Result<Vec<Arrived>, Problem> {
+    fn check_count(&self) -> Result<(), Problem> {
+        let limit = self.inner.limits.max_batch_files;
+        if self.arrived.len() + self.finishing.len() < limit as usize {
+            return Ok(());
+        }
+        Err(Problem::too_large(format!(
+            "a batch has at most {limit} files (limits.max_batch_files); send the others as another batch"
+        )))
+    }
+
+    /// Takes a complete resumable upload, whose id is the content of the field.
+    async fn join(&mut self, owner: &Owner, mut field: Field) -> Result<(), Problem> {
+        self.check_count()?;
+        let mut text = Vec::new();
+        while let Some(bytes) = field.next().await {
+            text.extend_from_slice(&bytes.map_err(|error| unreadable(self.inner, error))?);
+            if text.len() > MAX_ID_BYTES {
+                break;
+            }
+        }
+        let id = std::str::from_utf8(&text).ok().and_then(|it| it.trim().parse::<UploadId>().ok());
+        let id = id.ok_or_else(|| {
+            Problem::invalid(format!("a field `{RESUMABLE}` does not hold the id of a resumable upload"))
+        })?;
         while !self.finishing.is_empty() {
             self.finish_one().await?;
         }
-        Ok(self.arrived)
+        let resumables = self.inner.intake.resumables();
+        // The same id twice would wait for itself.
+        if self.arrived.iter().any(|it| matches!(&it.source, Source::Received(it) if it.id() == id)) {
+            return Err(Problem::invalid(format!("{id} is named twice")));
+        }
+        let Resumable { file_name, length, .. } = resumables.get(owner, id).await?;
+        self.resumed_bytes = self.resumed_bytes.saturating_add(length);
+        if self.resumed_bytes > self.inner.limits.max_batch_bytes {
+            return Err(too_long(self.inner));
+        }
+        match resumables.complete(owner, id).await {
+            Ok((received, held)) => {
+                self.held.push(held);
+                self.record(file_name, Ok(received))
+            }
+            Err(refused) => self.record(file_name, Err(refused)),
+        }
+    }
+
+    async fn all(mut self) -> Result<(Vec<Arrived>, Vec<Held>), Problem> {
+        while !self.finishing.is_empty() {
+            self.finish_one().await?;
+        }
+        Ok((self.arrived, self.held))
     }
 
     async fn finish_one(&mut self) -> Result<(), Problem> {
@@ -191,6 +256,7 @@ fn check_name(name: &str) -> Result<(), Problem> {
 }
 
 fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+    check_coding(headers)?;
     let given = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = given.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("multipart/form-data") {
@@ -199,6 +265,19 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::unsupported(format!(
         "the body is {essence:?}, but must be multipart/form-data with files in it"
     )))
+}
+
+/// Bodies are taken as they are.
+fn check_coding(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let coding = String::from_utf8_lossy(coding.as_bytes()).into_owned();
+            Err(Problem::unsupported(format!(
+                "the body has the Content-Encoding {coding:?}; send it without one"
+            )))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -223,6 +302,11 @@ fn unreadable(inner: &Inner, error: MultipartError) -> Problem {
                 inner.server.min_bytes_per_second,
                 inner.server.body_timeout.as_millis()
             ))
+        }
+        MultipartError::Payload(PayloadError::Io(error))
+            if error.kind() == std::io::ErrorKind::InvalidData =>
+        {
+            Problem::malformed(error.to_string())
         }
         MultipartError::Payload(_) | MultipartError::Incomplete => {
             Problem::malformed("the body ended before it was complete; none of it was kept, send it again")

@@ -77,12 +77,38 @@ pub(super) enum Receives {
     /// The body has more files or bytes than a batch may have
     #[response(status = 413)]
     TooLarge(Refusal),
-    /// The body is not multipart/form-data
+    /// The body is not multipart/form-data, or is compressed
     #[response(status = 415)]
     Unsupported(Refusal),
     /// The body has no file
     #[response(status = 422)]
     Invalid(Refusal),
+}
+
+/// Of resumable uploads.
+#[derive(IntoResponses)]
+pub(super) enum Resumes {
+    /// A header is missing or cannot be read, or the body ended early
+    #[response(status = 400)]
+    Malformed(Refusal),
+    /// The body arrived too slowly
+    #[response(status = 408)]
+    TimedOut(Refusal),
+    /// `Tus-Resumable` is missing, or another version
+    #[response(status = 412)]
+    Version(Refusal),
+    /// The file is too large, or the body has more bytes than are missing
+    #[response(status = 413)]
+    TooLarge(Refusal),
+    /// The body is not application/offset+octet-stream
+    #[response(status = 415)]
+    Unsupported(Refusal),
+    /// The file is refused
+    #[response(status = 422)]
+    Invalid(Refusal),
+    /// The bytes do not have their checksum
+    #[response(status = 460)]
+    Checksum(Refusal),
 }
 
 /// Of operations with ranges and preconditions.

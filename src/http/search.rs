@@ -50,14 +50,16 @@ impl PartialSchema for Words {
 
 impl ToSchema for Words {}
 
-/// Completed uploads whose descriptions are nearest in meaning to the words, the nearest first.
+/// Searches descriptions by meaning.
+///
+/// The results are completed uploads, the nearest first.
 #[utoipa::path(
     get,
     path = "/search",
     tag = "search",
     operation_id = "search",
     params(Search),
-    responses((status = 200, body = Vec<Found>), Refusals, Checked, Full)
+    responses((status = 200, description = "The nearest uploads", body = Vec<Found>), Refusals, Checked, Full)
 )]
 async fn search(
     caller: Caller,

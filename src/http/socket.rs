@@ -77,7 +77,7 @@ impl From<Closed> for End {
 }
 
 pub(super) fn operations() -> Operations {
-    Operations::default().with(operation!(open).endless())
+    Operations::default().with(operation!(open).without_head())
 }
 
 /// Opens a WebSocket for JSON messages.

@@ -91,13 +91,13 @@ struct Format {
     missing: Option<String>,
 }
 
-/// The status: the caller, the provider, limits and formats.
+/// The caller, the provider, limits and formats.
 #[utoipa::path(
     get,
     path = "/status",
     tag = "operation",
     operation_id = "status",
-    responses((status = 200, body = Status), Refusals)
+    responses((status = 200, description = "The status", body = Status), Refusals)
 )]
 async fn status(caller: Caller, inner: Data<Inner>) -> Result<Json<Status>, Problem> {
     let health = inner.query_service.send(GetHealth).await?;

@@ -21,7 +21,7 @@ use super::{
     operations::{Operations, operation},
     query::Id,
     receive::{self, Arrived},
-    responses::{Full, Missing, Receives, Refusals},
+    responses::{Conflicts, Full, Missing, Receives, Refusals},
     views::UploadView,
 };
 
@@ -60,20 +60,24 @@ struct FailedFile {
 #[expect(dead_code, reason = "describes the body")]
 struct Files {
     /// Pictures and videos.
-    #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1, required = false)]
     files: Vec<Vec<u8>>,
+    /// Complete resumable uploads that become part of the batch.
+    #[schema(min_items = 1, required = false)]
+    resumable: Vec<UploadId>,
 }
 
 /// Submits files as one batch.
 ///
-/// The answer comes when files and records are durable, even if every file was refused.
+/// It has the files, and the resumable uploads that it names, at least one in all. The answer comes when files
+/// and records are durable, even if every file was refused.
 #[utoipa::path(
     post,
     path = "/uploads/bulk",
     tag = "uploads",
     operation_id = "submit_batch",
     request_body(content = Files, content_type = "multipart/form-data"),
-    responses((status = 201, body = Submitted), Refusals, Receives, Full)
+    responses((status = 201, description = "The batch, and the refused files", body = Submitted), Refusals, Missing, Conflicts, Receives, Full)
 )]
 async fn create(
     caller: Caller,
@@ -81,7 +85,7 @@ async fn create(
     request: HttpRequest,
     body: Payload,
 ) -> Result<HttpResponse, Problem> {
-    let arrived = receive::files(&inner, &caller.owner, &request, body).await?;
+    let (arrived, held) = receive::files(&inner, &caller.owner, &request, body).await?;
     let (names, files): (Vec<String>, Vec<_>) =
         arrived.into_iter().map(|Arrived { name, source }| (name, source)).unzip();
     let total_files = files.len();
@@ -98,6 +102,12 @@ async fn create(
             }
         }
     }
+    if !held.is_empty() {
+        for id in &upload_ids {
+            inner.intake.resumables().submitted(*id, batch_id).await;
+        }
+    }
+    drop(held);
     let (queued, failed) = (upload_ids.len(), failed_files.len());
     Ok(HttpResponse::Created().json(Submitted {
         batch_id,
@@ -116,7 +126,7 @@ async fn create(
     tag = "uploads",
     operation_id = "get_upload",
     params(Id<UploadId>),
-    responses((status = 200, body = UploadView), Refusals, Missing)
+    responses((status = 200, description = "The upload", body = UploadView), Refusals, Missing)
 )]
 async fn show(
     caller: Caller,

@@ -2,7 +2,7 @@
 
 use actix_web::HttpRequest;
 use mediamill_actors::{
-    analysis::Object,
+    analysis::Object as DetectedObject,
     batch,
     id::{BatchId, UploadId},
     media::{Facts, Kind},
@@ -81,7 +81,7 @@ pub(super) struct UploadView {
     /// Media type, detected from the content.
     #[schema(example = "image/jpeg")]
     mime_type: &'static str,
-    processing_status: upload::Status,
+    processing_status: ProcessingStatus,
     stage: Stage,
     /// Description of the content.
     description: Option<String>,
@@ -105,7 +105,7 @@ pub(super) struct UploadView {
     failures: Vec<Failure>,
     metadata: Metadata,
     provenance: Provenance,
-    /// It was cancelled.
+    /// It was cancelled; then its `processing_status` is `failed`, which older clients know.
     cancelled: bool,
     /// Always false; for older clients.
     hidden: bool,
@@ -125,13 +125,41 @@ pub(super) enum FileType {
     Video,
 }
 
+/// The status of an upload. A cancelled one is `failed`, as in messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ProcessingStatus {
+    /// It waits for a worker.
+    Pending,
+    /// A worker prepares and describes it.
+    Analyzing,
+    /// It has a description, and its embedding is being made.
+    Embedding,
+    /// Description and embedding are durable.
+    Completed,
+    /// Two attempts failed, it interrupted the process too often, or it was cancelled.
+    Failed,
+}
+
+impl From<upload::Status> for ProcessingStatus {
+    fn from(status: upload::Status) -> Self {
+        match status {
+            upload::Status::Pending => Self::Pending,
+            upload::Status::Analyzing => Self::Analyzing,
+            upload::Status::Embedding => Self::Embedding,
+            upload::Status::Completed => Self::Completed,
+            upload::Status::Failed | upload::Status::Cancelled => Self::Failed,
+        }
+    }
+}
+
 /// Facts and objects.
 #[derive(Debug, Serialize, ToSchema)]
 struct Metadata {
     /// Facts from pixels and camera metadata; null until the file was decoded.
     facts: Option<Facts>,
     /// Objects that the provider found.
-    objects: Vec<Object>,
+    objects: Vec<DetectedObject>,
 }
 
 /// The origin of description and embedding.
@@ -222,7 +250,7 @@ impl UploadView {
             },
             file_size: upload.file_size,
             mime_type: upload.format.mime(),
-            processing_status: upload.status,
+            processing_status: upload.status.into(),
             stage: upload.stage,
             description_audit_score: described.as_ref().map(|it| it.audit_score),
             needs_review: described.as_ref().is_some_and(|it| it.needs_review),
@@ -253,7 +281,7 @@ impl UploadView {
 }
 
 /// Path of the API that a request was sent to: the part before `/v1/`.
-fn mount(request: &HttpRequest) -> &str {
+pub(super) fn mount(request: &HttpRequest) -> &str {
     request.path().rsplit_once("/v1/").map_or("", |(mount, _)| mount)
 }
 
@@ -296,6 +324,14 @@ mod tests {
         }
         assert_eq!(video("failed")["error_message"], "it broke");
         assert_eq!(video("cancelled")["error_message"], "the upload was cancelled");
+    }
+
+    #[test]
+    fn a_cancelled_upload_is_failed_with_a_mark() {
+        for (status, mark) in [("failed", false), ("cancelled", true)] {
+            let view = video(status);
+            assert_eq!((&view["processing_status"], &view["cancelled"]), (&json!("failed"), &json!(mark)));
+        }
     }
 
     #[test]

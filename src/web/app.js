@@ -27,6 +27,13 @@ const when = (date) => {
     day: 'numeric', month: 'short', year, hour: 'numeric', minute: '2-digit' });
 };
 
+// The clock of the camera, not the clock here; universal time is shown by the clock here.
+const taken = (date) => {
+  if (date.includes('T')) return when(date.replace(/[+-]\d\d:\d\d$/, ''));
+  return new Date(`${date}T00:00`).toLocaleDateString(undefined, {
+    day: 'numeric', month: 'short', year: 'numeric' });
+};
+
 // ---- asking the server
 
 class Refused extends Error {
@@ -350,7 +357,8 @@ class Card {
 
   learn(it) {
     const active = ['analyzing', 'embedding'].includes(it.processing_status);
-    this.data = { ...this.data, status: it.processing_status, stage: it.stage, name: it.filename,
+    this.data = { ...this.data, status: it.cancelled ? 'cancelled' : it.processing_status,
+      stage: it.stage, name: it.filename,
       description: it.description,
       review: it.needs_review, error: it.error_message, percent: active ? this.data.percent : 0,
       thumbnail: it.thumbnail_path, whole: it,
@@ -756,9 +764,30 @@ function take(files, folder) {
 
 let sendings = Promise.resolve();
 
+/** Files of at least so many bytes continue after a broken connection. */
+const LARGE = 16 * 2 ** 20;
+
+/** A request of the protocol for resumable uploads (tus) without a body. */
+async function protocol(method, path, headers = {}) {
+  let response;
+  try {
+    response = await fetch(API + path, {
+      method, credentials: 'same-origin', cache: 'no-store', headers: { 'tus-resumable': '1.0.0', ...headers } });
+  } catch {
+    throw new Refused(0, 'The server does not answer.');
+  }
+  if (response.ok) return response;
+  const refusal = await response.json().catch(() => ({}));
+  if (response.status === 401) askWho(refusal);
+  throw new Refused(response.status, refusal.detail || `The server answered ${response.status}.`);
+}
+
 class Sending {
   constructor(files) {
     this.files = files;
+    this.size = files.reduce((sum, file) => sum + file.size, 0) || 1;
+    /** Ids of the large files that were begun. */
+    this.large = new Map();
     this.text = make('p', { role: 'status' });
     this.bar = make('progress', { max: 100, value: 0 });
     this.bar.setAttribute('aria-label', 'Sent');
@@ -779,38 +808,104 @@ class Sending {
     this.retry.hidden = true;
     write(this.stop, 'Stop');
     write(this.text, `${plural(this.files.length, 'file')} will be sent`);
+    this.sent = 0;
     sendings = sendings.then(() => this.send());
   }
 
-  send() {
-    if (this.ended) return undefined;
+  async send() {
+    if (this.ended) return;
+    try {
+      for (const file of this.files.filter((it) => it.size >= LARGE)) {
+        await this.sendLarge(file).catch((error) => this.passOver(file, error));
+      }
+      if (!this.ended) await this.submit();
+    } catch (error) {
+      if (!this.ended) this.failed(error.message);
+    }
+  }
+
+  /** A file that is refused does not refuse the others. */
+  passOver(file, error) {
+    if (![413, 422].includes(error.status) || this.files.length === 1) throw error;
+    this.files = this.files.filter((it) => it !== file);
+    this.size -= file.size;
+    alarm(`${file.name} was not sent: ${error.message}`);
+  }
+
+  /** Sends the other files, and the ids of the large ones, as one batch. */
+  async submit() {
     const form = new FormData();
-    for (const file of this.files) form.append('files', file, file.name);
-    return new Promise((done) => {
+    for (const file of this.files) {
+      const id = this.large.get(file);
+      id ? form.append('resumable', id) : form.append('files', file, file.name);
+    }
+    const { status, response } = await this.transfer('POST', 'uploads/bulk', form);
+    if (status !== 201) throw this.refusal(status, response);
+    this.arrived(response);
+  }
+
+  /** Sends a file so that it continues where a broken connection ended. */
+  async sendLarge(file) {
+    for (let wait = 500; !this.ended;) {
+      try {
+        if (!this.large.has(file)) await this.beginLarge(file);
+        const path = `uploads/resumable/${this.large.get(file)}`;
+        const { headers } = await protocol('HEAD', path);
+        const offset = Number(headers.get('upload-offset'));
+        if (offset === file.size) {
+          this.sent += file.size;
+          return;
+        }
+        const { status, response } = await this.transfer('PATCH', path, file.slice(offset), offset, {
+          'tus-resumable': '1.0.0', 'upload-offset': offset,
+          'content-type': 'application/offset+octet-stream' });
+        if (status !== 204) throw this.refusal(status, response);
+        wait = 500;
+      } catch (error) {
+        if (error.status === 404) this.large.delete(file);
+        else if (error.status && error.status < 500 && ![408, 409, 429].includes(error.status)) throw error;
+        if (this.ended) return;
+        write(this.text, `${error.message} Sending continues by itself …`);
+        await new Promise((done) => { setTimeout(done, wait); });
+        wait = Math.min(2 * wait, 10000);
+      }
+    }
+  }
+
+  async beginLarge(file) {
+    const name = btoa(String.fromCharCode(...new TextEncoder().encode(file.name)));
+    const { headers } = await protocol('POST', 'uploads/resumable', {
+      'upload-length': file.size, 'upload-metadata': `filename ${name},batch ${btoa('later')}` });
+    this.large.set(file, headers.get('location').split('/').pop());
+  }
+
+  /** Sends a body, and shows how much of it has been sent after `before` bytes of its file. */
+  transfer(method, path, body, before = 0, headers = {}) {
+    return new Promise((done, failed) => {
       const request = this.request = new XMLHttpRequest();
-      request.open('POST', `${API}uploads/bulk`);
+      request.open(method, API + path);
+      for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
       request.responseType = 'json';
       request.upload.onprogress = ({ loaded, total }) => {
-        this.bar.value = 100 * loaded / total;
-        write(this.text, loaded < total
-          ? `Sending ${plural(this.files.length, 'file')}: ${bytes(loaded)} of ${bytes(total)}`
+        const now = this.sent + before + loaded;
+        this.bar.value = 100 * now / this.size;
+        write(this.text, loaded < total || now < this.size
+          ? `Sending ${plural(this.files.length, 'file')}: ${bytes(now)} of ${bytes(this.size)}`
           : 'Sent; the server is saving it …');
       };
-      request.onload = () => {
-        const { status, response } = request;
-        if (status === 201) this.arrived(response);
-        else {
-          if (status === 401) askWho(response);
-          this.failed(response?.detail || `The server answered ${status}.`);
-        }
-      };
-      request.onerror = () => this.failed('The connection was lost.');
-      request.onloadend = done;
-      request.send(form);
+      request.onload = () => done(request);
+      request.onerror = request.onabort = () => failed(new Refused(0, 'The connection was lost.'));
+      request.send(body);
     });
   }
 
+  refusal(status, response) {
+    if (status === 401) askWho(response);
+    return new Refused(status, response?.detail || `The server answered ${status}.`);
+  }
+
   arrived(it) {
+    this.large.clear();
     this.end();
     say(`${plural(it.queued, 'file was', 'files were')} accepted${
       it.failed ? `, ${it.failed} refused` : ''}.`);
@@ -839,6 +934,7 @@ class Sending {
   end() {
     this.ended = true;
     if (this.request?.readyState !== 4) this.request?.abort();
+    for (const id of this.large.values()) protocol('DELETE', `uploads/resumable/${id}`).catch(() => {});
     this.root.remove();
     layout();
   }
@@ -994,8 +1090,11 @@ function list(facts, whole) {
   const rows = [
     ['Size', `${facts.width} × ${facts.height}, ${bytes(whole.file_size)}`],
     ['Type', [whole.mime_type, whole.video_codec].filter(Boolean).join(', ')],
-    ['Taken', facts.taken_at && when(facts.taken_at)],
+    ['Title', facts.title],
+    ['Taken', facts.taken_at && taken(facts.taken_at)],
     ['Camera', facts.camera],
+    ['Place', facts.place && [facts.place.location, facts.place.city, facts.place.region, facts.place.country]
+      .filter(Boolean).join(', ')],
     ['Where', facts.coordinates && facts.coordinates.map((it) => it.toFixed(4)).join(', ')],
     ['Length', facts.duration_ms && lasts(Math.round(facts.duration_ms / 1000))],
     ['Colours', facts.colours?.length && facts.colours.map((it) => `${it.name} ${it.percent} %`).join(', ')],

@@ -21,7 +21,8 @@ pub(crate) struct Incoming {
     length: u64,
 }
 
-/// A file that is written and durable. It is removed if this is dropped before it is kept.
+/// A file that is written and durable. If this is dropped before it is kept, it is removed, or goes back to
+/// its resumable upload.
 #[derive(Debug)]
 pub(crate) struct Arrived {
     place: Place,
@@ -35,13 +36,21 @@ pub(crate) struct Arrived {
 struct Place {
     id: UploadId,
     path: PathBuf,
+    /// Where the file goes if it is not kept; `None`: it is removed.
+    back: Option<PathBuf>,
     keep: bool,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.keep
-            && let Err(error) = fs::remove_file(&self.path)
+        if self.keep {
+            return;
+        }
+        let left = match &self.back {
+            Some(back) => fs::rename(&self.path, back),
+            None => fs::remove_file(&self.path),
+        };
+        if let Err(error) = left
             && error.kind() != io::ErrorKind::NotFound
         {
             log::warn!("cannot remove {}, the next start tries again: {error}", self.path.display());
@@ -57,7 +66,12 @@ impl Files {
             fs::create_dir_all(folder)?;
         }
         let file = File::create_new(&path)?;
-        Ok(Incoming { place: Place { id, path, keep: false }, file, hasher: Sha256::new(), length: 0 })
+        Ok(Incoming {
+            place: Place { id, path, back: None, keep: false },
+            file,
+            hasher: Sha256::new(),
+            length: 0,
+        })
     }
 }
 
@@ -85,6 +99,17 @@ impl Incoming {
 }
 
 impl Arrived {
+    /// A file at `path` that returns to `back` if it is not kept.
+    pub(super) fn returning(
+        id: UploadId,
+        path: PathBuf,
+        back: PathBuf,
+        length: u64,
+        content_hash: String,
+    ) -> Self {
+        Self { place: Place { id, path, back: Some(back), keep: false }, length, content_hash }
+    }
+
     /// The upload of this original.
     pub(crate) fn id(&self) -> UploadId {
         self.place.id
@@ -100,7 +125,7 @@ impl Arrived {
         self.place.keep = true;
     }
 
-    /// Removes the file, since its upload was not written.
+    /// Removes the file, or puts it back, since its upload was not written.
     pub(crate) fn remove(mut self) {
         self.place.keep = false;
     }

@@ -473,6 +473,10 @@ fn inspect(
     }
     .map_err(|error| match error.kind {
         ErrorKind::NotMedia => Admission::NotMedia(rejection(FailureKind::Refused, error.message)),
+        // Programs mark folders with empty files, such as `.nomedia`.
+        ErrorKind::Empty if !media::is_called_media(path) => {
+            Admission::NotMedia(rejection(FailureKind::Refused, error.message))
+        }
         kind => refused(failure_kind(kind), error.message),
     })?;
     let mut hasher = Sha256::new();

@@ -149,6 +149,24 @@ impl Receiving {
 }
 
 impl Received {
+    /// Reads the format of a file that is complete and durable. Blocks.
+    ///
+    /// # Errors
+    /// [`ReceiveError::Refused`] as for [`Receiving::finish`], and [`ReceiveError::Failed`] if the disk failed.
+    pub(super) fn inspect(
+        arrived: Arrived,
+        file_name: String,
+        disk: &Disk,
+        limits: &media::Limits,
+        vision: &VisionSpec,
+    ) -> Result<Self, ReceiveError> {
+        let mut reader = arrived.open().map_err(|error| disk.failed("a file", &error))?;
+        let inspected = media::inspect(&mut reader, arrived.length, limits, vision);
+        let inspected = inspected
+            .map_err(|error| ReceiveError::Refused(rejection(failure_kind(error.kind), error.message)))?;
+        Ok(Self { arrived, file_name, inspected })
+    }
+
     /// The id that the upload will have.
     pub fn id(&self) -> UploadId {
         self.arrived.id()
@@ -187,13 +205,15 @@ impl Received {
 }
 
 /// The last part of a client's file name, without control characters.
-fn plain_name(name: &str) -> String {
+pub(super) fn plain_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let plain: String = last.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
     if plain.trim().is_empty() || plain == "." || plain == ".." { "unnamed".into() } else { plain }
 }
 
-async fn job<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn job<T: Send + 'static>(
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(job).await.map_err(io::Error::other)?
 }
 

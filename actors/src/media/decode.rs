@@ -22,7 +22,7 @@ pub(super) fn decode(bytes: &[u8], header: &Header, limits: &Limits) -> Result<D
         Still::Webp(chunks) => webp::decode(bytes, chunks, limits)?,
         Still::Gif => gif::decode(bytes, limits)?,
         Still::Bmp => bmp::decode(bytes, limits)?,
-        Still::Tiff => tiff::decode(bytes, limits)?,
+        Still::Tiff(tiff) => tiff::decode(bytes, tiff, limits)?,
         Still::Jxl(jxl) => jxl::decode(bytes, jxl, limits)?,
         Still::Raw(raw) => raw::decode(bytes, raw)?,
         #[cfg(feature = "heic")]

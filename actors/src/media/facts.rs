@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::colour::{self, Colour};
 use super::render::Rgb;
 use super::sharpness;
+use super::sidecar::Sidecar;
 
 /// Sharp photos have 67 and more; a blur of one pixel leaves 27 to 53, a blur of two pixels 9 to 18.
 const BLURRED: u8 = 22;
@@ -28,7 +29,10 @@ pub struct Facts {
     /// Sharpness of the sharpest parts, 0 (flat or blurred) to 100.
     #[serde(default)]
     pub sharpness: u8,
-    /// When it was taken, in the camera's local time, as `2026-05-04T10:11:12`.
+    /// When it was taken, in the camera's local time, as `2026-05-04T10:11:12`, with its offset from
+    /// universal time if that is known (`2026-05-04T10:11:12+02:00`). `Z` at the end means that only
+    /// universal time is known, as in most videos. A date alone, `2026-05-04`, means that the time is not
+    /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<String>,
     /// Maker and model of the camera.
@@ -36,7 +40,14 @@ pub struct Facts {
     pub camera: Option<String>,
     /// Degrees north and east.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<Vec<f64>>, min_items = 2, max_items = 2))]
     pub coordinates: Option<(f64, f64)>,
+    /// The title that a person or a program gave it, on one line of at most 200 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// The names of the place, as a person or a program wrote them into the file or beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
     /// Duration of a video or animation in milliseconds, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
@@ -49,10 +60,31 @@ pub struct Facts {
     /// The file ends early or has broken parts; the parts that could be decoded were used.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub damaged: bool,
+    /// The files beside it that say more about it. Only for files in place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sidecars: Vec<Sidecar>,
     /// Notes about how the file was read, for people: each a sentence in lower case without a full stop, such
     /// as `the colour profile is broken and was ignored`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// The names of a place, each of at most 64 characters.
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// The part of a city, or a sight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// The city.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub city: Option<String>,
+    /// The state or province.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The country.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
 }
 
 /// The facts that come from the pixels alone.

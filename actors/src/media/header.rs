@@ -65,7 +65,7 @@ pub(super) enum Still {
     Webp(webp::Chunks),
     Gif,
     Bmp,
-    Tiff,
+    Tiff(tiff::Tiff),
     Jxl(Box<jxl::Jxl>),
     Raw(Box<Raw>),
     #[cfg(feature = "heic")]
@@ -106,7 +106,11 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
         if format::is_other_raw(head) {
             return Error::no_decoder("this maker's raw files", "develop the photo and save it as JPEG");
         }
-        Error::new(ErrorKind::NotMedia, "the file is no picture or video of a known format")
+        let message = match head.iter().all(|&byte| byte == 0) {
+            true => "the file begins with zeros, as after a copy that failed: take it from another copy",
+            false => "the file is no picture or video of a known format",
+        };
+        Error::new(ErrorKind::NotMedia, message)
     })?;
     let raw = match format {
         Format::Raw | Format::Tiff => raw::find(source).map_err(Error::unreadable)?,
@@ -136,7 +140,10 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
         }
         Format::Gif => (gif::extent(head), Still::Gif),
         Format::Bmp => (bmp::extent(head), Still::Bmp),
-        Format::Tiff => (tiff::extent(source)?, Still::Tiff),
+        Format::Tiff => {
+            let tiff = tiff::header(source)?.ok_or_else(|| broken(format))?;
+            (Some(tiff.extent()), Still::Tiff(tiff))
+        }
         Format::Jxl => {
             let jxl =
                 jxl::header(source, limits).map_err(Error::unreadable)?.ok_or_else(|| broken(format))?;

@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::facts::Facts;
+use super::origin::Origins;
 
 /// Upright pixels that a provider sees, without alpha.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Prepared {
     pub picture: Picture,
     /// What is known of the picture without a model.
     pub facts: Facts,
+    /// What the file itself says of its origin, for [`facts_beside`](super::facts_beside).
+    pub origins: Origins,
 }
 
 /// The result of reading one video.
@@ -41,4 +44,6 @@ pub struct Clip {
     /// What is known of the video without a model. Colours, lightness and sharpness are those of the frame in
     /// the thumbnail.
     pub facts: Facts,
+    /// What the file itself says of its origin, for [`facts_beside`](super::facts_beside).
+    pub origins: Origins,
 }

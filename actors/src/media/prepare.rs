@@ -3,13 +3,19 @@
 use std::io::Cursor;
 
 use super::decode::decode;
+use super::embedded;
 use super::error::Error;
+use super::exif::Exif;
 use super::facts::{Facts, PixelFacts};
+use super::format::Format;
 use super::header::{admit, header};
 use super::layout::{self, VisionSpec};
 use super::limits::Limits;
+use super::origin::Origins;
 use super::picture::{Picture, Prepared};
 use super::render::{self, Rgb, THUMBNAIL_QUALITY, VISION_QUALITY};
+use super::sidecar;
+use super::source::Source;
 use super::still::Decoded;
 
 /// Makes thumbnail, vision input and facts of a picture, with one decode.
@@ -62,24 +68,30 @@ pub fn prepare(
     });
 
     let seen = PixelFacts::of(&content);
-    let facts = Facts {
+    let origins = origins(bytes, header.format, exif);
+    let mut facts = Facts {
         width,
         height,
         colours: seen.colours,
         lightness: seen.lightness,
         sharpness: seen.sharpness,
-        taken_at: exif.taken_at,
-        camera: exif.camera,
-        coordinates: exif.coordinates,
         duration_ms: animation.and_then(|a| a.duration_ms()),
-        video_codec: None,
         animated: animation.is_some_and(|a| a.is_moving()),
         damaged,
         notes,
+        ..Facts::default()
     };
+    sidecar::complete(&mut facts, &origins, None);
     let padded = render::padded(content, layout.padded);
     let jpeg = if vision.jpeg { Some(render::jpeg(&padded, VISION_QUALITY)?) } else { None };
     let Rgb { width, height, data } = padded;
     let picture = Picture { width, height, rgb: data, content: layout.content, jpeg };
-    Ok(Prepared { thumbnail, picture, facts })
+    Ok(Prepared { thumbnail, picture, facts, origins })
+}
+
+/// What a picture says of its origin. The EXIF data that the decoder found count only if no others are found.
+fn origins(bytes: &[u8], format: Format, exif: Exif) -> Origins {
+    let found = embedded::origins(&mut Source::new(&mut Cursor::new(bytes), bytes.len() as u64), format);
+    let (found, exif) = (found.unwrap_or_default(), exif.origins());
+    Origins { embedded: exif.embedded.or(found.embedded), changed: found.changed.or(exif.changed) }
 }

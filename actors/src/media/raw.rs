@@ -6,13 +6,13 @@
 //! in a file is believed only after the JPEG at its place has shown a frame header.
 
 mod cr3;
-mod directory;
 mod tiff;
 
 use std::io;
 use std::ops::Range;
 
 use super::bytes::be32;
+use super::directory;
 use super::error::Error;
 use super::exif::{self, Exif};
 use super::orientation::Orientation;
@@ -141,7 +141,9 @@ pub(super) fn decode(bytes: &[u8], raw: &Raw) -> Result<Decoded, Error> {
 /// Takes the facts that are missing, and the orientation, from those of the JPEG.
 fn complete(mut own: Exif, inner: Exif) -> Exif {
     own.orientation = inner.orientation;
-    own.taken_at = own.taken_at.or(inner.taken_at);
+    own.taken = own.taken.or(inner.taken);
+    own.changed = own.changed.or(inner.changed);
+    own.title = own.title.or(inner.title);
     own.camera = own.camera.or(inner.camera);
     own.coordinates = own.coordinates.or(inner.coordinates);
     own

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     files::{Claim, Files, ReadError},
-    media::{self, Facts, Kind, Picture, VisionSpec},
+    media::{self, Facts, Kind, Origins, Picture, VisionSpec},
     upload::{FailureKind, Stage, Thumbnail, Upload},
 };
 
@@ -159,7 +159,8 @@ impl WorkerContext {
             // The next picture need not wait until this one's thumbnail is durable.
             drop(decoder);
             let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail, claim);
-            let (pictures, facts) = (vec![prepared.picture], prepared.facts);
+            let facts = with_sidecars(&upload, prepared.facts, &prepared.origins);
+            let pictures = vec![prepared.picture];
             Ok((Prepared { pictures, seconds: Vec::new(), facts }, thumbnail))
         };
         blocking(share, job).await
@@ -174,9 +175,13 @@ impl WorkerContext {
         let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
         let files = self.files.clone();
-        let write = move || Ok(write_thumbnail(&files, &upload, clip.thumbnail, claim));
-        let thumbnail = blocking(held, write).await?;
-        Ok((Prepared { pictures: clip.pictures, seconds: clip.seconds, facts: clip.facts }, thumbnail))
+        let (facts, origins) = (clip.facts, clip.origins);
+        let write = move || {
+            let thumbnail = write_thumbnail(&files, &upload, clip.thumbnail, claim);
+            Ok((with_sidecars(&upload, facts, &origins), thumbnail))
+        };
+        let (facts, thumbnail) = blocking(held, write).await?;
+        Ok((Prepared { pictures: clip.pictures, seconds: clip.seconds, facts }, thumbnail))
     }
 }
 
@@ -193,6 +198,14 @@ async fn blocking<T: Send + 'static>(
         let message = "the decoder panicked; the log says where".into();
         Err(Unprepared::Failed(FailureKind::Panicked, message))
     })
+}
+
+/// The facts of a file in place with those of its sidecars.
+fn with_sidecars(upload: &Upload, facts: Facts, origins: &Origins) -> Facts {
+    match upload.place() {
+        Some(path) => media::facts_beside(facts, origins, path),
+        None => facts,
+    }
 }
 
 fn undecodable(upload: &Upload, error: &media::Error) -> Unprepared {

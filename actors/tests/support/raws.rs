@@ -5,6 +5,7 @@
 #[derive(Clone)]
 pub enum Value {
     Short(u16),
+    Shorts(Vec<u16>),
     Long(u32),
     Text(&'static str),
     /// Bytes of any type.
@@ -59,6 +60,10 @@ impl Tiff {
         for (i, (tag, value)) in entries.iter().enumerate() {
             let (kind, count, bytes) = match value {
                 Value::Short(number) => (3, 1, self.u16(*number).to_vec()),
+                Value::Shorts(numbers) => {
+                    let bytes = numbers.iter().flat_map(|it| self.u16(*it)).collect();
+                    (3, numbers.len() as u32, bytes)
+                }
                 Value::Long(number) => (4, 1, self.u32(*number).to_vec()),
                 Value::Text(text) => (2, text.len() as u32 + 1, [text.as_bytes(), b"\0"].concat()),
                 Value::Bytes(bytes) => (7, bytes.len() as u32, bytes.clone()),

@@ -1,6 +1,9 @@
 //! The outcome of one file, as `--json` prints it and the summary counts it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use mediamill_actors::{
     analysis::Object,
@@ -15,8 +18,8 @@ use crate::cli::thumbnails;
 /// The outcome of a file, one line of `--json`.
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
-    /// The file. Bytes that are not UTF-8 are replaced.
-    #[serde(serialize_with = "lossy")]
+    /// The file, and `path_bytes` if its path is not UTF-8.
+    #[serde(flatten, serialize_with = "path_with_bytes")]
     pub(super) path: PathBuf,
     pub(super) status: OutcomeStatus,
     /// An earlier run completed it.
@@ -105,6 +108,20 @@ impl Outcome {
     pub(super) fn text(&self) -> &str {
         self.description.as_deref().unwrap_or_default()
     }
+}
+
+/// `path`, with replacements where it is not UTF-8, and then its bytes as `path_bytes`, in hexadecimal
+/// digits.
+fn path_with_bytes<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Names<'a> {
+        path: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_bytes: Option<String>,
+    }
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let path_bytes = path.to_str().is_none().then(|| base16ct::lower::encode_string(bytes));
+    Names { path: path.to_string_lossy(), path_bytes }.serialize(serializer)
 }
 
 fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {

@@ -173,6 +173,11 @@ impl Report {
         Some(format!("{} {rest}", style.apply_to(word)))
     }
 
+    /// Counts entries of folders that are no files, and so were not among the files to be looked at.
+    pub(super) fn passed_over(&mut self, entries: usize) {
+        self.tally.not_media += entries;
+    }
+
     /// Counts a file of a folder that is neither a picture nor a video.
     pub(super) fn not_media(&mut self) {
         self.tally.not_media += 1;

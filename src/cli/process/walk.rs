@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use mediamill_actors::media::is_called_media;
 use same_file::Handle;
 use walkdir::{DirEntry, WalkDir};
 
@@ -12,6 +13,8 @@ pub(super) struct Walked {
     pub(super) files: Vec<Found>,
     /// Folders and links that could not be followed.
     pub(super) unreadable: Vec<Unreadable>,
+    /// Number of sockets, pipes and devices below the paths, which are not opened.
+    pub(super) special: usize,
 }
 
 /// A folder or link that could not be followed.
@@ -28,8 +31,16 @@ pub(super) struct Unreadable {
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) path: PathBuf,
-    /// It was given itself, so it is refused if it is not media. Such files below a folder are only counted.
+    /// It was given itself.
     pub(super) named: bool,
+}
+
+impl Found {
+    /// Whether it is refused if it is not media. Files below a folder that nobody calls photos or videos are
+    /// only counted.
+    pub(super) fn is_meant(&self) -> bool {
+        self.named || is_called_media(&self.path)
+    }
 }
 
 /// The given paths without links, so that a second run finds the same ones however they are written.
@@ -67,6 +78,7 @@ pub(super) fn walk(roots: &[PathBuf], data_dir: &Path) -> Walked {
         for entry in entries.filter_entry(|entry| !ours(entry)) {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => {}
+                Ok(entry) if !entry.file_type().is_file() && entry.depth() > 0 => walked.special += 1,
                 Ok(entry) => {
                     let named = entry.depth() == 0;
                     let path = entry.into_path();

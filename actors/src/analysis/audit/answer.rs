@@ -273,6 +273,23 @@ const TALK: &[&str] = &[
     "¿en qué puedo",
 ];
 
+/// Beginnings of a sentence that describes, though it speaks of the model or to the user.
+const DESCRIBING: &[&str] = &[
+    "i see a",
+    "i see the",
+    "i see two",
+    "i can see a",
+    "i can see the",
+    "i can see two",
+    "you can see",
+    "you see",
+    "if you look",
+    "if you zoom",
+    "ich sehe ein",
+    "je vois",
+    "puedo ver",
+];
+
 /// Text that stands for a description, in lower case.
 const PLACEHOLDERS: &[&str] = &[
     "lorem ipsum",
@@ -345,7 +362,7 @@ fn speech_of(sentence: &str) -> Option<Speech> {
         let blind = ["see the image", "see any image", "see an image", "view the image", "view images"];
         let blind = blind.iter().any(|it| sentence.contains(it)) && !sentence.starts_with("as a");
         Some(if blind { Speech::NoPicture } else { Speech::Refusal })
-    } else if begins(TALK) {
+    } else if begins(TALK) && !begins(DESCRIBING) {
         Some(Speech::Talk)
     } else {
         None

@@ -370,10 +370,9 @@ mod tests {
                     camera,
                     coordinates,
                     duration_ms,
-                    video_codec: None,
                     animated,
                     damaged,
-                    notes: Vec::new(),
+                    ..Facts::default()
                 }
             })
     }

@@ -27,6 +27,8 @@ pub(super) struct Items {
     /// The item that is the main picture.
     pub(super) primary: Option<Id>,
     pub(super) kinds: HashMap<Id, [u8; 4]>,
+    /// The items that are XMP.
+    pub(super) xmp: Vec<Id>,
     /// The ranges of an item's bytes in the file.
     pub(super) places: HashMap<Id, Vec<Range<u64>>>,
     /// Rows, columns, and width and height of the items that are grids.
@@ -106,13 +108,19 @@ impl Items {
         let (version, _) = fields.version()?;
         fields.id(version > 0)?;
         for entry in boxes(body, fields.at()..body.len()).filter(|it| &it.kind == b"infe") {
-            let mut fields = Fields::new(&body[entry.body]);
+            let mut fields = Fields::new(&body[entry.body.clone()]);
             let (version, _) = fields.version()?;
             // Older versions have no kind and are not used for pictures.
             if version >= 2 {
                 let id = fields.id(version > 2)?;
                 fields.u16()?;
-                self.kinds.insert(id, fields.take(4)?.try_into().ok()?);
+                let kind = fields.take(4)?.try_into().ok()?;
+                self.kinds.insert(id, kind);
+                // The name of the item comes before the type of its contents.
+                let mut texts = body[entry.body.start + fields.at()..entry.body.end].split(|&byte| byte == 0);
+                if &kind == b"mime" && texts.nth(1) == Some(b"application/rdf+xml") {
+                    self.xmp.push(id);
+                }
             }
         }
         Some(())

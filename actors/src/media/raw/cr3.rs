@@ -4,9 +4,9 @@ use std::io;
 use std::ops::Range;
 
 use super::Found;
-use super::directory::Order;
 use crate::media::boxes::in_file;
 use crate::media::bytes::be32;
+use crate::media::directory::Order;
 use crate::media::source::Source;
 
 /// Most boxes side by side that are looked at.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io;
 
 use super::Found;
-use super::directory::Order;
+use crate::media::directory::Order;
 use crate::media::source::Source;
 
 /// Most directories that are read.

@@ -1,4 +1,6 @@
-//! TIFF.
+//! TIFF: by the crate `image`, and the codings and colours that it refuses by `rare`.
+
+pub(crate) mod rare;
 
 use std::io::Cursor;
 
@@ -6,26 +8,46 @@ use image::{ImageDecoder, codecs::tiff::TiffDecoder};
 
 use super::decoded::{Decoded, read};
 use super::extent::Extent;
-use crate::media::error::{Error, ErrorKind};
+use crate::media::error::Error;
 use crate::media::exif;
 use crate::media::limits::Limits;
 use crate::media::source::Source;
 
+/// Who decodes a TIFF.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Tiff {
+    /// The crate `image`.
+    Common(Extent),
+    Rare(Box<rare::Layout>),
+}
+
+impl Tiff {
+    pub(crate) fn extent(&self) -> Extent {
+        match self {
+            Self::Common(extent) => *extent,
+            Self::Rare(layout) => layout.extent(),
+        }
+    }
+}
+
 /// Reads the header. Returns `None` if it makes no sense.
 ///
 /// # Errors
-/// [`ErrorKind::Unsupported`] for colours that are not decoded, and an error if the file cannot be read.
-pub(crate) fn extent(source: &mut Source<'_>) -> Result<Option<Extent>, Error> {
+/// [`ErrorKind::Unsupported`](crate::media::ErrorKind::Unsupported) for codings and colours that are not
+/// decoded, and an error if the file cannot be read.
+pub(crate) fn header(source: &mut Source<'_>) -> Result<Option<Tiff>, Error> {
+    let rare = |source: &mut Source<'_>| {
+        let layout = rare::layout(source).map_err(Error::unreadable)??;
+        Ok(layout.map(|it| Tiff::Rare(Box::new(it))))
+    };
     let len = source.len();
+    if rare::is_rare(source).map_err(Error::unreadable)? {
+        return rare(source);
+    }
     let reader = source.rewound().map_err(Error::unreadable)?;
     let decoder = match TiffDecoder::new(reader) {
         Ok(decoder) => decoder,
-        Err(image::ImageError::Unsupported(_)) => {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "cannot decode this kind of TIFF, its colours are stored in a rare way: save it as RGB",
-            ));
-        }
+        Err(image::ImageError::Unsupported(_)) => return rare(source),
         Err(
             image::ImageError::Decoding(_)
             | image::ImageError::Encoding(_)
@@ -40,13 +62,22 @@ pub(crate) fn extent(source: &mut Source<'_>) -> Result<Option<Extent>, Error> {
     let channels = u64::from(decoder.color_type().bytes_per_pixel());
     let inner = channels.max(u64::from(decoder.original_color_type().bits_per_pixel().div_ceil(8)));
     let extent = Extent::new(width, height, channels + inner);
-    Ok(extent.map(|it| Extent { decoder_bytes: it.decoder_bytes.saturating_add(len), ..it }))
+    let held = |it: Extent| Extent { decoder_bytes: it.decoder_bytes.saturating_add(len), ..it };
+    Ok(extent.map(|it| Tiff::Common(held(it))))
 }
 
 /// Decodes the first picture.
-pub(crate) fn decode(bytes: &[u8], limits: &Limits) -> Result<Decoded, Error> {
+pub(crate) fn decode(bytes: &[u8], tiff: &Tiff, limits: &Limits) -> Result<Decoded, Error> {
     let exif = exif::read(bytes);
-    let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
-    let profile = decoder.icc_profile().unwrap_or_else(|_| Some(Vec::new()));
-    Ok(Decoded::new(read(decoder, limits)?, exif, None).with_profile(profile.as_deref()))
+    match tiff {
+        Tiff::Common(_) => {
+            let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
+            let profile = decoder.icc_profile().unwrap_or_else(|_| Some(Vec::new()));
+            Ok(Decoded::new(read(decoder, limits)?, exif, None).with_profile(profile.as_deref()))
+        }
+        Tiff::Rare(layout) => {
+            let (pixels, damaged) = rare::decode(bytes, layout)?;
+            Ok(Decoded { damaged, ..Decoded::new(pixels, exif, None).with_profile(layout.profile()) })
+        }
+    }
 }

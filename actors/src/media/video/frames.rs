@@ -7,8 +7,10 @@ use crate::media::error::Error;
 use crate::media::facts::{Facts, PixelFacts};
 use crate::media::layout::{self, VisionSpec};
 use crate::media::limits::Limits;
+use crate::media::origin::Origins;
 use crate::media::picture::{Clip, Picture};
 use crate::media::render::{self, Rgb, THUMBNAIL_QUALITY, VISION_QUALITY};
+use crate::media::sidecar;
 
 /// A frame as it is stored, not yet turned.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,21 +153,20 @@ pub(super) fn clip(
     let mut facts = Facts {
         width,
         height,
-        taken_at: track.taken_at.clone(),
-        camera: track.camera.clone(),
-        coordinates: track.coordinates,
         duration_ms: track.duration_ms,
         video_codec: Some(track.codec.clone()).filter(|it| !it.is_empty()),
         damaged: track.damaged,
         notes: track.notes.clone(),
         ..Facts::default()
     };
+    let origins = Origins { embedded: track.origin.clone(), changed: None };
+    sidecar::complete(&mut facts, &origins, None);
     let mut thumbnail = None;
     if let Some((made, seen)) = best {
         thumbnail = made;
         (facts.colours, facts.lightness, facts.sharpness) = (seen.colours, seen.lightness, seen.sharpness);
     }
-    Ok(Clip { thumbnail, pictures, seconds, facts })
+    Ok(Clip { thumbnail, pictures, seconds, facts, origins })
 }
 
 /// Returns `true` for a frame of one colour; many videos begin with one.

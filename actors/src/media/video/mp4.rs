@@ -4,15 +4,18 @@
 //! With the index a few frames can be copied out of the file: `ffmpeg` gets those instead of the file,
 //! `ffprobe` is not needed, and neither sees the rest of the file.
 
+mod tags;
+
 use std::io;
 use std::ops::Range;
 
 use super::frame_colours::FrameColours;
 use super::index::{Container, Index, Sample};
-use super::track::{Tags, Track};
+use super::track::Track;
 use crate::media::boxes::{self, Fields, boxes};
 use crate::media::colour_space::CodePoints;
 use crate::media::orientation::Orientation;
+use crate::media::origin::Origin;
 use crate::media::source::Source;
 
 /// Largest index that is read, in bytes; ten hours have about 15 MiB.
@@ -47,7 +50,8 @@ pub(crate) fn read(source: &mut Source<'_>) -> io::Result<Reading> {
     }
     let mut moov = Vec::new();
     source.append(place.start, (place.end - place.start) as usize, &mut moov)?;
-    Ok(index(&moov, source.len()))
+    let xmp = tags::xmp(source, &moov)?;
+    Ok(index(&moov, source.len(), xmp))
 }
 
 /// The colours that a box `colr` names. QuickTime calls it `nclc`, and MP4 `nclx`.
@@ -67,7 +71,7 @@ fn inside<'a>(bytes: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     })
 }
 
-fn index(moov: &[u8], len: u64) -> Reading {
+fn index(moov: &[u8], len: u64, xmp: Origin) -> Reading {
     let tracks = || {
         let tracks = boxes(moov, 0..moov.len()).filter(|it| &it.kind == b"trak");
         tracks.filter_map(|it| moov.get(it.body)).filter(|trak| {
@@ -86,7 +90,10 @@ fn index(moov: &[u8], len: u64) -> Reading {
         return Reading::Other;
     }
     match Table::of(trak).and_then(|table| table.index(moov, trak, len)) {
-        Some(index) => Reading::Index(Box::new(index)),
+        Some(mut index) => {
+            tags::tags(moov, xmp).apply(&mut index.track);
+            Reading::Index(Box::new(index))
+        }
         None => Reading::Other,
     }
 }
@@ -122,7 +129,6 @@ impl<'a> Table<'a> {
         let mut track = self.track(trak)?;
         track.duration_ms = Some((seconds * 1000.0).round() as u64);
         track.damaged = samples.len() < count;
-        tags(moov).apply(&mut track);
         let mut description = ((self.description.len() + 8) as u32).to_be_bytes().to_vec();
         description.extend(b"stsd");
         description.extend(self.description);
@@ -317,52 +323,4 @@ fn orientation(matrix: &[u8]) -> Orientation {
         (0, -1, 1, 0) => 8,
         _ => 1,
     })
-}
-
-/// The tags about time, place and camera.
-fn tags(moov: &[u8]) -> Tags {
-    let mut tags = Tags::default();
-    if let Some(mut mvhd) = inside(moov, &[b"mvhd"]).map(Fields::new)
-        && let Some((version, _)) = mvhd.version()
-    {
-        // Seconds since 1904.
-        tags.created_s = mvhd
-            .uint(if version == 1 { 8 } else { 4 })
-            .and_then(|it| i64::try_from(it).ok()?.checked_sub(2_082_844_800));
-    }
-    if let Some(udta) = inside(moov, &[b"udta"]) {
-        for it in boxes(udta, 0..udta.len()).filter(|it| it.kind[0] == 0xa9) {
-            // Length and language come first.
-            if let Some(text) = udta.get(it.body).and_then(|body| body.get(4..)) {
-                match &it.kind[1..] {
-                    b"xyz" => tags.set("location", text),
-                    b"day" => tags.set("date", text),
-                    b"mak" => tags.set("make", text),
-                    b"mod" => tags.set("model", text),
-                    _ => {}
-                }
-            }
-        }
-    }
-    quicktime(moov, &mut tags);
-    tags
-}
-
-/// Adds the tags of QuickTime's metadata: a list of names, and values that refer to the names by number.
-fn quicktime(moov: &[u8], tags: &mut Tags) -> Option<()> {
-    let meta = inside(moov, &[b"meta"]).or_else(|| inside(moov, &[b"udta", b"meta"]))?;
-    // With version and flags in front, or without.
-    let meta = meta.strip_prefix(&[0; 4]).unwrap_or(meta);
-    let keys = inside(meta, &[b"keys"])?;
-    let names: Vec<&[u8]> = boxes(keys, 8..keys.len()).filter_map(|it| keys.get(it.body)).collect();
-    let list = inside(meta, &[b"ilst"])?;
-    for it in boxes(list, 0..list.len()) {
-        let number = u32::from_be_bytes(it.kind) as usize;
-        let value =
-            list.get(it.body).and_then(|body| inside(body, &[b"data"])).and_then(|data| data.get(8..));
-        if let (Some(name), Some(value)) = (number.checked_sub(1).and_then(|at| names.get(at)), value) {
-            tags.set(&String::from_utf8_lossy(name), value);
-        }
-    }
-    Some(())
 }

@@ -195,7 +195,8 @@ mod tests {
         let probe = answer(json).expect("there is a video");
         assert_eq!((probe.stream, probe.start, probe.duration), (2, 1.4, Some(12.5)));
         assert_eq!(probe.track.upright(), (576, 1024));
-        assert_eq!(probe.track.taken_at.as_deref(), Some("2026-05-04T10:11:12"));
+        let taken = probe.track.origin.taken.map(|it| it.to_string());
+        assert_eq!(taken.as_deref(), Some("2026-05-04T10:11:12Z"));
         for nothing in [&b""[..], b"{}", b"[]", br#"{"streams":[{"index":0,"codec_type":"audio"}]}"#] {
             assert_eq!(answer(nothing), None);
         }

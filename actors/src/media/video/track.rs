@@ -1,11 +1,13 @@
 //! The description of a video by its container.
 
 use super::frame_colours::FrameColours;
+use crate::media::moment::Moment;
 use crate::media::orientation::Orientation;
-use crate::media::origin;
+use crate::media::origin::{self, Origin};
+use crate::media::text::decoded;
 
 /// Longest value of a tag that is read, in bytes.
-const MAX_TAG_BYTES: usize = 256;
+const MAX_TAG_BYTES: usize = 1024;
 
 /// A video as its container describes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,11 +20,8 @@ pub(crate) struct Track {
     pub(super) shown: (u32, u32),
     pub(super) orientation: Orientation,
     pub(super) duration_ms: Option<u64>,
-    /// The camera's local time if it is known, otherwise universal time.
-    pub(super) taken_at: Option<String>,
-    pub(super) camera: Option<String>,
-    /// Degrees north and east.
-    pub(super) coordinates: Option<(f64, f64)>,
+    /// When, where and by which camera it was taken.
+    pub(super) origin: Origin,
     /// The colours of its frames, as far as the container names them.
     pub(super) colours: FrameColours,
     /// Frames are missing.
@@ -49,9 +48,7 @@ impl Track {
             shown,
             orientation: Orientation::default(),
             duration_ms: None,
-            taken_at: None,
-            camera: None,
-            coordinates: None,
+            origin: Origin::default(),
             colours: FrameColours::default(),
             damaged: false,
             notes: Vec::new(),
@@ -68,45 +65,64 @@ impl Track {
 /// The tags about time, place and camera in a container, under any of their names.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(super) struct Tags {
-    /// When the file was created, in seconds since 1970.
+    /// When the file was created, in seconds since 1970 of universal time.
     pub(super) created_s: Option<i64>,
-    date: Option<String>,
+    /// Degrees north and east, if they are not a text.
+    pub(super) coordinates: Option<(f64, f64)>,
+    /// What XMP in the file says.
+    xmp: Origin,
+    /// The camera's own time.
+    camera_date: Option<Moment>,
+    date: Option<Moment>,
+    /// The time of the container, if it is a text.
+    created: Option<Moment>,
     make: Option<String>,
     model: Option<String>,
-    location: Option<String>,
+    location: Option<(f64, f64)>,
+    title: Option<String>,
 }
 
 impl Tags {
+    /// No tags yet, beside what XMP in the file says.
+    pub(super) fn beside(xmp: Origin) -> Self {
+        Self { xmp, ..Self::default() }
+    }
+
     /// Adds a tag. Unknown ones are ignored.
     pub(super) fn set(&mut self, name: &str, value: &[u8]) {
-        let value = value.get(..MAX_TAG_BYTES).unwrap_or(value);
-        let value = String::from_utf8_lossy(value).trim_matches(['\0', ' ']).to_owned();
+        let value = decoded(value.get(..MAX_TAG_BYTES).unwrap_or(value));
+        let value = value.trim_matches(|c: char| c == '\0' || c.is_whitespace());
         let name = name.to_lowercase();
         let name =
             name.strip_prefix("com.apple.quicktime.").or(name.strip_prefix("com.android.")).unwrap_or(&name);
         match name {
-            // The camera's own time; `creation_time` is that of the container.
-            "creationdate" => self.date = Some(value),
-            "date" | "creation_time" if self.date.is_none() => self.date = Some(value),
-            "make" | "manufacturer" => self.make = Some(value),
-            "model" => self.model = Some(value),
-            "location.iso6709" | "location" | "location-eng" => self.location = Some(value),
+            "creationdate" => self.camera_date = Moment::read(value).or(self.camera_date),
+            "date" | "date_recorded" => self.date = self.date.or(Moment::read(value)),
+            "creation_time" => self.created = self.created.or(Moment::read(value)),
+            "make" | "manufacturer" => self.make = Some(value.to_owned()),
+            "model" => self.model = Some(value.to_owned()),
+            "location.iso6709" | "location" | "location-eng" => {
+                self.location = coordinates(value).or(self.location);
+            }
+            "title" | "displayname" => self.title = self.title.take().or_else(|| origin::title(value)),
             _ => {}
         }
     }
 
-    /// Sets time, place and camera of a track.
-    pub(super) fn apply(&self, track: &mut Track) {
-        let created = || {
-            // A time before 1970 comes from a clock that was never set.
-            let moment = jiff::Timestamp::from_second(self.created_s.filter(|&it| it > 0)?).ok()?;
-            Some(moment.strftime("%Y-%m-%dT%H:%M:%S").to_string())
+    /// Sets time, place and camera of a track. A time with its offset counts before universal time, and that
+    /// before a time of which nobody knows what it counts from.
+    pub(super) fn apply(self, track: &mut Track) {
+        let with_offset = |moment: Option<Moment>| moment.filter(|it| it.has_offset());
+        let known = with_offset(self.camera_date).or(with_offset(self.date)).or(self.xmp.taken);
+        let created = self.created_s.and_then(Moment::from_unix).or(self.created);
+        let own = Origin {
+            taken: known.or(created).or(self.camera_date).or(self.date),
+            camera: origin::camera(self.make.as_deref(), self.model.as_deref()),
+            coordinates: self.location.or(self.coordinates),
+            title: self.title,
+            place: None,
         };
-        track.taken_at =
-            self.date.as_deref().and_then(|date| origin::taken_at(date.as_bytes())).or_else(created);
-        let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
-        track.camera = origin::camera(bytes(&self.make).as_deref(), bytes(&self.model).as_deref());
-        track.coordinates = self.location.as_deref().and_then(coordinates);
+        track.origin = own.or(self.xmp);
     }
 }
 
@@ -139,24 +155,38 @@ mod tests {
         }
     }
 
+    fn taken_at(tags: &Tags) -> Option<String> {
+        let mut track = Track::new("h264".into(), (64, 48), (1, 1)).expect("a size");
+        tags.clone().apply(&mut track);
+        track.origin.taken.map(|it| it.to_string())
+    }
+
     #[test]
     fn the_camera_s_time_goes_before_the_container_s() {
-        let mut track = Track::new("h264".into(), (64, 48), (1, 1)).expect("a size");
         let mut tags = Tags { created_s: Some(1_777_889_472), ..Tags::default() };
-        tags.apply(&mut track);
-        assert_eq!(track.taken_at.as_deref(), Some("2026-05-04T10:11:12"));
+        assert_eq!(taken_at(&tags).as_deref(), Some("2026-05-04T10:11:12Z"));
         tags.set("com.apple.quicktime.creationdate", b"2026-05-04T12:11:12+0200");
         tags.set("creation_time", b"2026-05-04T10:11:12.000000Z");
         tags.set("com.apple.quicktime.make", b"Apple");
         tags.set("com.apple.quicktime.model", b"iPhone 12");
+        assert_eq!(taken_at(&tags).as_deref(), Some("2026-05-04T12:11:12+02:00"));
+        let mut track = Track::new("h264".into(), (64, 48), (1, 1)).expect("a size");
         tags.apply(&mut track);
-        assert_eq!(track.taken_at.as_deref(), Some("2026-05-04T12:11:12"));
-        assert_eq!(track.camera.as_deref(), Some("Apple iPhone 12"));
+        assert_eq!(track.origin.camera.as_deref(), Some("Apple iPhone 12"));
         for never in [None, Some(0), Some(-2_082_844_800)] {
-            let mut track = Track::new("h264".into(), (64, 48), (1, 1)).expect("a size");
-            Tags { created_s: never, ..Tags::default() }.apply(&mut track);
-            assert_eq!(track.taken_at, None);
+            assert_eq!(taken_at(&Tags { created_s: never, ..Tags::default() }), None);
         }
+    }
+
+    #[test]
+    fn a_time_without_offset_counts_only_without_universal_time() {
+        let mut tags = Tags::default();
+        tags.set("date", b"2026-05-04 12:11:12");
+        assert_eq!(taken_at(&tags).as_deref(), Some("2026-05-04T12:11:12"));
+        tags.set("creation_time", b"2026-05-04T10:11:12.000000Z");
+        assert_eq!(taken_at(&tags).as_deref(), Some("2026-05-04T10:11:12Z"));
+        tags.xmp.taken = Moment::read("2026-05-04T12:11:12+02:00");
+        assert_eq!(taken_at(&tags).as_deref(), Some("2026-05-04T12:11:12+02:00"));
     }
 
     #[test]

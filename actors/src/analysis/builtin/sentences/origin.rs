@@ -1,6 +1,6 @@
 //! The sentence about date, place, camera and file names of a picture.
 
-use jiff::civil::DateTime;
+use jiff::civil::Date;
 
 use super::english::list;
 use crate::{
@@ -25,9 +25,10 @@ pub(super) fn sentence(facts: &Facts, names: &FileNames) -> Option<String> {
     }
 }
 
-/// `4 May 2026`, from an EXIF date. A camera without a clock writes zeros, which are not a date.
+/// `4 May 2026`, from the day of [`Facts::taken_at`]. A camera without a clock writes zeros, which are not a date.
 fn date(taken_at: &str) -> Option<String> {
-    let date = taken_at.parse::<DateTime>().ok()?.date();
+    let day = taken_at.split_once('T').map_or(taken_at, |(day, _)| day);
+    let date = day.parse::<Date>().ok()?;
     const MONTHS: [&str; 12] = [
         "January",
         "February",
@@ -104,6 +105,9 @@ mod tests {
         for (taken_at, expected) in [
             ("2026-05-04T10:11:12", Some("4 May 2026")),
             ("2024-02-29T00:00:00", Some("29 February 2024")),
+            ("2026-05-04T10:11:12+02:00", Some("4 May 2026")),
+            ("2026-05-04T10:11:12Z", Some("4 May 2026")),
+            ("2026-05-04", Some("4 May 2026")),
             ("0000-00-00T00:00:00", None),
             ("2023-02-29T00:00:00", None),
             ("1600-01-01T00:00:00", None),

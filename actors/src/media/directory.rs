@@ -13,23 +13,23 @@ const MAX_COPIED_BYTES: u64 = 4096;
 
 /// An entry of a directory.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) tag: u16,
-    kind: u16,
-    pub(super) count: u32,
+pub(in crate::media) struct Entry {
+    pub(in crate::media) tag: u16,
+    pub(in crate::media) kind: u16,
+    pub(in crate::media) count: u32,
     /// The offset of the first value.
-    pub(super) at: u64,
+    pub(in crate::media) at: u64,
 }
 
 /// The byte order of a TIFF structure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Order {
+pub(in crate::media) struct Order {
     little: bool,
 }
 
 impl Order {
     /// Takes the first two bytes of a structure.
-    pub(super) fn of(head: &[u8]) -> Option<Self> {
+    pub(in crate::media) fn of(head: &[u8]) -> Option<Self> {
         match head.get(..2)? {
             b"II" => Some(Self { little: true }),
             b"MM" => Some(Self { little: false }),
@@ -37,12 +37,17 @@ impl Order {
         }
     }
 
-    pub(super) fn u16(self, bytes: &[u8], at: usize) -> Option<u16> {
+    pub(in crate::media) fn u16(self, bytes: &[u8], at: usize) -> Option<u16> {
         if self.little { le16(bytes, at) } else { be16(bytes, at) }
     }
 
-    pub(super) fn u32(self, bytes: &[u8], at: usize) -> Option<u32> {
+    pub(in crate::media) fn u32(self, bytes: &[u8], at: usize) -> Option<u32> {
         if self.little { le32(bytes, at) } else { be32(bytes, at) }
+    }
+
+    /// Returns `true` if the lowest byte comes first.
+    pub(in crate::media) fn is_little(self) -> bool {
+        self.little
     }
 
     fn bytes16(self, number: u16) -> [u8; 2] {
@@ -55,7 +60,11 @@ impl Order {
 
     /// Reads the entries of the directory at an offset, and the offset of the next directory, 0 if there is
     /// none. A directory that is cut short ends with its last whole entry.
-    pub(super) fn directory(self, source: &mut Source<'_>, offset: u64) -> io::Result<(Vec<Entry>, u64)> {
+    pub(in crate::media) fn directory(
+        self,
+        source: &mut Source<'_>,
+        offset: u64,
+    ) -> io::Result<(Vec<Entry>, u64)> {
         let Some(count) = source.exactly::<2>(offset)? else { return Ok((Vec::new(), 0)) };
         let count = self.u16(&count, 0).unwrap_or(0).min(MAX_ENTRIES);
         let mut bytes = Vec::new();
@@ -76,7 +85,12 @@ impl Order {
 
     /// The first whole numbers of an entry, at most `most`. Pointers that makers declare as bytes are read
     /// too.
-    pub(super) fn numbers(self, source: &mut Source<'_>, entry: &Entry, most: usize) -> io::Result<Vec<u32>> {
+    pub(in crate::media) fn numbers(
+        self,
+        source: &mut Source<'_>,
+        entry: &Entry,
+        most: usize,
+    ) -> io::Result<Vec<u32>> {
         let (unit, count) = match entry.kind {
             3 => (2, entry.count as usize),
             4 | 13 => (4, entry.count as usize),
@@ -92,7 +106,7 @@ impl Order {
     }
 
     /// The first whole number of an entry.
-    pub(super) fn number(self, source: &mut Source<'_>, entry: &Entry) -> io::Result<Option<u32>> {
+    pub(in crate::media) fn number(self, source: &mut Source<'_>, entry: &Entry) -> io::Result<Option<u32>> {
         Ok(self.numbers(source, entry, 1)?.first().copied())
     }
 }
@@ -109,7 +123,7 @@ fn size(kind: u16) -> u64 {
 }
 
 /// A copy of the start of a file, with the magic number of TIFF in place of that of a maker.
-pub(super) fn usual(bytes: &[u8], most: usize) -> Vec<u8> {
+pub(in crate::media) fn usual(bytes: &[u8], most: usize) -> Vec<u8> {
     let mut copy = bytes.get(..most).unwrap_or(bytes).to_vec();
     if let (Some(order), Some(magic)) = (Order::of(bytes), copy.get_mut(2..4)) {
         magic.copy_from_slice(&order.bytes16(42));
@@ -119,7 +133,7 @@ pub(super) fn usual(bytes: &[u8], most: usize) -> Vec<u8> {
 
 /// Joins the first directories of three TIFF structures: the main one, the photo's and the place's. Returns
 /// nothing if the main one is missing.
-pub(super) fn joined(blocks: [Option<&[u8]>; 3]) -> Vec<u8> {
+pub(in crate::media) fn joined(blocks: [Option<&[u8]>; 3]) -> Vec<u8> {
     let [Some(main), photo, place] = blocks else { return Vec::new() };
     let Some(order) = Order::of(main) else { return Vec::new() };
     let mut tiff = [&main[..2], &order.bytes16(42), &order.bytes32(8)].concat();
