@@ -56,7 +56,8 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     let known = Highwater::open(data_dir).map_or(0, |it| it.read());
     let is_whole = |db: &sled::Db| {
         let last = db.open_tree(Tree::Changes.name()).and_then(|tree| tree.last());
-        last.is_ok_and(|last| last.map_or(0, |(key, value)| last_change(&key, &value)) >= known)
+        // Without a mark, nothing says that no change is lost.
+        known > 0 && last.is_ok_and(|last| last.map_or(0, |(key, value)| last_change(&key, &value)) >= known)
     };
     let db = open_or_heal(&folder, |folder| open_sled(folder, cache_bytes), is_whole)?;
     let mut trees = Vec::with_capacity(Tree::ALL.len());
