@@ -10,11 +10,13 @@
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Instant;
 
 use mediamill_actors::media::{self, Clip, Kind, Limits, Picture, Prepared, VisionSpec};
 
-const LIMITS: Limits = Limits::DEFAULT;
+/// The limits on a file in place.
+static LIMITS: LazyLock<Limits> = LazyLock::new(|| Limits::DEFAULT.in_place());
 
 struct Options {
     rounds: u32,
@@ -69,9 +71,9 @@ fn work(file: &Path, by_ffmpeg: bool) -> Result<(u64, Made), media::Error> {
     };
     // The peers in the benches make pictures of up to 1568 pixels a side, whatever their number of pixels.
     let spec = spec(std::env::var("MAX_PIXELS").ok().and_then(|n| n.parse().ok()));
-    let opened = std::fs::File::open(file).map_err(read)?;
-    let len = opened.metadata().map_err(read)?.len();
-    let inspected = media::inspect(&mut BufReader::new(opened), len, &LIMITS, &spec)?;
+    let mut opened = BufReader::new(std::fs::File::open(file).map_err(read)?);
+    let len = opened.get_ref().metadata().map_err(read)?.len();
+    let inspected = media::inspect(&mut opened, len, &LIMITS, &spec)?;
     if inspected.format.kind() == Kind::Video {
         let system = actix_rt::System::new();
         let clip = if by_ffmpeg {
@@ -81,8 +83,11 @@ fn work(file: &Path, by_ffmpeg: bool) -> Result<(u64, Made), media::Error> {
         };
         return Ok((inspected.decode_bytes, Made::Clip(Box::new(clip))));
     }
-    let bytes = std::fs::read(file).map_err(read)?;
-    let prepared = media::prepare(&bytes, &LIMITS, &spec, true)?;
+    let prepared = if len > media::STREAMED_BYTES {
+        media::prepare_file(&mut opened, len, &LIMITS, &spec, true)?
+    } else {
+        media::prepare(&std::fs::read(file).map_err(read)?, &LIMITS, &spec, true)?
+    };
     Ok((inspected.decode_bytes, Made::Picture(Box::new(prepared))))
 }
 

@@ -9,7 +9,7 @@ mod partial;
 use std::{
     collections::BTreeSet,
     fs::{self, File},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -206,6 +206,14 @@ impl Files {
     /// # Errors
     /// As [`Files::read`].
     pub(crate) fn check(&self, upload: &Upload) -> Result<PathBuf, ReadError> {
+        self.checked(upload).map(|(path, _)| path)
+    }
+
+    /// As [`Files::check`], and gives the file, at its start. Blocks.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub(crate) fn checked(&self, upload: &Upload) -> Result<(PathBuf, File), ReadError> {
         let mut path = self.readable(upload);
         let mut metadata = fs::metadata(&path);
         if metadata.is_err() {
@@ -218,8 +226,14 @@ impl Files {
         if !metadata.is_file() || metadata.len() != upload.file_size {
             return Err(changed(&path).into());
         }
-        match patiently(|| hash_file(&path)) {
-            Ok(hash) if hash == upload.content_hash => Ok(path),
+        let open = || -> io::Result<(String, File)> {
+            let mut file = File::open(&path)?;
+            let hash = hash_file(&mut file)?;
+            file.rewind()?;
+            Ok((hash, file))
+        };
+        match patiently(open) {
+            Ok((hash, file)) if hash == upload.content_hash => Ok((path, file)),
             Ok(_) => Err(changed(&path).into()),
             Err(error) => Err(ReadError::of(&path, &error)),
         }
@@ -349,9 +363,8 @@ fn open(path: PathBuf) -> io::Result<OpenFile> {
 }
 
 /// The content hash of a file. Blocks.
-fn hash_file(path: &Path) -> io::Result<String> {
+fn hash_file(file: &mut File) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    let mut file = File::open(path)?;
     let mut buffer = vec![0; 1 << 18];
     loop {
         match file.read(&mut buffer)? {

@@ -156,7 +156,7 @@ impl Intake {
         let classifier = Classifier {
             queries: self.queries.clone(),
             files: self.files.clone(),
-            limits: self.limits.clone(),
+            limits: self.limits.in_place(),
             vision: self.vision.clone(),
             gate: Arc::clone(&self.gate),
             owner: owner.clone(),

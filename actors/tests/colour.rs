@@ -4,11 +4,14 @@
 mod pictures;
 #[path = "support/profiles.rs"]
 mod profiles;
+#[path = "support/raws.rs"]
+mod raws;
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage};
 use mediamill_actors::media::Prepared;
 use pictures::*;
 use profiles::{ADOBE_RGB, BT_2020, Curve, DISPLAY_P3, GBR, Matrix, PROPHOTO, SRGB, code_in};
+use raws::Value;
 
 const FIELDS: [[u8; 3]; 4] = [[220, 30, 30], [30, 160, 40], [30, 60, 200], [240, 210, 40]];
 
@@ -151,35 +154,85 @@ fn a_profile_of_srgb_changes_no_pixel() {
 fn a_profile_of_a_table_is_followed() {
     // Each channel is that of the next colour.
     let turned = |place: &[f64]| [1, 2, 0].map(|it| profiles::linear((place[it] * 255.0).round() as u8));
-    let profile = profiles::table(b"RGB ", 3, 18, turned);
     let picture = card(|[r, g, b]| [b, r, g].map(|it| f64::from(it) / 255.0));
-    assert_card("a table", &png(picture, &[iccp(&profile)]), 4);
+    let profile = profiles::table(b"RGB ", 3, 18, turned);
+    assert_card("a table", &png(picture.clone(), &[iccp(&profile)]), 4);
+    let profile = profiles::coarse_table(b"RGB ", 3, 18, turned);
+    assert_card("a table of eight bits", &png(picture, &[iccp(&profile)]), 6);
+    // Saturated and dark, where the smallest shift of a hue is seen.
+    let blue = RgbImage::from_pixel(40, 40, Rgb([244, 3, 62]));
+    let found = pixel(&good(&png(blue, &[iccp(&profile)])), 20, 20);
+    assert!(near(found, [3, 62, 244], 8), "{found:?}");
 }
 
 #[test]
 fn grey_follows_its_profile_and_keeps_to_it() {
-    let profile = profiles::grey(Curve::Gamma(1.0));
+    let profile = profiles::grey(Curve::Gamma(1.0), b"XYZ ");
     let picture = GrayImage::from_pixel(40, 40, Luma([55]));
     let bytes = png(picture.clone(), &[iccp(&profile)]);
     // A fifth of the light is 128 in sRGB.
     assert!(near(pixel(&good(&bytes), 20, 20), [128; 3], 2), "{:?}", pixel(&good(&bytes), 20, 20));
+    // Half of the lightness is 119.
+    let lightness = [iccp(&profiles::grey(Curve::Gamma(1.0), b"Lab "))];
+    let half = png(GrayImage::from_pixel(40, 40, Luma([128])), &lightness);
+    assert!(near(pixel(&good(&half), 20, 20), [119; 3], 2), "{:?}", pixel(&good(&half), 20, 20));
     // Programs leave the profile of a colour picture in its grey copy.
     let bytes = png(picture, &[iccp(&profiles::rgb(2, &DISPLAY_P3, Curve::Srgb))]);
     let prepared = good(&bytes);
     assert!(near(pixel(&prepared, 20, 20), [55; 3], 1) && prepared.facts.notes.is_empty());
 }
 
-#[test]
-fn ink_follows_its_profile() {
-    // Cyan ink looks orange, magenta green, yellow violet, black dark blue; paper is white.
-    let inks = [[255, 140, 40], [40, 160, 60], [130, 60, 190], [20, 20, 90]]
-        .map(|it: [u8; 3]| it.map(profiles::linear));
+/// A profile of a press with odd inks: cyan looks orange, magenta green, yellow violet, and black dark blue.
+fn odd_press() -> Vec<u8> {
+    let inks = [[255, 140, 40], [40, 160, 60], [130, 60, 190], [20, 20, 90]];
+    let inks = inks.map(|it: [u8; 3]| it.map(profiles::linear));
     let colour = |place: &[f64]| {
         place.iter().zip(inks).fold([1.0; 3], |light, (amount, ink)| {
             [0, 1, 2].map(|c| light[c] * (1.0 - amount * (1.0 - ink[c])))
         })
     };
-    let profile = profiles::table(b"CMYK", 4, 5, colour);
+    profiles::table(b"CMYK", 4, 5, colour)
+}
+
+#[test]
+fn ink_in_a_tiff_follows_its_profile() {
+    let tiff = |profile: &[u8], compressed: bool| {
+        // Cyan, magenta, yellow, black.
+        let rows: Vec<u8> =
+            (0..4).flat_map(|ink| (0..4).map(move |it| if it == ink { 255 } else { 0 })).collect();
+        let data = if compressed { [&[15_u8][..], &rows].concat() } else { rows };
+        raws::Tiff::write(
+            b"II*\0",
+            &[],
+            &[vec![
+                (0x0100, Value::Short(4)),
+                (0x0101, Value::Short(1)),
+                (0x0102, Value::Shorts(vec![8; 4])),
+                (0x0103, Value::Long(if compressed { 32_773 } else { 1 })),
+                (0x0106, Value::Short(5)),
+                (0x0117, Value::Long(data.len() as u32)),
+                (0x0111, Value::At(data)),
+                (0x0115, Value::Short(4)),
+                (0x8773, Value::Bytes(profile.to_vec())),
+            ]],
+        )
+    };
+    for compressed in [false, true] {
+        let prepared = good(&tiff(&odd_press(), compressed));
+        assert!(prepared.facts.notes.is_empty(), "{:?}", prepared.facts.notes);
+        for (x, expected) in (0..).zip([[255, 140, 40], [40, 160, 60], [130, 60, 190], [20, 20, 90]]) {
+            let found = pixel(&prepared, x, 0);
+            assert!(near(found, expected, 6), "{x}: {found:?} instead of {expected:?}");
+        }
+    }
+    let prepared = good(&tiff(&profiles::grey(Curve::Gamma(2.2), b"XYZ "), false));
+    assert_eq!(pixel(&prepared, 0, 0), [0, 255, 255], "cyan");
+    assert_eq!(prepared.facts.notes, ["the colour profile is one for grey pictures and was ignored"]);
+}
+
+#[test]
+fn ink_follows_its_profile() {
+    let profile = odd_press();
     for kind in [jpeg_encoder::ColorType::Cmyk, jpeg_encoder::ColorType::CmykAsYcck] {
         for (ink, expected) in [
             ([255, 0, 0, 0], [255, 140, 40]),
@@ -216,7 +269,7 @@ fn useless_profiles_are_ignored_with_a_note() {
         ("zeros", vec![0; 500], "the colour profile is broken and was ignored"),
         ("all black", black, "the colour profile is broken and was ignored"),
         ("of ten MiB", vec![1; 10 << 20], "MiB, more than any real one, and was ignored"),
-        ("of grey", profiles::grey(Curve::Gamma(2.2)), "is one for grey pictures and was ignored"),
+        ("of grey", profiles::grey(Curve::Gamma(2.2), b"XYZ "), "is one for grey pictures and was ignored"),
         (
             "of ink",
             profiles::table(b"CMYK", 4, 2, |ink| [0, 1, 2].map(|it| 1.0 - ink[it])),
@@ -277,18 +330,13 @@ fn pq(light: f64) -> f64 {
     ((0.8359375 + 18.8515625 * y) / (1.0 + 18.6875 * y)).powf(78.84375)
 }
 
-/// The code of HLG on a screen of 1000 cd/m² for light of which 1.0 is reference white.
-fn hlg(light: [f64; 3]) -> [f64; 3] {
-    let light = light.map(|it| it.max(0.0) * 203.0 / 1000.0);
-    let luminance = 0.2627 * light[0] + 0.678 * light[1] + 0.0593 * light[2];
-    let scene = light.map(|it| it * luminance.max(1e-9).powf(1.0 / 1.2 - 1.0));
-    scene.map(|it| {
-        if it <= 1.0 / 12.0 {
-            (3.0 * it).sqrt()
-        } else {
-            0.17883277 * (12.0 * it - 0.28466892).ln() + 0.55991073
-        }
-    })
+/// The code of HLG for light of which 1.0 is reference white.
+fn hlg(light: f64) -> f64 {
+    let scene = light.max(0.0) * 0.265;
+    if scene <= 1.0 / 12.0 {
+        return (3.0 * scene).sqrt();
+    }
+    0.178_832_77 * (12.0 * scene - 0.284_668_92).ln() + 0.559_910_73
 }
 
 #[test]
@@ -300,7 +348,7 @@ fn hdr_in_a_png_is_shown_with_its_colours() {
             Box::new(|it| profiles::light_in(&BT_2020, it).map(pq)) as Box<dyn Fn(_) -> _>,
         ),
         ("PQ of P3", vec![12, 16, 0, 1], Box::new(|it| profiles::light_in(&DISPLAY_P3, it).map(pq))),
-        ("HLG", vec![9, 18, 0, 1], Box::new(|it| hlg(profiles::light_in(&BT_2020, it)))),
+        ("HLG", vec![9, 18, 0, 1], Box::new(|it| profiles::light_in(&BT_2020, it).map(hlg))),
     ] {
         let chunks = [(b"cICP", points)];
         assert_card(&format!("{name} of 16 bits"), &png(deep_card(&code), &chunks), 3);

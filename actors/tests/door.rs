@@ -137,13 +137,21 @@ fn each_limit_refuses_with_its_own_sentence() {
         assert_eq!(media::prepare(&bytes, &limits, &VISION, true).expect_err("refused"), error);
         error.message
     };
-    assert!(refused(Limits { max_image_bytes: 10, ..LIMITS }).contains("at most 10 bytes"));
+    assert!(
+        refused(Limits { max_image_bytes: 10, ..LIMITS }).ends_with("limits.max_file_bytes is 10 (10 bytes)")
+    );
     assert!(refused(Limits { max_pixels: 1000, ..LIMITS }).ends_with("limits.max_pixels is 1000"));
-    assert!(refused(Limits { max_side_px: 399, ..LIMITS }).contains("a side may have 399"));
+    assert!(refused(Limits { max_side_px: 399, ..LIMITS }).ends_with("limits.max_side_px is 399"));
     assert_eq!(
         refused(Limits { decode_memory: 2 << 20, ..LIMITS }),
-        "needs 5 MiB, limits.decode_memory_mb is 2"
+        "decoding needs 6 MiB, limits.decode_memory_mb is 2"
     );
+    // Of a file in place only the memory counts.
+    let place = Limits { max_image_bytes: 10, max_pixels: 1000, max_side_px: 399, ..LIMITS }.in_place();
+    assert!(media::prepare(&bytes, &place, &VISION, true).is_ok());
+    let little = Limits { decode_memory: 2 << 20, ..place };
+    let error = media::prepare(&bytes, &little, &VISION, true).expect_err("refused");
+    assert_eq!(error.message, "decoding needs 6 MiB, limits.decode_memory_mb is 2");
 }
 
 #[test]
@@ -195,11 +203,11 @@ fn a_jpeg_of_two_thousand_scans_is_refused() {
 }
 
 #[test]
-fn a_file_cut_short_is_an_error_except_a_jpeg() {
+fn a_file_without_its_picture_is_an_error() {
     let picture = quarters(300, 200);
     for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif, ImageFormat::Tiff] {
         let bytes = encoded(picture.clone(), format);
-        let error = prepare(&bytes[..bytes.len() / 2]).expect_err("cut short");
+        let error = prepare(&bytes[..40]).expect_err("cut short");
         assert_eq!(error.kind, ErrorKind::Undecodable, "{format:?}: {error}");
         assert!(!error.message.ends_with('.') && !error.message.contains('"'), "{error}");
     }
@@ -218,6 +226,47 @@ fn a_truncated_jpeg_is_used_and_marked_damaged() {
     // An end marker, but less data than the blocks need.
     let start = bytes.windows(2).position(|w| w == [0xff, 0xda]).expect("a scan") + 40;
     assert!(good(&[&bytes[..start], &[0xff, 0xd9]].concat()).facts.damaged);
+}
+
+#[test]
+fn a_cut_picture_of_any_format_is_used_and_marked_damaged() {
+    let noise = RgbImage::from_fn(300, 200, |x, y| match y < 100 {
+        true => Rgb([200, 30, (x * y % 61) as u8]),
+        false => Rgb([30, 30, 150 + (x * 7 % 89) as u8]),
+    });
+    for format in [ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif] {
+        let bytes = encoded(noise.clone(), format);
+        assert!(!good(&bytes).facts.damaged, "{format:?}");
+        let cut = good(&bytes[..bytes.len() * 3 / 4]);
+        assert!(cut.facts.damaged, "{format:?}");
+        let found = pixel(&cut, 20, 10);
+        assert!(near([found[0], found[1], 0], [200, 30, 0], 30), "{format:?}: {found:?}");
+    }
+}
+
+#[test]
+fn a_picture_without_the_end_of_its_file_is_whole() {
+    let picture = quarters(300, 200);
+    let png = encoded(picture.clone(), ImageFormat::Png);
+    let gif = encoded(picture, ImageFormat::Gif);
+    for bytes in [&png[..png.len() - 12], &gif[..gif.len() - 1]] {
+        let prepared = good(bytes);
+        assert!(!prepared.facts.damaged);
+        assert!(near(pixel(&prepared, 290, 190), [220, 210, 20], 12));
+    }
+}
+
+#[test]
+fn a_small_interlaced_gif_is_decoded() {
+    // Seven by seven pixels of one colour.
+    let gif = b"GIF87a\x07\0\x07\0\xf0\0\0\x28\x28\x28\0\0\0,\0\0\0\0\x07\0\x07\0\x40\
+        \x02\x06\x84\x8f\xa9\xcb\x8d\x05\0;";
+    let prepared = good(gif);
+    assert!(!prepared.facts.damaged);
+    assert_eq!(prepared.picture.content, (7, 7));
+    for (x, y) in [(0, 0), (6, 0), (0, 6), (6, 6), (3, 3)] {
+        assert_eq!(pixel(&prepared, x, y), [40; 3], "{x}, {y}");
+    }
 }
 
 #[test]

@@ -407,7 +407,7 @@ fn excessive_sizes_are_refused_before_decoding() {
     assert_eq!(of_size(20_000, 20_000).kind, ErrorKind::TooLarge);
     assert_eq!(of_size(16_000, 16_000).kind, ErrorKind::TooLarge);
     let error = of_size(9000, 9000);
-    assert_eq!(error.message, "needs 1234 MiB, limits.decode_memory_mb is 512");
+    assert_eq!(error.message, "decoding needs 1234 MiB, limits.decode_memory_mb is 512");
     assert_eq!(of_size(0, 10).kind, ErrorKind::Undecodable);
     // Many small parts make a large picture. Parts must neither extend beyond it nor leave a part
     // of it empty.

@@ -113,10 +113,10 @@ async fn sizes_beyond_the_limits_are_refused() {
     let file = || std::io::BufReader::new(std::fs::File::open(&path).expect("there"));
     let little = Limits { decode_memory: 100 << 20, ..LIMITS };
     let error = media::inspect(&mut file(), len, &little, &VISION).expect_err("refused");
-    assert_eq!(error.message, "needs 384 MiB, limits.decode_memory_mb is 100");
+    assert_eq!(error.message, "decoding needs 384 MiB, limits.decode_memory_mb is 100");
     let short = Limits { max_video_bytes: 100, ..LIMITS };
     let error = media::inspect(&mut file(), len, &short, &VISION).expect_err("refused");
-    assert!(error.message.ends_with("at most 100 bytes are allowed for a video"), "{error}");
+    assert!(error.message.ends_with("limits.max_video_bytes is 100 (100 bytes)"), "{error}");
 }
 
 #[actix_rt::test]

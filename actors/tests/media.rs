@@ -113,6 +113,26 @@ fn extreme_shapes_work() {
 }
 
 #[test]
+fn a_long_screenshot_is_shown_in_pieces_and_the_record_says_so() {
+    // A line of text would be as high as one of these stripes.
+    let screen = RgbImage::from_fn(540, 10_000, |_, y| match y / 20 % 2 {
+        0 => Rgb([250, 250, 250]),
+        _ => Rgb([(y / 40) as u8, 0, 0]),
+    });
+    let prepared = good(&encoded(screen, ImageFormat::Png));
+    assert_eq!((prepared.facts.width, prepared.facts.height), (540, 10_000));
+    let (width, height) = prepared.picture.content;
+    assert!(width > 400 && height > 400, "{width} x {height}");
+    assert_eq!(prepared.facts.notes.len(), 1);
+    let note = &prepared.facts.notes[0];
+    assert!(note.starts_with("the picture is much higher than wide") && note.ends_with("side by side"));
+    // The stripes can be told apart.
+    let column: Vec<u8> = (0..height).map(|y| pixel(&prepared, 40, y)[1]).collect();
+    let changes = column.windows(2).filter(|it| it[0].abs_diff(it[1]) > 60).count();
+    assert!(changes > 80, "{changes}");
+}
+
+#[test]
 fn padding_is_white_and_the_jpeg_is_the_same_picture() {
     let prepared = good(&encoded(quarters(30, 90), ImageFormat::Png));
     let picture = &prepared.picture;

@@ -43,6 +43,32 @@ async fn a_changed_or_missing_file_is_tried_twice_and_fails_with_a_sentence_abou
     }
 }
 
+#[cfg(target_os = "linux")]
+#[actix_rt::test]
+async fn a_picture_that_cannot_be_decoded_fails_twice_and_is_read_once() {
+    use rustix::fs::inotify;
+    let world = World::scripted().await;
+    // The provider was not probed yet, so no upload begins before it answers.
+    world.provider.is_there(false);
+    large(&world.path("broken.png"));
+    let bytes = std::fs::read(world.path("broken.png")).expect("written");
+    std::fs::write(world.path("broken.png"), &bytes[..60]).expect("cut");
+    let (batch, uploads) = world.submit(&["broken.png"]).await;
+    let opened = inotify::init(inotify::CreateFlags::NONBLOCK).expect("inotify");
+    inotify::add_watch(&opened, world.path("broken.png"), inotify::WatchFlags::OPEN).expect("watched");
+    world.provider.is_there(true);
+    world.ended(batch).await;
+    let upload = world.upload(uploads[0]).await;
+    let failures: Vec<_> = upload.failures.iter().map(|it| (it.attempt, it.kind, &it.message)).collect();
+    let undecodable = FailureKind::Undecodable;
+    let message = &upload.failures[0].message;
+    assert_eq!(failures, [(1, undecodable, message), (2, undecodable, message)]);
+    let mut buffer = [std::mem::MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(&opened, &mut buffer);
+    let count = std::iter::from_fn(|| events.next().ok().map(drop)).count();
+    assert_eq!(count, 1);
+}
+
 #[actix_rt::test]
 async fn an_upload_beyond_a_lowered_memory_limit_fails_and_delays_no_other() {
     let mut world = World::scripted().await;
@@ -63,7 +89,7 @@ async fn an_upload_beyond_a_lowered_memory_limit_fails_and_delays_no_other() {
 #[actix_rt::test]
 async fn an_upload_deleted_during_its_decode_leaves_no_thumbnail() {
     // Only one of the large ones is decoded at a time.
-    let world = World::scripted_with(|config| config.limits.decode_memory_mb = 100).await;
+    let world = World::scripted_with(|config| config.limits.decode_memory_mb = 60).await;
     large(&world.path("large.png"));
     let (batch, uploads) = world.submit(&["large.png"]).await;
     world.batch_when(batch, |it| it.counts.active == 1).await;

@@ -61,15 +61,13 @@ fn pq(light: f64) -> f64 {
     ((0.835_937_5 + 18.851_562_5 * y) / (1.0 + 18.6875 * y)).powf(78.843_75)
 }
 
-/// The code of HLG on a screen of 1000 cd/m² for light of which 1.0 is reference white.
-fn hlg(light: [f64; 3]) -> [f64; 3] {
-    let light = light.map(|it| it.max(0.0) * 203.0 / 1000.0);
-    let luminance = 0.2627 * light[0] + 0.678 * light[1] + 0.0593 * light[2];
-    let scene = light.map(|it| it * luminance.max(1e-9).powf(1.0 / 1.2 - 1.0));
-    scene.map(|it| match it {
-        0.0..=0.083 => (3.0 * it).sqrt(),
-        _ => 0.178_832_77 * (12.0 * it - 0.284_668_92).ln() + 0.559_910_73,
-    })
+/// The code of HLG for light of which 1.0 is reference white.
+fn hlg(light: f64) -> f64 {
+    let scene = light.max(0.0) * 0.265;
+    if scene <= 1.0 / 12.0 {
+        return (3.0 * scene).sqrt();
+    }
+    0.178_832_77 * (12.0 * scene - 0.284_668_92).ln() + 0.559_910_73
 }
 
 fn light(space: &Matrix, colour: [u8; 3]) -> [f64; 3] {
@@ -86,7 +84,7 @@ async fn hdr_is_shown_with_its_colours_in_every_container() {
         )
     };
     let with_pq = card(|it| light(&BT_2020, it).map(pq), to_yuv);
-    let with_hlg = card(|it| hlg(light(&BT_2020, it)), to_yuv);
+    let with_hlg = card(|it| light(&BT_2020, it).map(hlg), to_yuv);
     for container in ["mp4", "mov", "mkv"] {
         assert_card(made(&format!("pq.{container}"), &with_pq, 2.0, &tags("smpte2084")), 8).await;
         assert_card(made(&format!("hlg.{container}"), &with_hlg, 2.0, &tags("arib-std-b67")), 8).await;

@@ -44,7 +44,7 @@ impl Files {
 
     /// The content hash of the file of a resumable upload. Blocks.
     pub(crate) fn partial_hash(&self, id: UploadId) -> io::Result<String> {
-        super::hash_file(&self.partial(id))
+        super::hash_file(&mut File::open(self.partial(id))?)
     }
 
     /// Writes the record of a resumable upload and makes it durable. Blocks.

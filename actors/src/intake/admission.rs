@@ -65,6 +65,7 @@ pub(crate) fn rejection(kind: FailureKind, message: String) -> Failure {
 pub(super) fn failure_kind(kind: ErrorKind) -> FailureKind {
     match kind {
         ErrorKind::Undecodable => FailureKind::Undecodable,
+        ErrorKind::Unreadable => FailureKind::FileUnreadable,
         ErrorKind::Empty | ErrorKind::NotMedia | ErrorKind::Unsupported | ErrorKind::TooLarge => {
             FailureKind::Refused
         }

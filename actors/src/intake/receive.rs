@@ -96,7 +96,9 @@ impl Receiving {
         let (mut incoming, bytes) = (self.incoming()?, std::mem::take(&mut self.buffer));
         let max_bytes = self.max_bytes;
         if incoming.length() + bytes.len() as u64 > max_bytes {
-            let message = format!("{} is larger than the {max_bytes} bytes that are allowed", self.file_name);
+            let key =
+                if self.limits.max_video_bytes == max_bytes { "max_video_bytes" } else { "max_file_bytes" };
+            let message = format!("{} is larger than limits.{key}, which is {max_bytes}", self.file_name);
             return Err(ReceiveError::Refused(rejection(FailureKind::Refused, message)));
         }
         let disk = self.disk.clone();

@@ -51,7 +51,7 @@ impl ToSrgb {
 
     /// Converts a picture. Notes it if a profile turns out to be useless only now.
     pub(super) fn apply(&self, picture: Pixels, notes: &mut Vec<String>) -> Rgb {
-        let Pixels { width, height, channels, mut data } = picture;
+        let Pixels { width, height, channels, mut data, .. } = picture;
         match (self, channels) {
             (Self::Grey(colours), 1) => {
                 data = data.iter().flat_map(|&level| colours[usize::from(level)]).collect();

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The bytes are damaged, cut short or make no sense.
     Undecodable,
+    /// The file cannot be read.
+    Unreadable,
 }
 
 impl Error {
@@ -67,7 +69,7 @@ impl Error {
 
     /// A file that cannot be read.
     pub(super) fn unreadable(error: std::io::Error) -> Self {
-        Self::undecodable(format!("the file cannot be read: {error}"))
+        Self::new(ErrorKind::Unreadable, format!("the file cannot be read: {error}"))
     }
 }
 

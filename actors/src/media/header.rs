@@ -19,6 +19,9 @@ const SLACK: u64 = 3 << 20;
 /// Bytes at the start of a file in which the streams of ASF and Ogg are announced.
 const HEADER_BYTES: usize = 64 << 10;
 
+/// A file with more bytes than this is not held in memory, if its format can be decoded while it is read.
+pub const STREAMED_BYTES: u64 = 16 << 20;
+
 /// What is known of a file that may be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspected {
@@ -40,7 +43,8 @@ pub(super) struct Header {
     /// Width in pixels as stored; 0 for a video whose index is not read at the door.
     pub(super) width: u32,
     pub(super) height: u32,
-    /// Most bytes that the decoder holds at one time, its output included.
+    /// Most bytes that the decoder holds at one time, its output included; 0 for the formats that are decoded
+    /// while they are read, of which this depends on the picture that is made.
     decoder_bytes: u64,
     pub(super) detail: Detail,
 }
@@ -61,7 +65,7 @@ pub(super) enum Detail {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Still {
     Jpeg(jpeg::Frame),
-    Png,
+    Png(png::Header),
     Webp(webp::Chunks),
     Gif,
     Bmp,
@@ -82,8 +86,8 @@ pub(super) enum Still {
 /// [`ErrorKind::Empty`], [`ErrorKind::NotMedia`], [`ErrorKind::Unsupported`] for the formats that
 /// [`capabilities`](super::capabilities) lists as missing and for rare codings of known formats,
 /// [`ErrorKind::TooLarge`] if a limit on bytes, pixels, the length of a side or memory is exceeded, and
-/// [`ErrorKind::Undecodable`] for a header that is cut short or makes no sense, or a file that cannot be
-/// read.
+/// [`ErrorKind::Undecodable`] for a header that is cut short or makes no sense, and
+/// [`ErrorKind::Unreadable`].
 pub fn inspect<R: BufRead + Seek>(
     reader: &mut R,
     len: u64,
@@ -120,20 +124,23 @@ pub(super) fn header(reader: &mut dyn Input, len: u64, limits: &Limits) -> Resul
         format = Format::Raw;
     }
     capability::check(format)?;
-    let (most, noun) = match format.kind() {
-        Kind::Image => (limits.max_image_bytes, "an image"),
-        Kind::Video => (limits.max_video_bytes, "a video"),
+    let (most, key) = match format.kind() {
+        Kind::Image => (limits.max_image_bytes, "limits.max_file_bytes"),
+        Kind::Video => (limits.max_video_bytes, "limits.max_video_bytes"),
     };
     if len > most {
-        let message = format!("the file has {}, at most {} are allowed for {noun}", mib(len), mib(most));
+        let message = format!("the file has {}, {key} is {most} ({})", mib(len), mib(most));
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     let (extent, still) = match format {
         Format::Jpeg => {
             let frame = jpeg_frame(source)?;
-            (Some(frame.extent()), Still::Jpeg(frame))
+            (Extent::new(frame.width, frame.height, 0), Still::Jpeg(frame))
         }
-        Format::Png => (png::extent(head), Still::Png),
+        Format::Png => {
+            let header = png::header(head).ok_or_else(|| broken(format))?;
+            (Extent::new(header.width, header.height, 0), Still::Png(header))
+        }
         Format::Webp => {
             let chunks = webp::chunks(source).map_err(Error::unreadable)?.ok_or_else(|| broken(format))?;
             (Some(chunks.extent()), Still::Webp(chunks))
@@ -203,7 +210,7 @@ pub(super) fn admit(
     let (width, height) = (header.width, header.height);
     limits.check_size((width, height))?;
     let decode_bytes = match header.format.kind() {
-        Kind::Image => len.saturating_add(header.decoder_bytes).saturating_add(resize_bytes(header, vision)),
+        Kind::Image => picture_bytes(header, len, vision),
         // Each frame twice while it is turned and padded; the file itself is not held.
         Kind::Video => {
             let pixels = match u64::from(width) * u64::from(height) {
@@ -217,21 +224,40 @@ pub(super) fn admit(
     if decode_bytes > limits.decode_memory {
         let needs = decode_bytes.div_ceil(1 << 20);
         let most = limits.decode_memory >> 20;
-        let message = format!("needs {needs} MiB, limits.decode_memory_mb is {most}");
+        let message = format!("decoding needs {needs} MiB, limits.decode_memory_mb is {most}");
         return Err(Error::new(ErrorKind::TooLarge, message));
     }
     Ok(Inspected { format: header.format, width, height, decode_bytes })
 }
 
+/// Most bytes that are held while a picture is decoded and resized.
+fn picture_bytes(header: &Header, len: u64, vision: &VisionSpec) -> u64 {
+    let least = layout::least(header.width, header.height, vision);
+    let size = (header.width, header.height);
+    let small = if len <= STREAMED_BYTES { len } else { 0 };
+    let (held, (_, height)) = match &header.detail {
+        Detail::Picture(Still::Jpeg(frame)) => {
+            let scale = frame.scale(least);
+            let file = if frame.is_streamed(scale) { small } else { len };
+            (frame.decoder_bytes(scale).saturating_add(file), scale.of(size))
+        }
+        Detail::Picture(Still::Png(header)) => {
+            (header.decoder_bytes(least).saturating_add(small), header.decoded(least))
+        }
+        _ => (len.saturating_add(header.decoder_bytes), size),
+    };
+    held.saturating_add(resize_bytes(size, height, least, vision))
+}
+
 /// Bytes that are held besides the decoded pixels during a resize: the picture shrunk in width only, then the
-/// result.
-fn resize_bytes(header: &Header, vision: &VisionSpec) -> u64 {
-    let (w, h) = (header.width, header.height);
+/// result. `decoded` is the height of the decoded pixels.
+fn resize_bytes((w, h): (u32, u32), decoded: u32, least: (u32, u32), vision: &VisionSpec) -> u64 {
     // It is not known yet whether the picture will be turned.
     let (lying, upright) = (layout::vision(w, h, vision), layout::vision(h, w, vision));
-    let across = u64::from(lying.content.0.max(upright.content.1));
+    let across = u64::from(least.0);
+    let content = across * u64::from(least.1);
     let padded = lying.pixels().max(upright.pixels());
-    3 * across * u64::from(h) + 3 * padded + SLACK
+    3 * across * u64::from(decoded) + 3 * padded.max(content) + SLACK
 }
 
 /// The header of a video whose size is not known at the door.

@@ -1,5 +1,7 @@
 //! The sizes of the pictures that are made of a picture.
 
+use super::pieces::Pieces;
+
 /// The picture that a provider wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VisionSpec {
@@ -85,6 +87,30 @@ pub(super) fn vision(width: u32, height: u32, spec: &VisionSpec) -> Layout {
         return Layout { content: stretched.1, padded: stretched.1 };
     }
     Layout { content: kept.1, padded: whole(padded(kept.1)) }
+}
+
+/// Pads a picture to whole patches, at least two a side. Returns `None` if that exceeds the limits.
+pub(super) fn padded((width, height): (u32, u32), spec: &VisionSpec) -> Option<(u32, u32)> {
+    let patch = spec.patch_px.max(1);
+    let whole = |side: u32| side.div_ceil(patch).max(2) * patch;
+    let (width, height) = (whole(width), whole(height));
+    let fits =
+        width.max(height) <= spec.max_side_px && u64::from(width) * u64::from(height) <= spec.max_pixels;
+    fits.then_some((width, height))
+}
+
+/// The sides that a decoded picture of this stored size needs at least for vision input and thumbnail,
+/// whichever way it will be turned. No side is longer than that of the picture.
+pub(super) fn least(width: u32, height: u32, spec: &VisionSpec) -> (u32, u32) {
+    let (lying, upright) = (vision(width, height, spec).content, vision(height, width, spec).content);
+    let small = thumbnail(width, height);
+    let pieces = |width, height| Pieces::of(width, height, spec).map_or((0, 0), |it| it.whole);
+    let (pieces, turned) = (pieces(width, height), pieces(height, width));
+    let most = |sides: [u32; 4]| sides.into_iter().max().unwrap_or(1);
+    (
+        most([lying.0, upright.1, small.0, pieces.0.max(turned.1)]),
+        most([lying.1, upright.0, small.1, pieces.1.max(turned.0)]),
+    )
 }
 
 /// Width and height of the thumbnail of an upright picture; never larger than the picture.

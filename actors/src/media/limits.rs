@@ -35,14 +35,24 @@ impl Limits {
         video_timeout: Duration::from_secs(120),
     };
 
+    /// These limits for files that are read where they are: only memory and time count. Their bytes are on
+    /// the disk already, and a picture that is too large for the memory is refused by what it needs.
+    pub fn in_place(&self) -> Self {
+        Self {
+            max_image_bytes: u64::MAX,
+            max_video_bytes: u64::MAX,
+            max_pixels: u64::MAX,
+            max_side_px: u32::MAX,
+            ..self.clone()
+        }
+    }
+
     /// Checks a size against the limits on sides and pixels.
     pub(super) fn check_size(&self, (width, height): (u32, u32)) -> Result<(), Error> {
         let refuse = |message| Err(Error::new(ErrorKind::TooLarge, message));
         if width.max(height) > self.max_side_px {
             let most = self.max_side_px;
-            return refuse(format!(
-                "the picture is {width} x {height} pixels, a side may have {most} at most"
-            ));
+            return refuse(format!("the picture is {width} x {height} pixels, limits.max_side_px is {most}"));
         }
         let pixels = u64::from(width) * u64::from(height);
         if pixels > self.max_pixels {

@@ -3,7 +3,7 @@
 use image::ColorType;
 
 /// A decoded picture as it is stored, not yet upright.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Pixels {
     pub(super) width: u32,
     pub(super) height: u32,
@@ -11,9 +11,17 @@ pub(super) struct Pixels {
     pub(super) channels: usize,
     /// `width * height * channels` bytes.
     pub(super) data: Vec<u8>,
+    /// The sides of the picture in these pixels. After a reduction by a whole number the last column and row
+    /// may be parts of a pixel.
+    pub(super) exact: (f64, f64),
 }
 
 impl Pixels {
+    /// A picture that was not reduced.
+    pub(super) fn new(width: u32, height: u32, channels: usize, data: Vec<u8>) -> Self {
+        Self { width, height, channels, data, exact: (f64::from(width), f64::from(height)) }
+    }
+
     /// Takes the output of a decoder, in native byte order. Alpha is blended on white at full size, so that a
     /// resize has the result of one with premultiplied alpha, without dark fringes and without the buffers
     /// for it.
@@ -51,7 +59,7 @@ impl Pixels {
             // The enum of `image` is not exhaustive.
             _ => return None,
         }
-        Some(Self { width, height, channels, data })
+        Some(Self::new(width, height, channels, data))
     }
 }
 

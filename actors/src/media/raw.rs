@@ -8,10 +8,11 @@
 mod cr3;
 mod tiff;
 
-use std::io;
+use std::io::{self, Cursor};
 use std::ops::Range;
 
 use super::bytes::be32;
+use super::contents::Contents;
 use super::directory;
 use super::error::Error;
 use super::exif::{self, Exif};
@@ -119,9 +120,11 @@ pub(super) fn undevelopable() -> Error {
 
 /// Decodes the JPEG of a raw file. The facts are those of the raw file, and those of the JPEG where the file
 /// says nothing.
-pub(super) fn decode(bytes: &[u8], raw: &Raw) -> Result<Decoded, Error> {
+pub(super) fn decode(bytes: &[u8], raw: &Raw, least: (u32, u32)) -> Result<Decoded, Error> {
     let jpeg = slice(bytes, &raw.jpeg).ok_or_else(|| Error::broken("it ends early"))?;
-    let mut decoded = jpeg::decode(jpeg, &raw.frame)?;
+    let mut reader = Cursor::new(jpeg);
+    let mut contents = Contents::new(&mut reader, jpeg.len() as u64, Some(jpeg));
+    let mut decoded = jpeg::decode(&mut contents, &raw.frame, least)?;
     let inner = std::mem::take(&mut decoded.exif);
     decoded.exif = match &raw.facts {
         FactsIn::File => complete(exif::read(bytes), inner),

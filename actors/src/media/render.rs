@@ -24,21 +24,19 @@ pub(crate) struct Rgb {
 
 /// Resizes to an exact size. Grey stays one byte a pixel.
 pub(super) fn resized(mut picture: Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
-    if (picture.width, picture.height) == size { Ok(picture) } else { resized_copy(&mut picture, size) }
+    let whole = picture.exact == (f64::from(size.0), f64::from(size.1));
+    if whole { Ok(picture) } else { resized_copy(&mut picture, size) }
 }
 
 /// Makes a copy of another size. The picture is only read, though the resizer wants it mutable.
 pub(super) fn resized_copy(picture: &mut Pixels, size: (u32, u32)) -> Result<Pixels, Error> {
-    let from = (picture.width, picture.height);
-    if from == size {
-        return Ok(picture.clone());
-    }
+    let (from, part) = ((picture.width, picture.height), picture.exact);
     let data = match picture.channels {
-        1 => scaled::<U8>(&mut picture.data, from, size, FilterType::Lanczos3)?,
-        4 => scaled::<U8x4>(&mut picture.data, from, size, FilterType::Lanczos3)?,
-        _ => scaled::<U8x3>(&mut picture.data, from, size, FilterType::Lanczos3)?,
+        1 => scaled::<U8>(&mut picture.data, from, part, size, FilterType::Lanczos3)?,
+        4 => scaled::<U8x4>(&mut picture.data, from, part, size, FilterType::Lanczos3)?,
+        _ => scaled::<U8x3>(&mut picture.data, from, part, size, FilterType::Lanczos3)?,
     };
-    Ok(Pixels { width: size.0, height: size.1, channels: picture.channels, data })
+    Ok(Pixels::new(size.0, size.1, picture.channels, data))
 }
 
 /// Makes a smaller copy. The picture is only read, though the resizer wants it mutable.
@@ -47,7 +45,7 @@ pub(super) fn reduced(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<
     let data = if from == (width, height) {
         picture.data.clone()
     } else {
-        scaled::<U8x3>(&mut picture.data, from, (width, height), FilterType::Lanczos3)?
+        scaled::<U8x3>(&mut picture.data, from, whole(from), (width, height), FilterType::Lanczos3)?
     };
     Ok(Rgb { width, height, data })
 }
@@ -57,23 +55,29 @@ pub(super) fn reduced(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<
 #[cfg(feature = "builtin")]
 pub(crate) fn interpolated(picture: &mut Rgb, (width, height): (u32, u32)) -> Result<Rgb, Error> {
     let from = (picture.width, picture.height);
-    let data = scaled::<U8x3>(&mut picture.data, from, (width, height), FilterType::Bilinear)?;
+    let data = scaled::<U8x3>(&mut picture.data, from, whole(from), (width, height), FilterType::Bilinear)?;
     Ok(Rgb { width, height, data })
 }
 
-/// Resizes pixels of a static type: choosing the type at run time would double the machine code of this
+fn whole((width, height): (u32, u32)) -> (f64, f64) {
+    (f64::from(width), f64::from(height))
+}
+
+/// Resizes the part in the upper left corner of pixels of a static type: choosing the type at run time would double the machine code of this
 /// crate. A source that is not one of the library's own mutable buffers would double it again, so `data` is
 /// mutable, but only read.
 fn scaled<P: PixelTrait>(
     data: &mut [u8],
     from: (u32, u32),
+    part: (f64, f64),
     to: (u32, u32),
     filter: FilterType,
 ) -> Result<Vec<u8>, Error> {
     let source = TypedImage::<P>::from_buffer(from.0, from.1, data).map_err(failed)?;
     let mut pixels = vec![0; to.0 as usize * to.1 as usize * P::size()];
     let mut target = TypedImage::<P>::from_buffer(to.0, to.1, &mut pixels).map_err(failed)?;
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter));
+    let options =
+        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).crop(0.0, 0.0, part.0, part.1);
     Resizer::new().resize_typed(&source, &mut target, &options).map_err(failed)?;
     Ok(pixels)
 }

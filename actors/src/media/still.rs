@@ -8,6 +8,7 @@ pub(super) mod gif;
 pub(super) mod jpeg;
 pub(super) mod jxl;
 pub(super) mod png;
+mod reduction;
 pub(super) mod tiff;
 pub(super) mod webp;
 

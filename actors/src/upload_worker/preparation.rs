@@ -1,7 +1,7 @@
 //! The preparation of an attempt: the file is read, a picture or frames are decoded, the thumbnail
 //! is written.
 
-use std::sync::Arc;
+use std::{io::BufReader, sync::Arc};
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     files::{Claim, Files, ReadError},
     media::{self, Facts, Kind, Origins, Picture, VisionSpec},
-    upload::{FailureKind, Stage, Thumbnail, Upload},
+    upload::{Failure, FailureKind, Stage, Thumbnail, Upload},
 };
 
 /// Thumbnails that were left for later and are looked up together.
@@ -73,6 +73,9 @@ impl Attempt {
 
     /// Reads and decodes the file, writes the thumbnail, and records both.
     pub(super) async fn prepare(&mut self, vision: VisionSpec) -> Result<Prepared, Stop> {
+        if let Some(message) = self.failed_decode() {
+            return Err(Stop::Failed(Stage::ExtractingFrames, FailureKind::Undecodable, message));
+        }
         let only_jpeg = vision.jpeg;
         let prepared = self.context.prepare(self.upload.clone(), vision).await;
         let (mut prepared, thumbnail) = prepared.map_err(|error| match error {
@@ -90,6 +93,17 @@ impl Attempt {
     }
 }
 
+impl Attempt {
+    /// Why the attempt before could not decode the picture. A decoder gives the same answer to the same bytes,
+    /// so they are not decoded again. A video is: its program may have been short of time or memory.
+    fn failed_decode(&self) -> Option<String> {
+        let failed =
+            |it: &&Failure| it.stage == Stage::ExtractingFrames && it.kind == FailureKind::Undecodable;
+        let failure = self.upload.failures.last().filter(failed)?;
+        (self.upload.format.kind() == Kind::Image).then(|| failure.message.clone())
+    }
+}
+
 impl WorkerContext {
     /// Reads and decodes a file and writes its thumbnail, with its share of memory and a
     /// processor. Both are held while a job of it runs, even after the worker was aborted.
@@ -100,7 +114,7 @@ impl WorkerContext {
         // The upload was admitted under another limit. It would wait for ever, and block all
         // others.
         let Some(mib) = u32::try_from(mib).ok().filter(|it| u64::from(*it) <= most) else {
-            let message = format!("needs {mib} MiB, limits.decode_memory_mb is {most}");
+            let message = format!("decoding needs {mib} MiB, limits.decode_memory_mb is {most}");
             return Err(Unprepared::Failed(FailureKind::Refused, message));
         };
         let closed = |_| Unprepared::NotNow;
@@ -144,6 +158,11 @@ impl WorkerContext {
         }
     }
 
+    /// The limits on the file of an upload.
+    fn limits_of(&self, upload: &Upload) -> media::Limits {
+        if upload.place().is_some() { self.limits.in_place() } else { self.limits.clone() }
+    }
+
     async fn prepare_image(
         &self,
         upload: Upload,
@@ -151,11 +170,16 @@ impl WorkerContext {
         (share, decoder): Held,
         claim: Claim,
     ) -> Outcome {
-        let (files, limits) = (self.files.clone(), self.limits.clone());
+        let (files, limits) = (self.files.clone(), self.limits_of(&upload));
         let job = move || {
-            let bytes = files.read(&upload)?;
-            let prepared = media::prepare(&bytes, &limits, &vision, upload.thumbnail == Thumbnail::Pending)
-                .map_err(|error| undecodable(&upload, &error))?;
+            let wanted = upload.thumbnail == Thumbnail::Pending;
+            let prepared = if upload.file_size > media::STREAMED_BYTES {
+                let (_, file) = files.checked(&upload)?;
+                media::prepare_file(&mut BufReader::new(file), upload.file_size, &limits, &vision, wanted)
+            } else {
+                media::prepare(&files.read(&upload)?, &limits, &vision, wanted)
+            };
+            let prepared = prepared.map_err(|error| undecodable(&upload, &error))?;
             // The next picture need not wait until this one's thumbnail is durable.
             drop(decoder);
             let thumbnail = write_thumbnail(&files, &upload, prepared.thumbnail, claim);
@@ -172,7 +196,8 @@ impl WorkerContext {
             blocking(held.clone(), move || files.check(&upload).map_err(Unprepared::from)).await
         };
         let wanted = upload.thumbnail == Thumbnail::Pending;
-        let clip = media::prepare_video(&checked?, &self.limits, &vision, wanted, held.clone()).await;
+        let limits = self.limits_of(&upload);
+        let clip = media::prepare_video(&checked?, &limits, &vision, wanted, held.clone()).await;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
         let files = self.files.clone();
         let (facts, origins) = (clip.facts, clip.origins);
@@ -209,7 +234,14 @@ fn with_sidecars(upload: &Upload, facts: Facts, origins: &Origins) -> Facts {
 }
 
 fn undecodable(upload: &Upload, error: &media::Error) -> Unprepared {
-    Unprepared::Failed(FailureKind::Undecodable, format!("{}: {}", upload.file_name, error.message))
+    let kind = match error.kind {
+        media::ErrorKind::Unreadable => FailureKind::FileUnreadable,
+        media::ErrorKind::TooLarge | media::ErrorKind::Unsupported => FailureKind::Refused,
+        media::ErrorKind::Empty | media::ErrorKind::NotMedia | media::ErrorKind::Undecodable => {
+            FailureKind::Undecodable
+        }
+    };
+    Unprepared::Failed(kind, format!("{}: {}", upload.file_name, error.message))
 }
 
 fn write_thumbnail(

@@ -122,13 +122,13 @@ pub fn rgb(version: u8, space: &Matrix, curve: Curve) -> Vec<u8> {
     profile(version, b"RGB ", b"XYZ ", &tags)
 }
 
-/// A profile of grey with a curve.
-pub fn grey(curve: Curve) -> Vec<u8> {
+/// A profile of grey with a curve of light (`XYZ `) or of lightness (`Lab `).
+pub fn grey(curve: Curve, pcs: &[u8; 4]) -> Vec<u8> {
     let tags = [(b"wtpt", xyz([0.9642, 1.0, 0.8249])), (b"kTRC", curve.tag())];
-    profile(2, b"GRAY", b"XYZ ", &tags)
+    profile(2, b"GRAY", pcs, &tags)
 }
 
-/// A profile of a table (`mft2`) with `points` in each direction; `colour` is the colour of sRGB for the
+/// A profile of a table (`mft2`) with `points` in each direction; `colour` is the linear light of sRGB for the
 /// channels, each from 0 to 1.
 pub fn table(
     space: &[u8; 4],
@@ -136,34 +136,55 @@ pub fn table(
     points: usize,
     colour: impl Fn(&[f64]) -> [f64; 3],
 ) -> Vec<u8> {
-    let mut body = b"mft2\0\0\0\0".to_vec();
-    body.extend([channels as u8, 3, points as u8, 0]);
-    for value in [1, 0, 0, 0, 1, 0, 0, 0, 1] {
-        body.extend((value * 65_536_i32).to_be_bytes());
-    }
+    let mut body = table_head(b"mft2", channels, points);
     // Curves of two entries: straight.
     body.extend([0, 2, 0, 2]);
     (0..channels).for_each(|_| body.extend([0, 0, 0xff, 0xff]));
-    for entry in 0..points.pow(channels as u32) {
-        let place: Vec<f64> = (0..channels)
-            .map(|channel| {
-                let step = entry / points.pow((channels - 1 - channel) as u32) % points;
-                step as f64 / (points - 1) as f64
-            })
-            .collect();
-        for number in lab_code(colour(&place)) {
-            body.extend(number.to_be_bytes());
+    for place in places(channels, points) {
+        let [l, a, b] = lab(colour(&place));
+        for value in [l * 652.8, (a + 128.0) * 256.0, (b + 128.0) * 256.0] {
+            body.extend((value.round().clamp(0.0, 65_535.0) as u16).to_be_bytes());
         }
     }
     (0..3).for_each(|_| body.extend([0, 0, 0xff, 0xff]));
     profile(2, space, b"Lab ", &[(b"wtpt", xyz([0.9642, 1.0, 0.8249])), (b"A2B0", body)])
 }
 
-/// Lab in the sixteen bits of version 2 for linear light of sRGB.
-fn lab_code(light: [f64; 3]) -> [u16; 3] {
+/// The same with eight bits (`mft1`).
+pub fn coarse_table(
+    space: &[u8; 4],
+    channels: usize,
+    points: usize,
+    colour: impl Fn(&[f64]) -> [f64; 3],
+) -> Vec<u8> {
+    let mut body = table_head(b"mft1", channels, points);
+    (0..channels).for_each(|_| body.extend(0..=255));
+    for place in places(channels, points) {
+        let [l, a, b] = lab(colour(&place));
+        body.extend([l * 2.55, a + 128.0, b + 128.0].map(|it| it.round().clamp(0.0, 255.0) as u8));
+    }
+    (0..3).for_each(|_| body.extend(0..=255));
+    profile(2, space, b"Lab ", &[(b"wtpt", xyz([0.9642, 1.0, 0.8249])), (b"A2B0", body)])
+}
+
+fn table_head(kind: &[u8; 4], channels: usize, points: usize) -> Vec<u8> {
+    let mut head = [&kind[..], &[0; 4], &[channels as u8, 3, points as u8, 0]].concat();
+    [1, 0, 0, 0, 1, 0, 0, 0, 1].iter().for_each(|it| head.extend((it * 65_536_i32).to_be_bytes()));
+    head
+}
+
+/// The places of the entries of a table, the last channel fastest.
+fn places(channels: usize, points: usize) -> impl Iterator<Item = Vec<f64>> {
+    (0..points.pow(channels as u32)).map(move |entry| {
+        let step = |channel: usize| entry / points.pow((channels - 1 - channel) as u32) % points;
+        (0..channels).map(|channel| step(channel) as f64 / (points - 1) as f64).collect()
+    })
+}
+
+/// Lab of linear light of sRGB.
+fn lab(light: [f64; 3]) -> [f64; 3] {
     let [x, y, z] = times(&SRGB, light);
     let f = |t: f64| if t > 0.008_856 { t.cbrt() } else { 7.787 * t + 16.0 / 116.0 };
     let (x, y, z) = (f(x / 0.9642), f(y), f(z / 0.8249));
-    let code = |value: f64| (value * 256.0).round().clamp(0.0, 65_535.0) as u16;
-    [code((116.0 * y - 16.0) * 2.55), code(500.0 * (x - y) + 128.0), code(200.0 * (y - z) + 128.0)]
+    [116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)]
 }

@@ -2,6 +2,9 @@
 //!
 //! Of HDR, the reference white of 203 cd/m² (ITU-R BT.2408) becomes the white of sRGB. A brighter colour is
 //! darkened until it fits and keeps its hue: clipping its channels one by one would make orange lights yellow.
+//!
+//! The light of HLG depends on the screen by an exponent (ITU-R BT.2100). It is 1.2 for a white of 1000 cd/m²,
+//! and 1 for a screen that shows reference white as bright as that of sRGB, so there is none here.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,9 +15,8 @@ use moxcms::{
 
 /// Luminance of reference white, in cd/m².
 const WHITE: f64 = 203.0;
-/// Luminance of the brightest white of HLG, in cd/m², and the exponent that belongs to it (ITU-R BT.2100).
-const HLG_PEAK: f64 = 1000.0;
-const HLG_GAMMA: f32 = 1.2;
+/// Light at the camera, of 1, that HLG codes as 75 percent, which is its reference white (ITU-R BT.2408).
+const HLG_WHITE: f64 = 0.265;
 
 /// Steps of a transfer curve: sixteen for each value of eight bits.
 const STEPS: u32 = 255 * 16;
@@ -48,7 +50,7 @@ impl CodePoints {
             4 => Some(|value| value.powf(2.2)),
             8 => Some(|value| value),
             PQ => Some(|value| pq(value) / WHITE),
-            HLG => Some(hlg),
+            HLG => Some(|value| hlg(value) / HLG_WHITE),
             _ => None,
         };
         let matrix = match self.primaries {
@@ -58,28 +60,12 @@ impl CodePoints {
         if curve.is_none() && matrix.is_none() {
             return None;
         }
-        let tone = match self.transfer {
-            PQ => Tone::Display,
-            HLG => Tone::Scene,
-            _ => Tone::Clipped,
-        };
-        Some(Coded::new(curve.unwrap_or(srgb_to_linear), matrix.unwrap_or(IDENTITY), tone))
+        Some(Coded::new(curve.unwrap_or(srgb_to_linear), matrix.unwrap_or(IDENTITY), self.is_hdr()))
     }
 }
 
 /// White point, red, green and blue as x and y of CIE 1931.
 pub(crate) type Chromaticities = [(f32, f32); 4];
-
-/// How linear values become light.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tone {
-    /// 1.0 is white; channels beyond it are clipped.
-    Clipped,
-    /// 1.0 is reference white, and there is more.
-    Display,
-    /// Light at the camera, of which 1.0 is the brightest.
-    Scene,
-}
 
 type Matrix = [[f32; 3]; 3];
 
@@ -92,19 +78,20 @@ pub(crate) struct Coded {
     linear: Arc<[f32]>,
     /// Linear light into that of sRGB.
     matrix: Matrix,
-    tone: Tone,
+    /// Light beyond 1.0 is darkened and not clipped.
+    hdr: bool,
 }
 
 impl Coded {
-    fn new(curve: impl Fn(f64) -> f64, matrix: Matrix, tone: Tone) -> Self {
+    fn new(curve: impl Fn(f64) -> f64, matrix: Matrix, hdr: bool) -> Self {
         let linear = (0..=STEPS).map(|step| curve(f64::from(step) / f64::from(STEPS)) as f32).collect();
-        Self { linear, matrix, tone }
+        Self { linear, matrix, hdr }
     }
 
     /// Adobe RGB (1998), which cameras mark by EXIF alone.
     pub(crate) fn adobe_rgb() -> Self {
         let matrix = matrix(&ColorProfile::new_adobe_rgb()).unwrap_or(IDENTITY);
-        Self::new(|value| value.powf(2.199_218_75), matrix, Tone::Clipped)
+        Self::new(|value| value.powf(2.199_218_75), matrix, false)
     }
 
     /// Colours by the exponent of their curve (2.2 for most screens), and by their chromaticities if these are
@@ -117,7 +104,7 @@ impl Coded {
             return None;
         }
         let curve = |value: f64| gamma.map_or_else(|| srgb_to_linear(value), |it| value.powf(it.into()));
-        Some(Self::new(curve, matrix.unwrap_or(IDENTITY), Tone::Clipped))
+        Some(Self::new(curve, matrix.unwrap_or(IDENTITY), false))
     }
 
     /// Converts one colour of eight bits.
@@ -138,17 +125,11 @@ impl Coded {
     }
 
     fn converted(&self, steps: [usize; 3]) -> [u8; 3] {
-        let mut light = steps.map(|step| self.linear[step]);
-        if self.tone == Tone::Scene {
-            // The primaries of HLG are those of BT.2020, and so are the weights of its luminance.
-            let luminance = 0.2627 * light[0] + 0.678 * light[1] + 0.0593 * light[2];
-            let display = luminance.max(1e-6).powf(HLG_GAMMA - 1.0) * (HLG_PEAK / WHITE) as f32;
-            light = light.map(|value| value * display);
-        }
+        let light = steps.map(|step| self.linear[step]);
         let mut light =
             self.matrix.map(|row| (row[0] * light[0] + row[1] * light[1] + row[2] * light[2]).max(0.0));
         let most = light[0].max(light[1]).max(light[2]);
-        if self.tone != Tone::Clipped && most > 1.0 {
+        if self.hdr && most > 1.0 {
             light = light.map(|value| value / most);
         }
         light.map(|value| SRGB[(value.min(1.0) * LINEAR_STEPS + 0.5) as usize])

@@ -4,8 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use moxcms::{
-    ColorProfile, DataColorSpace, Layout, ParsingOptions, ProfileClass, ProfileVersion, RenderingIntent,
-    Transform8BitExecutor, TransformOptions,
+    ColorProfile, DataColorSpace, InterpolationMethod, Layout, LutDataType, LutStore, LutType, LutWarehouse,
+    ParsingOptions, ProfileClass, ProfileVersion, RenderingIntent, ToneReprCurve, Transform8BitExecutor,
+    TransformOptions,
 };
 
 use super::ToSrgb;
@@ -87,6 +88,10 @@ fn read(bytes: &[u8], channels: usize) -> Result<ToSrgb, String> {
     if let Some(coded) = hdr(&profile) {
         return Ok(ToSrgb::by_code(Some(coded), channels));
     }
+    if let (Layout::Gray, Some(curve)) = (layout, &profile.gray_trc) {
+        return grey(curve, profile.pcs);
+    }
+    profile.lut_a_to_b_perceptual = profile.lut_a_to_b_perceptual.map(|it| widened(it, profile.pcs));
     // As other programs do: the table that is meant for pictures, then the matrix, then any other table.
     let has_table = profile.lut_a_to_b_perceptual.is_some();
     if !has_table && profile.is_matrix_shaper() {
@@ -96,7 +101,11 @@ fn read(bytes: &[u8], channels: usize) -> Result<ToSrgb, String> {
         (false, Some(_)) => RenderingIntent::RelativeColorimetric,
         _ => RenderingIntent::Perceptual,
     };
-    let options = TransformOptions { rendering_intent, ..TransformOptions::default() };
+    let options = TransformOptions {
+        rendering_intent,
+        interpolation_method: InterpolationMethod::Tetrahedral,
+        ..TransformOptions::default()
+    };
     let executor = profile.create_transform_8bit(layout, &ColorProfile::new_srgb(), Layout::Rgb, options);
     let executor = executor.map_err(|_| BROKEN)?;
     let bytes = match layout {
@@ -109,38 +118,89 @@ fn read(bytes: &[u8], channels: usize) -> Result<ToSrgb, String> {
     checked(conversion, channels)
 }
 
+/// The conversion of grey by a curve, of light or of lightness.
+fn grey(curve: &ToneReprCurve, pcs: DataColorSpace) -> Result<ToSrgb, String> {
+    let curve = curve.make_linear_evaluator().map_err(|_| BROKEN)?;
+    let colour = |level: u8| {
+        let value = f64::from(curve.evaluate_value(f32::from(level) / 255.0)).clamp(0.0, 1.0);
+        let light = match pcs {
+            DataColorSpace::Lab if value > 0.08 => ((value * 100.0 + 16.0) / 116.0).powi(3),
+            DataColorSpace::Lab => value * 100.0 / 903.3,
+            _ => value,
+        };
+        [(linear_to_srgb(light) * 255.0).round() as u8; 3]
+    };
+    greys((0..=255).map(colour).collect())
+}
+
+/// The conversion of grey by the colours of its levels.
+fn greys(colours: Box<[[u8; 3]]>) -> Result<ToSrgb, String> {
+    let colours = <Box<[[u8; 3]; 256]>>::try_from(colours).map_err(|_| BROKEN)?;
+    if !is_sound(colours[0], colours[255]) {
+        return Err(BROKEN.into());
+    }
+    let unchanged = colours.iter().zip(0..=255).all(|(colour, level)| is_same(&[level; 3], colour));
+    Ok(if unchanged { ToSrgb::Unchanged } else { ToSrgb::Grey(colours) })
+}
+
+/// Returns `true` if white is light, and lighter than black.
+fn is_sound(black: [u8; 3], white: [u8; 3]) -> bool {
+    let sum = |colour: [u8; 3]| colour.iter().map(|&it| u32::from(it)).sum::<u32>();
+    sum(white) >= 3 * 96 && sum(black) + 3 * 32 <= sum(white)
+}
+
+/// Returns `true` if a conversion has changed no value by more than rounding does.
+fn is_same(from: &[u8], to: &[u8]) -> bool {
+    from.iter().zip(to).all(|(from, to)| from.abs_diff(*to) <= SRGB_DIFFERENCE)
+}
+
 /// Tries a conversion on a few colours: one that changes nothing is left out, and one by which paper is not
 /// lighter than ink is refused.
 fn checked(conversion: Conversion, channels: usize) -> Result<ToSrgb, String> {
-    let levels: Vec<u8> = (0..=255).collect();
-    let grey = levels.iter().flat_map(|&level| vec![level; conversion.channels]).collect::<Vec<u8>>();
-    let converted = conversion.apply(&grey).ok_or(BROKEN)?;
-    let (first, last) = (&converted[..3], &converted[255 * 3..]);
-    let (dark, light) = if conversion.channels == 4 { (last, first) } else { (first, last) };
-    let sum = |colour: &[u8]| colour.iter().map(|&it| u32::from(it)).sum::<u32>();
-    if sum(light) < 3 * 96 || sum(dark) + 3 * 32 > sum(light) {
-        return Err(BROKEN.into());
-    }
-    let same =
-        |from: &[u8], to: &[u8]| from.iter().zip(to).all(|(from, to)| from.abs_diff(*to) <= SRGB_DIFFERENCE);
+    let ramp: Vec<u8> = (0..=255).flat_map(|level| vec![level; conversion.channels]).collect();
+    let colours: Box<[[u8; 3]]> = conversion.apply(&ramp).ok_or(BROKEN)?.as_chunks().0.into();
     if channels == 1 {
-        let colours: Vec<[u8; 3]> = converted.as_chunks::<3>().0.to_vec();
-        let unchanged = colours.iter().zip(&levels).all(|(colour, &level)| same(&[level; 3], colour));
-        let Ok(colours) = <Box<[[u8; 3]; 256]>>::try_from(colours.into_boxed_slice()) else {
-            return Err(BROKEN.into());
-        };
-        return Ok(if unchanged { ToSrgb::Unchanged } else { ToSrgb::Grey(colours) });
+        return greys(colours);
+    }
+    let (Some(&first), Some(&last)) = (colours.first(), colours.last()) else { return Err(BROKEN.into()) };
+    let (black, white) = if channels == 4 { (last, first) } else { (first, last) };
+    if !is_sound(black, white) {
+        return Err(BROKEN.into());
     }
     if channels == 3 {
         let steps = || (0..=255_u8).step_by(51);
         let cube: Vec<u8> =
             steps().flat_map(|r| steps().flat_map(move |g| steps().flat_map(move |b| [r, g, b]))).collect();
-        let converted_cube = conversion.apply(&cube).ok_or(BROKEN)?;
-        if same(&cube, &converted_cube) && same(&grey, &converted) {
+        let converted = conversion.apply(&cube).ok_or(BROKEN)?;
+        if is_same(&cube, &converted) && is_same(&ramp, colours.as_flattened()) {
             return Ok(ToSrgb::Unchanged);
         }
     }
     Ok(ToSrgb::Icc(conversion))
+}
+
+/// A table of eight bits (`mft1`) with sixteen (`mft2`), since the crate misreads its Lab: 128 is neutral, which it
+/// takes for a little more.
+fn widened(table: LutWarehouse, pcs: DataColorSpace) -> LutWarehouse {
+    let wide = |store: &LutStore, factor: u16| match store {
+        LutStore::Store8(values) => {
+            Some(LutStore::Store16(values.iter().map(|&it| u16::from(it) * factor).collect()))
+        }
+        LutStore::Store16(_) => None,
+    };
+    match table {
+        LutWarehouse::Lut(table) if pcs == DataColorSpace::Lab => {
+            let stores =
+                (wide(&table.input_table, 257), wide(&table.clut_table, 257), wide(&table.output_table, 256));
+            LutWarehouse::Lut(match stores {
+                (Some(input_table), Some(clut_table), Some(output_table)) => {
+                    LutDataType { input_table, clut_table, output_table, lut_type: LutType::Lut16, ..table }
+                }
+                _ => table,
+            })
+        }
+        _ => table,
+    }
 }
 
 /// Black as other programs show it: the tables of version 4 give it the lightness of a good print's, which is not

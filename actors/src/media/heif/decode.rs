@@ -51,12 +51,17 @@ pub(crate) fn decode(bytes: &[u8], composition: &Composition) -> Result<Decoded,
     let thread = thread.map_err(|error| Error::broken(&format!("no thread for it: {error}")))?;
     let mut colours = Colours::default();
     let job = || thread.install(|| whole(bytes, composition, &mut colours));
-    let pixels =
+    let mut pixels =
         catch_unwind(AssertUnwindSafe(job)).map_err(|_| Error::broken("the decoder failed on it"))??;
+    // Without chroma, so that a profile for grey fits.
+    if composition.colour.coding.chroma == 0 {
+        pixels = Pixels { channels: 1, data: pixels.data.into_iter().step_by(3).collect(), ..pixels };
+    }
+    let channels = pixels.channels;
     let colour = match (&colours, &composition.profile) {
         (Colours { hdr: Some(_), .. }, _) => Ok(ToSrgb::Unchanged),
-        (_, Some(profile)) => ToSrgb::by_profile(profile, 3),
-        (Colours { points, .. }, None) => Ok(ToSrgb::by_code(points.and_then(CodePoints::coded), 3)),
+        (_, Some(profile)) => ToSrgb::by_profile(profile, channels),
+        (Colours { points, .. }, None) => Ok(ToSrgb::by_code(points.and_then(CodePoints::coded), channels)),
     };
     Ok(Decoded::new(pixels, exif(bytes, composition), None).with_colour(colour))
 }
@@ -105,7 +110,7 @@ fn whole(bytes: &[u8], composition: &Composition, colours: &mut Colours) -> Resu
         }
         colour.truncate(row * height as usize);
     }
-    Ok(Pixels { width, height, channels: 3, data: colour })
+    Ok(Pixels::new(width, height, 3, colour))
 }
 
 /// Returns `true` if one coded picture is the whole.

@@ -13,6 +13,10 @@ impl Animation {
         self.duration_ms = self.duration_ms.saturating_add(duration_ms);
     }
 
+    pub(super) fn has_frames(&self) -> bool {
+        self.frames > 0
+    }
+
     /// Returns `true` for more than one frame. A single frame is a still picture, whatever the container
     /// says.
     pub(crate) fn is_moving(&self) -> bool {

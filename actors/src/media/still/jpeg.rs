@@ -1,62 +1,70 @@
 //! JPEG.
+//!
+//! A usual JPEG that is needed at its full size is decoded by `zune-jpeg`. All others are decoded here: at a
+//! scale, so that a large picture costs neither the time nor the memory of its pixels, and in layouts of
+//! which `zune-jpeg` makes wrong pictures.
 
-use std::io;
+mod frame;
+mod huffman;
+mod idct;
+mod output;
+mod scale;
+mod scan;
 
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 
 use super::decoded::Decoded;
-use super::extent::Extent;
 use crate::media::bytes::be16;
 use crate::media::colour_space::{self, Coded, ToSrgb};
+use crate::media::contents::Contents;
 use crate::media::error::Error;
-use crate::media::exif;
+use crate::media::exif::{self, Exif};
 use crate::media::pixels::Pixels;
-use crate::media::source::Source;
 
-/// Most segments before the frame header. Cameras write fewer, and each costs a read.
-const MAX_SEGMENTS: usize = 4096;
+pub(crate) use frame::{Frame, FrameError, frame};
 
-/// The frame header of a JPEG.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Frame {
-    width: u32,
-    height: u32,
-    /// 1 grey, 3 colour, 4 CMYK.
-    components: u8,
-    progressive: bool,
-    /// Number of blocks of 8 x 8 coefficients in all components.
-    blocks: u64,
-    /// Bytes of metadata before the frame header, which the decoder copies.
-    metadata: u64,
+/// Decodes a picture at the smallest scale at which its sides are at least `least`.
+pub(crate) fn decode(
+    contents: &mut Contents<'_>,
+    frame: &Frame,
+    least: (u32, u32),
+) -> Result<Decoded, Error> {
+    let exif = match &frame.exif {
+        Some(range) => exif::read(&contents.part(range)?),
+        None => Exif::default(),
+    };
+    let profile = profile(contents, frame)?;
+    let described = profile.map(|it| ToSrgb::by_profile(&it?, frame.components.len()));
+    // Without a profile ink becomes light right away.
+    let ink = frame.components.len() == 4 && matches!(described, Some(Ok(_)));
+    let scale = frame.scale(least);
+    let (pixels, damaged) = if frame.is_streamed(scale) {
+        let planes = scan::planes(huffman::Bits::new(contents.rewound()?), frame, scale)?;
+        let (channels, data) = output::pixels(&planes, frame, scale, ink);
+        let (width, height) = scale.of((frame.width, frame.height));
+        let exact = scale.exactly((frame.width, frame.height));
+        (Pixels { width, height, channels, data, exact }, planes.damaged)
+    } else {
+        let bytes = contents.whole()?;
+        (whole(&bytes, frame, ink)?, ends_early(&bytes, frame))
+    };
+    let adobe = exif.adobe_rgb && frame.components.len() == 3;
+    let coded = adobe.then(Coded::adobe_rgb);
+    let colour = described.unwrap_or_else(|| Ok(ToSrgb::by_code(coded, pixels.channels)));
+    let decoded = Decoded::new(pixels, exif, None).with_colour(colour);
+    Ok(Decoded { damaged, ..decoded })
 }
 
-/// Why there is no frame header that can be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FrameError {
-    /// The frame header is missing or makes no sense.
-    NoFrame,
-    /// A known coding without a decoder, as the object of a sentence.
-    NoDecoder(&'static str),
+/// The parts of the ICC profile, joined.
+fn profile(contents: &mut Contents<'_>, frame: &Frame) -> Result<Option<Result<Vec<u8>, String>>, Error> {
+    let parts = frame.profile.iter().map(|range| contents.part(range));
+    let parts = parts.collect::<Result<Vec<_>, _>>()?;
+    Ok(colour_space::jpeg::profile(parts.iter().map(Vec::as_slice)))
 }
 
-impl Frame {
-    pub(crate) fn extent(&self) -> Extent {
-        let pixels = u64::from(self.width) * u64::from(self.height);
-        let decoded = pixels * u64::from(self.components);
-        // A progressive picture is held as coefficients of two bytes until its last scan.
-        let coefficients = if self.progressive { self.blocks * 128 } else { 0 };
-        let decoder_bytes = decoded + coefficients + self.metadata;
-        Extent { width: self.width, height: self.height, decoder_bytes }
-    }
-}
-
-/// Decodes a picture by `zune-jpeg`, which `image` uses too, but with a copy of the file.
-pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
-    let profile = colour_space::jpeg::profile(bytes);
-    let described = profile.map(|it| ToSrgb::by_profile(&it?, frame.components.into()));
-    // Without a profile the decoder knows best how ink looks.
-    let ink = frame.components == 4 && matches!(described, Some(Ok(_)));
-    let (colours, channels) = match frame.components {
+/// Decodes by `zune-jpeg`, which `image` uses too, but with a copy of the file.
+fn whole(bytes: &[u8], frame: &Frame, ink: bool) -> Result<Pixels, Error> {
+    let (colours, channels) = match frame.components.len() {
         1 => (ColorSpace::Luma, 1),
         4 if ink => (ColorSpace::CMYK, 4),
         _ => (ColorSpace::RGB, 3),
@@ -75,7 +83,6 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
         // The decoder copies the channels and does not know this conversion.
         decoder.set_options(options.jpeg_set_out_colorspace(ColorSpace::YCCK));
     }
-    let exif = decoder.exif().map(|block| exif::read(block)).unwrap_or_default();
     let size = decoder.output_buffer_size().ok_or_else(|| Error::broken("the header has no size"))?;
     let expected = u64::from(frame.width) * u64::from(frame.height) * channels as u64;
     if size as u64 != expected {
@@ -87,90 +94,20 @@ pub(crate) fn decode(bytes: &[u8], frame: &Frame) -> Result<Decoded, Error> {
     if ink {
         full_ink(&mut data, coded_with_luma);
     }
-    let pixels = Pixels { width: frame.width, height: frame.height, channels, data };
-    let adobe = exif.adobe_rgb && frame.components == 3;
-    let colour = described.unwrap_or_else(|| Ok(ToSrgb::by_code(adobe.then(Coded::adobe_rgb), channels)));
-    let decoded = Decoded::new(pixels, exif, None).with_colour(colour);
-    Ok(Decoded { damaged: ends_early(bytes, frame), ..decoded })
+    Ok(Pixels::new(frame.width, frame.height, channels, data))
 }
 
 /// Converts the four channels of a JPEG, which stores ink inverted and perhaps as luma and chroma, to ink.
 fn full_ink(data: &mut [u8], coded_with_luma: bool) {
     for [c, m, y, k] in data.as_chunks_mut::<4>().0 {
         if coded_with_luma {
-            let (luma, blue, red) = (f32::from(*c), f32::from(*m) - 128.0, f32::from(*y) - 128.0);
             // Ink is the light of the inverted colour.
-            *c = (luma + 1.402 * red + 0.5) as u8;
-            *m = (luma - 0.344_14 * blue - 0.714_14 * red + 0.5) as u8;
-            *y = (luma + 1.772 * blue + 0.5) as u8;
+            [*c, *m, *y] = output::rgb(*c, *m, *y);
         } else {
             (*c, *m, *y) = (255 - *c, 255 - *m, 255 - *y);
         }
         *k = 255 - *k;
     }
-}
-
-/// Reads the segments up to the frame header.
-pub(crate) fn frame(source: &mut Source<'_>) -> io::Result<Result<Frame, FrameError>> {
-    let (mut at, mut metadata) = (2, 0);
-    for _ in 0..MAX_SEGMENTS {
-        let Some([ff, marker, high, low]) = source.exactly::<4>(at)? else { break };
-        let length = u64::from(u16::from_be_bytes([high, low]));
-        match (ff, marker) {
-            // Fill bytes may precede a marker, and old encoders leave a stray byte between segments.
-            (0xff, 0xff) | (0..0xff, _) => {
-                at += 1;
-                continue;
-            }
-            (0xff, 0xd8 | 0x01 | 0xd0..=0xd7) => {
-                at += 2;
-                continue;
-            }
-            (0xff, 0xc0..=0xc2) => {
-                // The header of a grey picture is shorter, but more bytes follow in any picture.
-                let Some(header) = source.exactly::<18>(at + 4)? else { break };
-                if header[0] == 12 {
-                    return Ok(Err(FrameError::NoDecoder("a JPEG of 12 bits a channel")));
-                }
-                return Ok(frame_header(&header, marker == 0xc2, metadata).ok_or(FrameError::NoFrame));
-            }
-            (0xff, 0xc3) => return Ok(Err(FrameError::NoDecoder("a lossless JPEG"))),
-            (0xff, 0xc5..=0xc7 | 0xcd..=0xcf) => {
-                return Ok(Err(FrameError::NoDecoder("a hierarchical JPEG")));
-            }
-            (0xff, 0xc9..=0xcb) => return Ok(Err(FrameError::NoDecoder("an arithmetic-coded JPEG"))),
-            (0xff, 0xf7) => return Ok(Err(FrameError::NoDecoder("a JPEG-LS picture"))),
-            // The picture's data or the end come before any frame.
-            (0xff, 0xd9 | 0xda) => break,
-            _ if length < 2 => break,
-            (0xff, 0xe0..=0xef) => metadata += length,
-            _ => {}
-        }
-        at += 2 + length;
-    }
-    Ok(Err(FrameError::NoFrame))
-}
-
-fn frame_header(header: &[u8; 18], progressive: bool, metadata: u64) -> Option<Frame> {
-    let (precision, components) = (header[0], header[5]);
-    let height = u32::from(be16(header, 1)?);
-    let width = u32::from(be16(header, 3)?);
-    if precision != 8 || !matches!(components, 1 | 3 | 4) || width == 0 || height == 0 {
-        return None;
-    }
-    let sampling = |i: u8| {
-        let factors = header[7 + 3 * usize::from(i)];
-        (u64::from(factors >> 4), u64::from(factors & 15))
-    };
-    let all: Vec<(u64, u64)> = (0..components).map(sampling).collect();
-    if all.iter().any(|(h, v)| !(1..=4).contains(h) || !(1..=4).contains(v)) {
-        return None;
-    }
-    let h_max = all.iter().map(|(h, _)| *h).max()?;
-    let v_max = all.iter().map(|(_, v)| *v).max()?;
-    let mcus = u64::from(width).div_ceil(8 * h_max) * u64::from(height).div_ceil(8 * v_max);
-    let blocks = mcus * all.iter().map(|(h, v)| h * v).sum::<u64>();
-    Some(Frame { width, height, components, progressive, blocks, metadata })
 }
 
 /// Returns `true` if the data end early: without an end marker, or with fewer bits than the blocks need at

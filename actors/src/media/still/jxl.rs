@@ -1,7 +1,7 @@
 //! JPEG XL, by `jxl-oxide`.
 //!
 //! The container is read here, so that the decoder gets the picture alone: it would expand compressed
-//! metadata to any size. It converts to sRGB, HDR included, but not by a profile.
+//! metadata to any size. It converts to sRGB itself, by a profile too, and HDR.
 
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -104,7 +104,7 @@ fn decoded(bytes: &[u8], jxl: &Jxl, limits: &Limits) -> Result<Decoded, Error> {
     image.request_color_encoding(EnumColourEncoding::srgb(RenderingIntent::Relative));
     let (render, profile) = match image.render_frame(0) {
         Ok(render) => (render, None),
-        // The decoder does not convert by a profile.
+        // A profile that makes no sense gives a note.
         Err(_) => {
             let image = self::image(bytes, jxl, limits)?;
             let profile = image.original_icc().map(<[u8]>::to_vec);
@@ -177,7 +177,7 @@ fn flattened(render: &Render, premultiplied: bool) -> Result<Pixels, Error> {
             }));
         }
     }
-    Ok(Pixels { width, height, channels: colours, data })
+    Ok(Pixels::new(width, height, colours, data))
 }
 
 fn animation(image: &JxlImage) -> Option<Animation> {

@@ -8,6 +8,7 @@ use image::{ImageDecoder, codecs::tiff::TiffDecoder};
 
 use super::decoded::{Decoded, read};
 use super::extent::Extent;
+use crate::media::colour_space::ToSrgb;
 use crate::media::error::Error;
 use crate::media::exif;
 use crate::media::limits::Limits;
@@ -76,8 +77,13 @@ pub(crate) fn decode(bytes: &[u8], tiff: &Tiff, limits: &Limits) -> Result<Decod
             Ok(Decoded::new(read(decoder, limits)?, exif, None).with_profile(profile.as_deref()))
         }
         Tiff::Rare(layout) => {
-            let (pixels, damaged) = rare::decode(bytes, layout)?;
-            Ok(Decoded { damaged, ..Decoded::new(pixels, exif, None).with_profile(layout.profile()) })
+            let channels = layout.channels();
+            let colour =
+                layout.profile().map_or(Ok(ToSrgb::Unchanged), |it| ToSrgb::by_profile(it, channels));
+            // Without a sound profile ink becomes what it is called.
+            let keep_ink = matches!(colour, Ok(ToSrgb::Icc(_)));
+            let (pixels, damaged) = rare::decode(bytes, layout, keep_ink)?;
+            Ok(Decoded { damaged, ..Decoded::new(pixels, exif, None).with_colour(colour) })
         }
     }
 }

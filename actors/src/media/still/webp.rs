@@ -10,8 +10,11 @@ use crate::media::bytes::{le16, le24, le32};
 use crate::media::error::Error;
 use crate::media::exif;
 use crate::media::limits::Limits;
+use crate::media::pixels::Pixels;
 use crate::media::source::Source;
 
+/// Most of a file that may be missing, as a multiple of what there is.
+const MAX_MISSING: u64 = 15;
 /// Most chunks that are read. Only animations have more, of which the rest is not counted.
 const MAX_CHUNKS: usize = 65_536;
 
@@ -27,6 +30,12 @@ pub(crate) struct Chunks {
     animation: Option<Animation>,
     /// The range of the EXIF data in the file.
     exif: Option<Range<u64>>,
+    /// Bytes of the picture, or of the first frame, that the file does not have.
+    missing: u64,
+    /// Length of the file in bytes.
+    len: u64,
+    /// Where the chunk with the picture begins, if it is no animation.
+    bitstream: Option<u64>,
     /// The range of the colour profile in the file.
     profile: Option<Range<u64>>,
 }
@@ -42,12 +51,19 @@ impl Chunks {
             (None, false, false) => 9,
             (None, false, true) => 22,
         };
-        let decoder_bytes = (pixels * halves + self.frame_pixels * 22) / 2;
+        let mut decoder_bytes = (pixels * halves + self.frame_pixels * 22) / 2;
+        if self.missing > 0 {
+            // The result of another decode, and copies of the file with what is missing and more.
+            let file = self.len.saturating_add(self.missing).saturating_add(1 << 16);
+            decoder_bytes = decoder_bytes.saturating_add(pixels * 3).saturating_add(file.saturating_mul(6));
+        }
         Extent { width: self.width, height: self.height, decoder_bytes }
     }
 }
 
 /// Decodes a picture, or the first frame of an animation.
+///
+/// If the file ends early, the rest is grey.
 pub(crate) fn decode(bytes: &[u8], chunks: &Chunks, limits: &Limits) -> Result<Decoded, Error> {
     // The decoder itself would first allocate whatever size the EXIF chunk claims.
     let contents = |range: &Range<u64>| {
@@ -57,16 +73,67 @@ pub(crate) fn decode(bytes: &[u8], chunks: &Chunks, limits: &Limits) -> Result<D
     };
     let exif = chunks.exif.as_ref().and_then(contents).map(exif::read_block).unwrap_or_default();
     let profile = chunks.profile.as_ref().and_then(contents);
+    let damaged = chunks.missing > 0;
+    let pixels = if damaged { salvaged(bytes, chunks, limits)? } else { pixels(bytes, limits)? };
+    let decoded = Decoded::new(pixels, exif, chunks.animation).with_profile(profile);
+    Ok(Decoded { damaged, ..decoded })
+}
+
+fn pixels(bytes: &[u8], limits: &Limits) -> Result<Pixels, Error> {
     let decoder = image::codecs::webp::WebPDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
-    Ok(Decoded::new(read(decoder, limits)?, exif, chunks.animation).with_profile(profile))
+    read(decoder, limits)
+}
+
+/// Decodes the part of a picture that there is. The decoder gives nothing of a file that is cut short, so it
+/// gets two that are completed in different ways: the rows in which they agree are those of the picture.
+fn salvaged(bytes: &[u8], chunks: &Chunks, limits: &Limits) -> Result<Pixels, Error> {
+    // Not every completion can be decoded.
+    let mut decoded = FILLINGS.iter().filter_map(|&it| pixels(&completed(bytes, chunks, it), limits).ok());
+    let none = || Error::broken("the file ends before its picture");
+    let mut first = decoded.next().ok_or_else(none)?;
+    let Some(second) = decoded.next() else { return Ok(first) };
+    let row = first.width as usize * first.channels;
+    let rows = first.data.chunks_exact(row).zip(second.data.chunks_exact(row));
+    let alike = rows.take_while(|(a, b)| a == b).count();
+    if alike == 0 {
+        return Err(none());
+    }
+    first.data[alike * row..].fill(128);
+    Ok(first)
+}
+
+/// Bytes in place of those that are missing: a good part of them is decoded as colours.
+const FILLINGS: [u8; 12] = [0x00, 0xaa, 0xff, 0x55, 0x33, 0xcc, 0x0f, 0xf0, 0x92, 0x6d, 0x24, 0xdb];
+
+/// A copy of a file with other bytes in place of those that are missing, and more: they may code fewer pixels.
+fn completed(bytes: &[u8], chunks: &Chunks, filling: u8) -> Vec<u8> {
+    let mut completed = bytes.to_vec();
+    // Metadata come behind the picture, and the decoder insists on those that are announced.
+    if completed.get(12..16) == Some(b"VP8X")
+        && let Some(flags) = completed.get_mut(20)
+    {
+        *flags &= !0x0c;
+    }
+    let mut more = chunks.missing + 1;
+    if let Some(at) = chunks.bitstream {
+        more += chunks.len + chunks.missing + (64 << 10);
+        let size = (chunks.len + more).saturating_sub(at + 8) & !1;
+        let field = usize::try_from(at + 4).ok().and_then(|at| completed.get_mut(at..at + 4));
+        if let (Some(field), Ok(size)) = (field, u32::try_from(size)) {
+            field.copy_from_slice(&size.to_le_bytes());
+        }
+    }
+    completed.resize(completed.len() + usize::try_from(more).unwrap_or(0), filling);
+    completed
 }
 
 /// Reads the headers of the chunks. Returns `None` if they make no sense, above all if a bitstream claims
 /// another size than its frame: the decoder allocates by the bitstream before it compares.
 pub(crate) fn chunks(source: &mut Source<'_>) -> io::Result<Option<Chunks>> {
-    let mut chunks = Chunks::default();
+    let mut chunks = Chunks { len: source.len(), ..Chunks::default() };
     let mut extended = false;
     let mut at = 12;
+    let len = source.len();
     for _ in 0..MAX_CHUNKS {
         let (head, got) = source.at::<18>(at)?;
         if got < 8 {
@@ -88,6 +155,11 @@ pub(crate) fn chunks(source: &mut Source<'_>) -> io::Result<Option<Chunks>> {
                 let lossless = fourcc == b"VP8L";
                 let Some((width, height, alpha)) = bitstream(lossless, body) else { return Ok(None) };
                 chunks.lossless = lossless;
+                chunks.missing = (at + 8 + size).saturating_sub(len);
+                chunks.bitstream = Some(at);
+                if chunks.missing > MAX_MISSING * len {
+                    return Ok(None);
+                }
                 if !extended {
                     (chunks.width, chunks.height, chunks.alpha) = (width, height, alpha);
                     break;
@@ -103,6 +175,12 @@ pub(crate) fn chunks(source: &mut Source<'_>) -> io::Result<Option<Chunks>> {
                         return Ok(None);
                     };
                     chunks.frame_pixels = chunks.frame_pixels.max(pixels);
+                    if !animation.has_frames() {
+                        chunks.missing = (at + 8 + size).saturating_sub(len);
+                        if chunks.missing > MAX_MISSING * len {
+                            return Ok(None);
+                        }
+                    }
                     animation.add_frame(duration);
                 }
             }

@@ -261,6 +261,7 @@ impl Job {
             return Ok((found, answer));
         }
         *self.form.lock() = right;
+        drop((found, answer));
         self.frames_in(right, arguments, select, count, size, input).await
     }
 

@@ -16,6 +16,8 @@ use crate::media::source::Source;
 const MAX_CHUNKS: usize = 1 << 18;
 /// Most bytes of the tables that the JPEGs of a file share.
 const MAX_TABLES_BYTES: u32 = 64 << 10;
+/// The tag of the ICC profile.
+const PROFILE: u16 = 0x8773;
 /// Most bytes of an ICC profile.
 const MAX_PROFILE_BYTES: u32 = 4 << 20;
 
@@ -51,7 +53,7 @@ pub(crate) struct Layout {
     tables: Vec<u8>,
     /// Colours of YCbCr are stored once for this many pixels across and down.
     subsampling: (u32, u32),
-    /// The ICC profile of its colours, which are converted from CMYK and Lab without one.
+    /// The ICC profile of its colours; Lab needs none.
     profile: Vec<u8>,
 }
 
@@ -115,6 +117,8 @@ pub(crate) fn is_rare(source: &mut Source<'_>) -> io::Result<bool> {
     // Of other colours `image` would say no more than that the file makes no sense.
     let rare_colours = match number(0x0106, source)? {
         Some(1 | 2) => false,
+        // Of ink, `image` would drop what its profile is for.
+        Some(5) if entries.iter().any(|it| it.tag == PROFILE) => true,
         Some(0 | 5) => coding == 7,
         _ => true,
     };
@@ -219,8 +223,8 @@ pub(crate) fn layout(source: &mut Source<'_>) -> io::Result<Result<Option<Layout
     let palette = tags.numbers(0x0140, 3 << 8)?;
     let tables = tags.bytes(0x015b, MAX_TABLES_BYTES)?;
     let profile = match colours {
-        Colours::Cmyk | Colours::CieLab | Colours::IccLab => Vec::new(),
-        _ => tags.bytes(0x8773, MAX_PROFILE_BYTES)?,
+        Colours::CieLab | Colours::IccLab => Vec::new(),
+        _ => tags.bytes(PROFILE, MAX_PROFILE_BYTES)?,
     };
     let layout = Layout {
         order,
@@ -316,6 +320,15 @@ impl Layout {
             && (!matches!(self.coding, Coding::Fax3 | Coding::Fax4) || self.chunk.0 <= 65_535)
     }
 
+    /// Channels of the colours that its profile is for: 1 grey, 3 red, green, blue, 4 ink.
+    pub(crate) fn channels(&self) -> usize {
+        match self.colours {
+            Colours::Cmyk => 4,
+            colours if colours.is_grey() && self.alpha.is_none() => 1,
+            _ => 3,
+        }
+    }
+
     /// The ICC profile of the decoded colours.
     pub(crate) fn profile(&self) -> Option<&[u8]> {
         (!self.profile.is_empty()).then_some(&self.profile)
@@ -324,7 +337,7 @@ impl Layout {
     pub(crate) fn extent(&self) -> Extent {
         let (width, height) = (self.width, self.height);
         let pixels = u64::from(width) * u64::from(height);
-        let output = pixels * if self.colours.is_grey() && self.alpha.is_none() { 1 } else { 3 };
+        let output = pixels * self.channels() as u64;
         let chunk = u64::from(self.chunk.0) * u64::from(self.chunk.1);
         // Planes are put together before they become colours; floats keep their size until their range is
         // known.
@@ -343,7 +356,8 @@ fn refused(what: &str) -> Error {
     Error::no_decoder(what, "save it as RGB without compression")
 }
 
-/// Decodes the picture. Says too whether parts of it are missing or broken.
-pub(crate) fn decode(bytes: &[u8], layout: &Layout) -> Result<(Pixels, bool), Error> {
-    colours::decode(bytes, layout)
+/// Decodes the picture; `keep_ink` leaves the four channels of CMYK as they are. Says too whether parts of it are
+/// missing or broken.
+pub(crate) fn decode(bytes: &[u8], layout: &Layout, keep_ink: bool) -> Result<(Pixels, bool), Error> {
+    colours::decode(bytes, layout, if keep_ink { layout.channels() } else { layout.channels().min(3) })
 }

@@ -1,15 +1,16 @@
-//! Converts the samples of a TIFF to grey or red, green, blue.
+//! Converts the samples of a TIFF to grey, red, green, blue, or ink.
 
 use super::chunks::expanded;
 use super::{Coding, Colours, Layout, SampleKind};
 use crate::media::error::Error;
 use crate::media::pixels::{Pixels, on_white};
 
-/// Decodes all strips or tiles. Says too whether parts are missing or broken.
-pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<(Pixels, bool), Error> {
-    let channels = if layout.colours.is_grey() && layout.alpha.is_none() { 1 } else { 3 };
+/// Decodes all strips or tiles to grey (one channel), red, green, blue (three) or ink (four). Says too whether
+/// parts are missing or broken.
+pub(super) fn decode(bytes: &[u8], layout: &Layout, channels: usize) -> Result<(Pixels, bool), Error> {
     let (width, height) = (layout.width as usize, layout.height as usize);
-    let mut out = vec![255; width * height * channels];
+    // White, which is no ink.
+    let mut out = vec![if channels == 4 { 0 } else { 255 }; width * height * channels];
     // Samples as they are stored, where a pixel needs more than its strip or tile.
     let whole = layout.planar || layout.kind == SampleKind::Float;
     let sample_bytes = layout.bits.div_ceil(8) as usize;
@@ -63,7 +64,7 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<(Pixels, bool), Er
         }
     }
     let (width, height) = (layout.width, layout.height);
-    Ok((Pixels { width, height, channels, data: out }, damaged))
+    Ok((Pixels::new(width, height, channels, out), damaged))
 }
 
 /// A decompressed strip or tile.
@@ -194,6 +195,13 @@ fn colour(layout: &Layout, sample: impl Fn(u32) -> u8, to: &mut [u8]) {
         _ => sample(0),
     };
     let three = || [sample(0), sample(1), sample(2)];
+    if to.len() == 4 {
+        let opacity = layout.alpha.filter(|(_, premultiplied)| !premultiplied).map_or(255, |it| sample(it.0));
+        for (to, i) in to.iter_mut().zip(0..) {
+            *to = (u32::from(sample(i)) * u32::from(opacity) / 255) as u8;
+        }
+        return;
+    }
     let rgb = match layout.colours {
         Colours::BlackIsZero => [grey(); 3],
         Colours::WhiteIsZero => [255 - grey(); 3],
