@@ -3,6 +3,8 @@
 mod check;
 mod dump;
 mod limits;
+#[cfg(feature = "mcp")]
+mod mcp;
 mod models;
 mod process;
 mod restore;
@@ -73,7 +75,11 @@ enum Command {
     Search(search::Search),
     /// Checks configuration, disk, store, provider and decoders, and says how to fix each fault; resumes no
     /// work
-    Check,
+    Check {
+        /// Close the data folder, and all that is in it, to other users of this machine
+        #[arg(long)]
+        fix: bool,
+    },
     /// Manages the models of the provider's server
     #[command(subcommand)]
     Models(models::Models),
@@ -81,6 +87,10 @@ enum Command {
     Serve(serve::Serve),
     /// Prints the store as text, one JSON object per line; changes nothing
     Dump(dump::Dump),
+    /// Offers the pictures to a language model as tools that only read (Model Context Protocol on standard
+    /// input and output)
+    #[cfg(feature = "mcp")]
+    Mcp,
     /// Restores a dump into an empty store
     Restore {
         /// The dump
@@ -98,12 +108,15 @@ impl Arguments {
             (Command::Serve(_), Verbosity::Normal) => "info",
             (
                 Command::Search(_)
-                | Command::Check
+                | Command::Check { .. }
                 | Command::Models(_)
                 | Command::Dump(_)
                 | Command::Restore { .. },
                 Verbosity::Normal,
             ) => "warn",
+            // Most clients show what arrives on standard error as a fault.
+            #[cfg(feature = "mcp")]
+            (Command::Mcp, Verbosity::Normal) => "error",
         }
     }
 
@@ -135,10 +148,12 @@ impl Arguments {
             Command::Serve(serve) => serve.listen.clone(),
             Command::Process(_)
             | Command::Search(_)
-            | Command::Check
+            | Command::Check { .. }
             | Command::Models(_)
             | Command::Dump(_)
             | Command::Restore { .. } => None,
+            #[cfg(feature = "mcp")]
+            Command::Mcp => None,
         };
         let whole = config::load(&Overrides { config, data_dir, provider, model, listen })?;
         let config = whole.engine.clone();
@@ -146,9 +161,11 @@ impl Arguments {
             Command::Serve(serve) => serve.run(whole).await,
             Command::Process(process) => process.run(config, &shared, bars).await,
             Command::Search(search) => search.run(&config).await.map(|()| 0),
-            Command::Check => Ok(check::run(&config).await),
+            Command::Check { fix } => Ok(check::run(&config, fix).await),
             Command::Models(models) => models.run(&config, bars).await,
             Command::Dump(dump) => dump.run(&config).await,
+            #[cfg(feature = "mcp")]
+            Command::Mcp => mcp::run(&config).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config, &file).await.map(|()| 0),
         }
     }

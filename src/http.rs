@@ -23,6 +23,8 @@ mod page;
 mod query;
 mod quota;
 mod receive;
+mod receiving;
+mod redaction;
 mod responses;
 mod resumable;
 mod search;
@@ -53,6 +55,8 @@ use self::{
     metrics::Metrics,
     operations::Operations,
     quota::Quota,
+    receiving::Receivers,
+    redaction::Addresses,
 };
 use crate::config::{self, Config};
 
@@ -83,10 +87,14 @@ pub(crate) struct Inner {
     notice: Option<String>,
     data_dir: PathBuf,
     rates: DefaultKeyedRateLimiter<Owner>,
+    /// What ordinary callers do not see.
+    addresses: Addresses,
     /// Open sockets and event streams.
     streams: Quota,
+    /// Searches that have no answer yet.
+    searches: Quota,
     /// Requests that upload files.
-    receiving: Quota,
+    receiving: Receivers,
     metrics: Metrics,
     /// No more work is taken, and streams will be closed soon.
     stopping: watch::Sender<bool>,
@@ -132,8 +140,10 @@ impl Handle {
             auth,
             tokens,
             rates: door::rates(&server),
+            addresses: Addresses::of(&config.engine.provider),
             streams: Quota::default(),
-            receiving: Quota::default(),
+            searches: Quota::default(),
+            receiving: Receivers::default(),
             server,
             limits: config.engine.limits.clone(),
             notice: pipeline.provider_profile().notice.clone(),

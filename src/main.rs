@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use clap::Parser as _;
 use indicatif::MultiProgress;
 use jiff::Timestamp;
+use mediamill_actors::text;
 
 /// sled and the decoders free memory in other threads than they allocate it in, at which the allocators of
 /// most systems are slow, and for which they keep much memory.
@@ -17,6 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[actix_rt::main]
 async fn main() {
     let arguments = cli::Arguments::parse();
+    keep_to_ourselves();
     let bars = MultiProgress::new();
     // The engine reports faults of the store itself, once and with advice.
     let filter = format!("{},sled=off", arguments.log_level());
@@ -34,7 +36,7 @@ async fn main() {
         }
     }));
     let code = arguments.run(&bars).await.unwrap_or_else(|message| {
-        eprintln!("mediamill: {message}");
+        eprintln!("mediamill: {}", text::one_line(&message));
         2
     });
     // Neither running decoders nor a blocked reader delay the exit.
@@ -47,10 +49,24 @@ fn is_of_an_ended_thread(panic: &std::panic::PanicHookInfo<'_>) -> bool {
     text.is_some_and(|text| text.starts_with("cannot access a Thread Local Storage value"))
 }
 
+/// Keeps files that the program makes from other users, and open files that it was started with from the child
+/// processes that decode videos.
+#[cfg(unix)]
+fn keep_to_ourselves() {
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
+    close_fds::set_fds_cloexec(3, &[]);
+}
+
+#[cfg(not(unix))]
+fn keep_to_ourselves() {}
+
 /// Writes a log line in the format of `env_logger`, which would need a second library for the time.
 fn line(out: &mut env_logger::fmt::Formatter, record: &log::Record<'_>) -> io::Result<()> {
-    // A message with line breaks must not look like several log lines.
-    let message = record.args().to_string().replace('\n', "\n    ");
+    // A message with line breaks must not look like several log lines, and a name in it must not reach a terminal
+    // as commands.
+    let message = record.args().to_string();
+    let message: Vec<_> = message.lines().map(text::one_line).collect();
+    let message = message.join("\n    ");
     writeln!(out, "[{:.0} {:<5} {}] {message}", Timestamp::now(), record.level(), record.target())
 }
 

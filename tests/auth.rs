@@ -132,6 +132,10 @@ async fn signed_tokens_are_valid_until_they_expire() {
     let mut other = Claims::new(json!({"sub": "cleo"}));
     other.expiration = Some(Utc::now() + TimeDelta::hours(1));
     let other = Hs384.token(&Header::empty(), &other, &Hs384Key::new(SECRET)).expect("signed");
+    let mut critical = Claims::new(json!({"sub": "cleo"}));
+    critical.expiration = Some(Utc::now() + TimeDelta::hours(1));
+    let extension = Header::new(json!({"crit": ["urn:example:bound"], "urn:example:bound": true}));
+    let critical = Hs256.token(&extension, &critical, &Hs256Key::new(SECRET));
     let good = signed(json!({"sub": "cleo"}), 60, SECRET);
     let (head, signature) = good.rsplit_once('.').expect("three parts");
     let (_, payload) = head.split_once('.').expect("three parts");
@@ -148,6 +152,7 @@ async fn signed_tokens_are_valid_until_they_expire() {
         endless.expect("signed"),
         early,
         other,
+        critical.expect("signed"),
         none,
         swapped,
     ] {
@@ -244,6 +249,25 @@ async fn a_browser_signs_in_and_out_and_its_session_survives_a_restart() {
     world.config.auth.keys.remove(0);
     let world = world.restart().await;
     assert_eq!(with(&world, &cookie, Method::GET, &picture).await, 401);
+
+    // Signing out ends the session itself, also after a restart, and no other one.
+    let cookies = async |world: &World| {
+        let signed_in = ask(world, Some("bob-key"), Method::POST, "/api/v1/session").await;
+        let set = signed_in.headers()[header::SET_COOKIE].to_str().expect("text").to_owned();
+        set.split(';').next().expect("a cookie").to_owned()
+    };
+    let (one, two) = (cookies(&world).await, cookies(&world).await);
+    let statuses = async |world: &World| {
+        [
+            with(world, &one, Method::GET, "/api/v1/status").await,
+            with(world, &two, Method::GET, "/api/v1/status").await,
+        ]
+    };
+    assert_eq!(statuses(&world).await, [200, 200]);
+    assert_eq!(with(&world, &one, Method::DELETE, "/api/v1/session").await, 204);
+    assert_eq!(statuses(&world).await, [401, 200]);
+    let world = world.restart().await;
+    assert_eq!(statuses(&world).await, [401, 200]);
 
     let out = ask(&world, Some("bob-key"), Method::DELETE, "/api/v1/session").await;
     assert!(out.headers()[header::SET_COOKIE].to_str().expect("text").contains("Max-Age=0"));

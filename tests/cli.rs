@@ -32,7 +32,7 @@ fn a_dump_is_restored_into_an_empty_folder_only() {
 #[test]
 fn a_damaged_and_a_missing_store_are_refused_with_a_sentence() {
     let folder = tempfile::tempdir().expect("a folder");
-    let data = folder.path().to_string_lossy().into_owned();
+    let data = folder.path().join("data").to_string_lossy().into_owned();
     let missing = mediamill(&["dump", "--data-dir", &data]);
     assert!(String::from_utf8_lossy(&missing.stderr).contains("there is no store"), "{missing:?}");
     let dump = r#"{"tree":"changes","key":"00000000000000000001","value":{"owner":"local","seq":1}}"#;
@@ -41,7 +41,7 @@ fn a_damaged_and_a_missing_store_are_refused_with_a_sentence() {
         mediamill(&["restore", &folder.path().join("dump").to_string_lossy(), "--data-dir", &data]);
     // The event of the change is missing.
     assert!(String::from_utf8_lossy(&restored.stderr).contains("cut short"), "{restored:?}");
-    let db = folder.path().join("store/db");
+    let db = folder.path().join("data/store/db");
     let whole = std::fs::read(&db).expect("a store");
     for damaged in [vec![0xa5; whole.len()], Vec::new()] {
         std::fs::write(&db, damaged).expect("written");

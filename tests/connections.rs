@@ -83,6 +83,36 @@ async fn a_slow_chunked_sender_is_refused_and_disconnected() {
 }
 
 #[actix_rt::test]
+async fn idle_connections_give_way_when_connections_run_out() {
+    let world = World::with(|config| config.server.max_connections = 16).await;
+    let ask = |stream: &mut TcpStream| {
+        let asked = stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let mut answer = [0; 15];
+        asked.and_then(|()| stream.read_exact(&mut answer)).map(|()| answer)
+    };
+    let address = world.server.address();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut idle = Vec::new();
+        for n in 0..60 {
+            let mut stream = TcpStream::connect(address).expect("connected");
+            stream.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+            // The kernel alone has those that the server has no place for.
+            assert_eq!(ask(&mut stream).ok().as_ref(), Some(b"HTTP/1.1 200 OK"), "connection {n}");
+            idle.push(stream);
+        }
+        let is_open = |stream: &mut TcpStream| {
+            stream.set_read_timeout(Some(Duration::from_millis(100))).expect("set");
+            let ended = stream.read_to_end(&mut Vec::new());
+            ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        };
+        idle.iter_mut().map(is_open).collect::<Vec<_>>()
+    });
+    let kept = asked.await.expect("no panic");
+    assert!(kept.iter().filter(|kept| **kept).count() <= 16, "{kept:?}");
+    assert!(kept[59], "the newest one is open");
+}
+
+#[actix_rt::test]
 async fn a_connection_in_use_is_kept() {
     let world = impatient().await;
     // An event stream without events.

@@ -422,6 +422,9 @@ async fn no_page_of_another_origin_reaches_an_open_server() {
         (vec![("host", "rebound.example".into())], 403),
         (vec![("host", format!("127.0.0.1.evil.example:{port}"))], 403),
         (vec![("host", format!("localhost.evil.example:{port}"))], 403),
+        (vec![("host", "localhost:evil.example".into())], 403),
+        (vec![("host", "[::1]x.evil.example".into())], 403),
+        (vec![("host", "[::1".into())], 403),
         (vec![("host", format!("localhost:{port}")), ("origin", "https://evil.example".into())], 403),
         (vec![("host", format!("localhost:{port}")), ("origin", "http://localhost:1".into())], 403),
         (vec![("origin", "null".into())], 403),
@@ -435,6 +438,35 @@ async fn no_page_of_another_origin_reaches_an_open_server() {
             let response = request.send().await.expect("an answer");
             assert_eq!(response.status(), status, "{path} {headers:?}");
         }
+    }
+}
+
+#[actix_rt::test]
+async fn a_request_with_two_meanings_is_refused() {
+    let world = World::open().await;
+    let address = world.server.address();
+    let ask = async |head: &str| {
+        let head = format!("GET {head}\r\nConnection: close\r\n\r\n");
+        let ask = move || {
+            let mut stream = std::net::TcpStream::connect(address).expect("connected");
+            std::io::Write::write_all(&mut stream, head.as_bytes()).expect("sent");
+            let mut answer = String::new();
+            std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
+            answer[9..12].parse::<u16>().expect("a status")
+        };
+        tokio::task::spawn_blocking(ask).await.expect("no panic")
+    };
+    for (head, status) in [
+        ("/health HTTP/1.1\r\nHost: localhost", 200),
+        ("/health HTTP/1.1\r\nHost: localhost\r\nHost: evil.example", 400),
+        (
+            "/health HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nOrigin: http://evil.example",
+            400,
+        ),
+        ("http://localhost/health HTTP/1.1\r\nHost: localhost", 200),
+        ("http://evil.example/health HTTP/1.1\r\nHost: localhost", 400),
+    ] {
+        assert_eq!(ask(head).await, status, "{head}");
     }
 }
 

@@ -12,7 +12,7 @@ use mediamill::engine::disk::free_bytes;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use self::support::{PATIENCE, World, picture, text};
+use self::support::{PATIENCE, World, picture, scripted::Act, text};
 
 /// Sends the head of an upload, and nothing after it.
 fn head(world: &World, token: &str, length: u64) -> TcpStream {
@@ -28,9 +28,15 @@ fn head(world: &World, token: &str, length: u64) -> TcpStream {
 }
 
 /// Status and type of the refusal of a request whose head alone was sent.
-async fn refused(mut stream: TcpStream) -> (u16, String) {
+async fn refused(stream: TcpStream) -> (u16, String) {
+    refused_after(b"", stream).await
+}
+
+/// As [`refused`], if the first bytes of the answer were read already.
+async fn refused_after(first: &[u8], mut stream: TcpStream) -> (u16, String) {
+    let first = first.to_owned();
     let read = move || {
-        let mut answer = Vec::new();
+        let mut answer = first;
         let mut piece = [0; 4096];
         // The server may keep the connection open.
         while !answer.ends_with(b"}") {
@@ -69,6 +75,63 @@ async fn an_owner_with_slow_senders_does_not_keep_others_out() {
     assert!(text(&reply["detail"]).contains("server.max_receiving_per_owner"), "{reply}");
     world.token = Some("bob-key".into());
     assert_eq!(world.send(vec![("a", picture("a"))]).await.status(), StatusCode::CREATED);
+}
+
+#[actix_rt::test]
+async fn the_slowest_bodies_of_one_owner_give_way_to_another_owner() {
+    let mut world = World::with(|config| {
+        support::keys(config);
+        config.server.max_receiving = 3;
+    })
+    .await;
+    world.token = Some("ann-key".into());
+    let slow: Vec<_> = (0..3).map(|_| head(&world, "ann-key", 1 << 20)).collect();
+    let counted = async {
+        while !world.get("/metrics").await.text().await.expect("text").contains("mediamill_receiving 3") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, counted).await.expect("all are counted");
+    // Ann has no more to gain by it than another owner.
+    assert_eq!(world.send(vec![("a", picture("a"))]).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    world.token = Some("bob-key".into());
+    for name in ["a", "b"] {
+        assert_eq!(world.send(vec![(name, picture(name))]).await.status(), StatusCode::CREATED);
+    }
+    let mut ousted = 0;
+    for stream in slow {
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        let mut first = [0; 12];
+        if (&stream).read_exact(&mut first).is_ok() {
+            ousted += 1;
+            assert_eq!(refused_after(&first, stream).await, (503, "busy".into()));
+        }
+    }
+    assert_eq!(ousted, 1, "a place that bob gave back is free");
+}
+
+#[actix_rt::test]
+async fn searches_of_an_owner_beyond_the_limit_are_refused() {
+    let mut world = World::with(|config| {
+        support::keys(config);
+        config.server.max_searches_per_owner = 1;
+    })
+    .await;
+    world.provider.embedding("cat", &[Act::Hang]);
+    world.token = Some("ann-key".into());
+    let second = async {
+        while world.provider.running() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        world.get("/api/v1/search?q=dog").await
+    };
+    let second = tokio::select! {
+        first = world.get("/api/v1/search?q=cat") => panic!("it waits: {first:?}"),
+        second = tokio::time::timeout(PATIENCE, second) => second.expect("an answer"),
+    };
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    let reply: Value = second.json().await.expect("JSON");
+    assert!(text(&reply["detail"]).contains("server.max_searches_per_owner"), "{reply}");
 }
 
 #[actix_rt::test]

@@ -121,6 +121,40 @@ fn a_second_run_processes_new_and_changed_files_only() {
 }
 
 #[test]
+fn a_changed_sidecar_renews_the_facts_and_keeps_the_description() {
+    let album = Album::new();
+    album.put("a.jpg", photo(1));
+    album.put("b.jpg", photo(2));
+    let (first, _) = album.run(&[]);
+    assert!(first["a.jpg"]["facts"].get("title").is_none(), "{}", first["a.jpg"]);
+    let sidecar = |title: &str| {
+        format!(
+            "<rdf:RDF xmlns:rdf='http://www.w3.org/1999/02/22-rdf-syntax-ns#'><rdf:Description \
+             xmlns:dc='http://purl.org/dc/elements/1.1/' dc:title='{title}'/></rdf:RDF>"
+        )
+    };
+    for title in ["Lake", "The castle"] {
+        album.put("a.xmp", sidecar(title));
+        let (files, output) = album.run(&[]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(skipped(&files), ["b.jpg"]);
+        let file = &files["a.jpg"];
+        assert_eq!(
+            (&file["facts"]["title"], &file["status"]),
+            (&title.into(), &"completed".into()),
+            "{file}"
+        );
+        assert_eq!(file["description"], first["a.jpg"]["description"]);
+        let (files, _) = album.run(&[]);
+        assert_eq!(skipped(&files), ["a.jpg", "b.jpg"]);
+        assert_eq!(files["a.jpg"]["facts"]["title"], title);
+    }
+    fs::remove_file(album.photos().join("a.xmp")).expect("removed");
+    let (files, _) = album.run(&[]);
+    assert!(files["a.jpg"]["facts"].get("title").is_none(), "{}", files["a.jpg"]);
+}
+
+#[test]
 fn an_object_for_each_file_has_all_fields() {
     let album = Album::new();
     album.put("a.bmp", picture(1));
@@ -423,6 +457,35 @@ fn circular_links_and_unreadable_folders_are_reported_and_the_rest_is_processed(
     } else {
         assert!(why("closed").contains("cannot read"), "{files:?}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn links_lead_out_of_a_folder_on_request_only_and_no_folder_is_entered_twice() {
+    use std::os::unix::fs::symlink;
+    let album = Album::new();
+    album.put("here/a.bmp", picture(1));
+    symlink("here", album.photos().join("again")).expect("linked");
+    symlink("here/a.bmp", album.photos().join("b.bmp")).expect("linked");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    fs::create_dir_all(elsewhere.path().join("below")).expect("made");
+    fs::write(elsewhere.path().join("below/c.bmp"), picture(2)).expect("written");
+    fs::write(elsewhere.path().join("d.bmp"), picture(3)).expect("written");
+    symlink(elsewhere.path(), album.photos().join("out")).expect("linked");
+    symlink(elsewhere.path().join("below"), album.photos().join("out too")).expect("linked");
+    symlink(elsewhere.path().join("d.bmp"), album.photos().join("private.bmp")).expect("linked");
+    let (files, output) = album.run(&[]);
+    // What is refused fails the run.
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let of = |status: &str| -> Vec<String> {
+        files.iter().filter(|(_, it)| it["status"] == status).map(|(name, _)| name.clone()).collect()
+    };
+    assert_eq!(of("completed"), ["a.bmp"], "{files:?}");
+    assert_eq!(of("refused"), ["out", "out too", "private.bmp"]);
+    assert!(files["out"]["failure"][0]["message"].as_str().is_some_and(|it| it.contains("--follow")));
+    let (files, output) = album.run(&["--follow"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(files.keys().eq(["a.bmp", "c.bmp", "d.bmp"]), "{files:?}");
 }
 
 #[cfg(target_os = "linux")]

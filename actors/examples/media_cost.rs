@@ -77,9 +77,15 @@ fn work(file: &Path, by_ffmpeg: bool) -> Result<(u64, Made), media::Error> {
     if inspected.format.kind() == Kind::Video {
         let system = actix_rt::System::new();
         let clip = if by_ffmpeg {
-            system.block_on(media::prepare_video_by_ffmpeg(file, &LIMITS, &spec, true, ()))?
+            system.block_on(media::prepare_video_by_ffmpeg(
+                media::open_video(file)?,
+                &LIMITS,
+                &spec,
+                true,
+                (),
+            ))?
         } else {
-            system.block_on(media::prepare_video(file, &LIMITS, &spec, true, ()))?
+            system.block_on(media::prepare_video(media::open_video(file)?, &LIMITS, &spec, true, ()))?
         };
         return Ok((inspected.decode_bytes, Made::Clip(Box::new(clip))));
     }

@@ -23,6 +23,7 @@ pub(crate) use self::{
 use self::{claims::Claims, group_sync::GroupSync};
 use crate::{
     id::UploadId,
+    private, regular_file,
     upload::{FailureKind, FileKey, FileRef, Upload},
 };
 
@@ -43,6 +44,30 @@ pub struct OpenFile {
     pub path: PathBuf,
     /// Length in bytes.
     pub length: u64,
+}
+
+/// An original whose bytes are those that were submitted.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    file: File,
+    file_name: String,
+    state: regular_file::State,
+}
+
+impl Checked {
+    /// A second handle of the file.
+    pub(crate) fn file(&self) -> Result<File, (FailureKind, String)> {
+        self.file.try_clone().map_err(|error| unreadable(Path::new(&self.file_name), &error))
+    }
+
+    /// Makes sure that nobody wrote to the file since it was checked. Blocks.
+    pub(crate) fn is_unchanged(&self) -> Result<(), (FailureKind, String)> {
+        match regular_file::State::of(&self.file) {
+            Ok(state) if state == self.state => Ok(()),
+            Ok(_) => Err(changed(&self.file_name)),
+            Err(error) => Err(unreadable(Path::new(&self.file_name), &error)),
+        }
+    }
 }
 
 impl Files {
@@ -146,7 +171,7 @@ impl Files {
     fn settle(&self, id: UploadId) -> io::Result<()> {
         let original = self.original(id);
         if let Some(folder) = original.parent() {
-            fs::create_dir_all(folder)?;
+            private::make_folder(folder)?;
         }
         fs::rename(self.incoming(id), original)
     }
@@ -182,60 +207,54 @@ impl Files {
     /// # Errors
     /// [`ReadError`]: the file is gone, cannot be read, or has changed.
     pub(crate) fn read(&self, upload: &Upload) -> Result<Vec<u8>, ReadError> {
-        let mut path = self.readable(upload);
-        let mut length = fs::metadata(&path);
-        if length.is_err() {
-            // [`Files::promote`] may have moved it just now.
-            path = self.readable(upload);
-            length = fs::metadata(&path);
-        }
-        if length.map_err(|error| ReadError::of(&path, &error))?.len() != upload.file_size {
-            return Err(changed(&path).into());
-        }
-        let bytes = patiently(|| fs::read(&path)).or_else(|error| match is_out_of_handles(&error) {
-            true => Err(error),
-            false => fs::read(self.readable(upload)),
-        });
-        let bytes = bytes.map_err(|error| ReadError::of(&path, &error))?;
-        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&path).into()) }
+        let mut file = self.submitted(upload)?;
+        let mut bytes = Vec::with_capacity(usize::try_from(upload.file_size).unwrap_or_default());
+        // A byte more than the length shows that the file grew.
+        let read = (&mut file).take(upload.file_size + 1).read_to_end(&mut bytes);
+        read.map_err(|error| ReadError::of(Path::new(&upload.file_name), &error))?;
+        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&upload.file_name).into()) }
     }
 
     /// Makes sure that the bytes of an upload are those that were submitted, without holding them,
-    /// and gives their path. Blocks.
+    /// and gives the file, at its beginning. Blocks.
     ///
     /// # Errors
     /// As [`Files::read`].
-    pub(crate) fn check(&self, upload: &Upload) -> Result<PathBuf, ReadError> {
-        self.checked(upload).map(|(path, _)| path)
-    }
-
-    /// As [`Files::check`], and gives the file, at its start. Blocks.
-    ///
-    /// # Errors
-    /// As [`Files::read`].
-    pub(crate) fn checked(&self, upload: &Upload) -> Result<(PathBuf, File), ReadError> {
-        let mut path = self.readable(upload);
-        let mut metadata = fs::metadata(&path);
-        if metadata.is_err() {
-            // [`Files::promote`] may have moved it just now.
-            path = self.readable(upload);
-            metadata = fs::metadata(&path);
-        }
-        let metadata = metadata.map_err(|error| ReadError::of(&path, &error))?;
-        // Opening a pipe would wait for its writer.
-        if !metadata.is_file() || metadata.len() != upload.file_size {
-            return Err(changed(&path).into());
-        }
-        let open = || -> io::Result<(String, File)> {
-            let mut file = File::open(&path)?;
+    pub(crate) fn check(&self, upload: &Upload) -> Result<Checked, ReadError> {
+        let mut file = self.submitted(upload)?;
+        let mut read = || -> io::Result<_> {
+            let state = regular_file::State::of(&file)?;
             let hash = hash_file(&mut file)?;
             file.rewind()?;
-            Ok((hash, file))
+            Ok((state, hash))
         };
-        match patiently(open) {
-            Ok((hash, file)) if hash == upload.content_hash => Ok((path, file)),
-            Ok(_) => Err(changed(&path).into()),
-            Err(error) => Err(ReadError::of(&path, &error)),
+        let (state, hash) = read().map_err(|error| ReadError::of(Path::new(&upload.file_name), &error))?;
+        if hash == upload.content_hash {
+            Ok(Checked { file, file_name: upload.file_name.clone(), state })
+        } else {
+            Err(changed(&upload.file_name).into())
+        }
+    }
+
+    /// Opens the original of an upload, which has the length that was submitted. Sentences for its owner have the
+    /// name of the file: the path is a secret of whoever runs the program, and is logged.
+    fn submitted(&self, upload: &Upload) -> Result<File, ReadError> {
+        let mut path = self.readable(upload);
+        let opened = patiently(|| regular_file::open(&path)).or_else(|_| {
+            // [`Files::promote`] may have moved it just now.
+            path = self.readable(upload);
+            regular_file::open(&path)
+        });
+        if let Err(error) = &opened {
+            log::warn!("upload {}: cannot open {}: {error}", upload.id, path.display());
+        }
+        match opened {
+            Ok((file, metadata)) if metadata.len() == upload.file_size => Ok(file),
+            Ok(_) => Err(changed(&upload.file_name).into()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(changed(&upload.file_name).into())
+            }
+            Err(error) => Err(ReadError::of(Path::new(&upload.file_name), &error)),
         }
     }
 
@@ -256,10 +275,11 @@ impl Files {
     pub(crate) fn write_thumbnail(&self, id: UploadId, jpeg: &[u8]) -> io::Result<()> {
         let path = self.thumbnail(id);
         let unfinished = path.with_extension("tmp");
-        let create = || match patiently(|| File::create(&unfinished)) {
+        let make = || private::options().write(true).create(true).truncate(true).open(&unfinished);
+        let create = || match patiently(make) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(path.parent().unwrap_or(&self.data_dir))?;
-                File::create(&unfinished)
+                private::make_folder(path.parent().unwrap_or(&self.data_dir))?;
+                make()
             }
             created => created,
         };
@@ -354,15 +374,14 @@ async fn blocking<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send 
 }
 
 fn open(path: PathBuf) -> io::Result<OpenFile> {
-    // Opening a pipe would wait for its writer.
-    let metadata = fs::metadata(&path)?;
-    if !metadata.is_file() {
-        return Err(io::ErrorKind::NotFound.into());
+    match regular_file::open(&path) {
+        Ok((file, metadata)) => Ok(OpenFile { file, path, length: metadata.len() }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(io::ErrorKind::NotFound.into()),
+        Err(error) => Err(error),
     }
-    Ok(OpenFile { file: File::open(&path)?, path, length: metadata.len() })
 }
 
-/// The content hash of a file. Blocks.
+/// The content hash of a file from its present position. Blocks.
 fn hash_file(file: &mut File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
@@ -379,8 +398,8 @@ pub fn hash(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
 
-fn changed(path: &Path) -> (FailureKind, String) {
-    let message = format!("{} changed since it was submitted; submit it again", path.display());
+fn changed(file_name: &str) -> (FailureKind, String) {
+    let message = format!("{file_name} changed since it was submitted; submit it again");
     (FailureKind::FileChanged, message)
 }
 

@@ -5,6 +5,7 @@
 
 mod admission;
 mod classify;
+mod inspection;
 pub mod receive;
 pub mod resumable;
 

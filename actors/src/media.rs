@@ -28,6 +28,8 @@ mod error;
 mod exif;
 mod facts;
 mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 #[cfg(feature = "heic")]
 mod heif;
@@ -68,6 +70,6 @@ pub use origin::Origins;
 pub use picture::{Clip, Picture, Prepared};
 pub use prepare::{prepare, prepare_file};
 pub use sidecar::{Sidecar, facts_beside, sidecars};
-pub use video::prepare_video;
 #[doc(hidden)]
 pub use video::prepare_video_by_ffmpeg;
+pub use video::{open_video, prepare_video};

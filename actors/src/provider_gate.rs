@@ -6,7 +6,9 @@
 //! at growing intervals until one succeeds.
 
 mod call_limiter;
+mod embedding;
 mod model_switcher;
+mod turns;
 
 use std::{
     panic::AssertUnwindSafe,
@@ -27,14 +29,17 @@ use tokio::{
 use self::{
     call_limiter::CallLimiter,
     model_switcher::{CallKind, ModelSwitcher},
+    turns::Turns,
 };
 use crate::{
     analysis::{
         self, BoxFuture, DescribeRequest, Described, Identity, Provider, ProviderError, ProviderProfile,
-        ProviderState, shorter_text,
+        ProviderState,
     },
     config::Config,
+    id::Owner,
     store::Clock,
+    text,
     upload::FailureKind,
 };
 
@@ -75,6 +80,14 @@ struct Outage {
     admitting_since: Option<Instant>,
 }
 
+/// How a call gets its place among those in flight.
+enum Turn<'a> {
+    /// It takes this number of permits.
+    Permits(u32),
+    /// It takes a turn of its owner.
+    Of(&'a Owner),
+}
+
 /// Guards one provider; shared by all workers of a pipeline. It needs a local task set, as in an actix
 /// system.
 pub struct ProviderGate {
@@ -82,6 +95,8 @@ pub struct ProviderGate {
     profile: ProviderProfile,
     vision: CallLimiter,
     embedding: CallLimiter,
+    /// The places of embeddings. Descriptions need none: the queue of uploads lets owners take turns.
+    embedding_turns: Turns,
     switcher: ModelSwitcher,
     /// Most characters of a text to embed.
     embedding_max_chars: usize,
@@ -112,6 +127,7 @@ impl ProviderGate {
             profile,
             vision: CallLimiter::new(concurrency.vision),
             embedding: CallLimiter::new(concurrency.embedding),
+            embedding_turns: Turns::new(concurrency.embedding),
             switcher: ModelSwitcher::new(concurrency.swap_batch),
             embedding_max_chars: config.provider.embedding_max_chars as usize,
             call_timeout: config.provider.request_timeout,
@@ -167,60 +183,17 @@ impl ProviderGate {
         // A video is one call for each frame, and one that merges their descriptions.
         let more_calls = if request.frame_seconds.is_empty() { 0 } else { request.pictures.len() as u32 };
         let call = || self.provider.describe(request);
-        let described = self.call(CallKind::Vision, permits, more_calls, call).await?;
+        let mut described = self.call(CallKind::Vision, Turn::Permits(permits), more_calls, call).await?;
+        // A text may come from a hostile picture, and its readers may be terminals.
+        described.text = text::plain(described.text);
+        described.changed = described.changed.map(text::plain);
+        for object in &mut described.objects {
+            object.label = text::plain(std::mem::take(&mut object.label));
+        }
         if described.text.trim().is_empty() {
             return Err(bad_answer("the provider answered with an empty description"));
         }
         Ok(described)
-    }
-
-    /// Asks for the embedding of a description.
-    ///
-    /// # Errors
-    /// [`CallError`] says how the attempt ends. A vector is a bad answer if it has the wrong length, or
-    /// numbers that are not finite or all zero.
-    pub async fn embed(self: &Arc<Self>, text: String) -> Result<Vec<f32>, CallError> {
-        self.vector(CallKind::Embedding, text).await
-    }
-
-    /// Asks for the embedding of a text whose embedding failed `tries` times before, and shortens the text
-    /// for that. The second part of the result is a sentence about the change.
-    ///
-    /// # Errors
-    /// As [`ProviderGate::embed`].
-    pub async fn embed_shorter(
-        self: &Arc<Self>,
-        text: &str,
-        tries: u32,
-    ) -> Result<(Vec<f32>, String), CallError> {
-        let (text, changed) = shorter_text(text, self.embedding_max_chars, tries);
-        Ok((self.vector(CallKind::Embedding, text).await?, changed))
-    }
-
-    /// Asks for the embedding of a search query, which has priority over those of descriptions.
-    ///
-    /// # Errors
-    /// As [`ProviderGate::embed`].
-    pub async fn embed_query(self: &Arc<Self>, words: String) -> Result<Vec<f32>, CallError> {
-        self.vector(CallKind::Query, words).await
-    }
-
-    async fn vector(self: &Arc<Self>, kind: CallKind, text: String) -> Result<Vec<f32>, CallError> {
-        let vector = self.call(kind, 1, 0, || self.provider.embed(text)).await?;
-        let dimensions = self.provider.identity().dimensions as usize;
-        if vector.len() != dimensions {
-            return Err(bad_answer(format!(
-                "the embedding has {} numbers, but provider.embedding_dimensions is {dimensions}",
-                vector.len()
-            )));
-        }
-        if !vector.iter().all(|number| number.is_finite()) {
-            return Err(bad_answer("the embedding has numbers that are not finite"));
-        }
-        if vector.iter().all(|number| *number == 0.0) {
-            return Err(bad_answer("the embedding is all zeros"));
-        }
-        Ok(vector)
     }
 
     fn limiter(&self, kind: CallKind) -> &CallLimiter {
@@ -234,14 +207,20 @@ impl ProviderGate {
     async fn call<'a, T>(
         self: &'a Arc<Self>,
         kind: CallKind,
-        permits: u32,
+        turn: Turn<'_>,
         more_calls: u32,
         call: impl FnOnce() -> BoxFuture<'a, Result<T, ProviderError>>,
     ) -> Result<T, CallError> {
         self.check_ready()?;
         let limiter = self.limiter(kind);
         let mut permit = self.switcher.register(kind);
-        let _in_flight = limiter.permits.acquire_many(permits).await.map_err(|_| CallError::NotReady)?;
+        let _in_flight = match turn {
+            Turn::Permits(permits) => {
+                let permits = limiter.permits.acquire_many(permits).await;
+                (Some(permits.map_err(|_| CallError::NotReady)?), None)
+            }
+            Turn::Of(owner) => (None, self.embedding_turns.take(owner, kind == CallKind::Query).await),
+        };
         let switches = permit.acquire().await;
         // The provider may have gone away while this call waited.
         self.check_ready()?;

@@ -107,7 +107,7 @@ async fn sizes_beyond_the_limits_are_refused() {
     assert_eq!((error.kind, error.message.contains("65535 x 65535")), (ErrorKind::TooLarge, true), "{error}");
     let small = Limits { max_pixels: 10_000, ..LIMITS };
     let path = made("size.mkv", "testsrc2=s=160x96", 1.0, H264);
-    let error = prepare_video(&path, &small, &VISION, true, ()).await.expect_err("refused");
+    let error = prepare_video(opened(&path), &small, &VISION, true, ()).await.expect_err("refused");
     assert_eq!(error.kind, ErrorKind::TooLarge);
     let len = std::fs::metadata(&path).expect("there").len();
     let file = || std::io::BufReader::new(std::fs::File::open(&path).expect("there"));
@@ -195,6 +195,19 @@ async fn a_pipe_or_a_folder_is_refused() {
     for path in [pipe, folder().to_owned(), folder().join("missing")] {
         let answer = tokio::time::timeout(Duration::from_secs(5), prepare(&path)).await.expect("at once");
         assert!(matches!(answer.expect_err("refused").kind, ErrorKind::NotMedia | ErrorKind::Undecodable));
+    }
+}
+
+#[actix_rt::test]
+async fn a_video_that_is_replaced_after_it_was_opened_is_decoded_all_the_same() {
+    // The first is read by `ffmpeg` alone, the second by our reader first.
+    for name in ["before.avi", "before.mkv"] {
+        let path = made(name, "color=red:s=64x48", 3.0, "-c:v mpeg4");
+        let other = made(&format!("other_{name}"), "color=blue:s=64x48", 3.0, "-c:v mpeg4");
+        let file = opened(&path);
+        std::fs::rename(other, &path).expect("replaced");
+        let clip = prepare_video(file, &LIMITS, &VISION, true, ()).await.expect("sound");
+        assert_eq!(clip.facts.colours[0].name, "red", "{name}");
     }
 }
 
@@ -345,12 +358,13 @@ fn a_program_that_hangs_or_floods_is_ended() {
 async fn child_with_a_hanging_program() {
     let limits = Limits { video_timeout: Duration::from_secs(1), ..LIMITS };
     let begun = Instant::now();
-    let error = prepare_video(&clip_of_parent(), &limits, &VISION, true, ()).await.expect_err("given up");
+    let error =
+        prepare_video(opened(&clip_of_parent()), &limits, &VISION, true, ()).await.expect_err("given up");
     assert_eq!(error.kind, ErrorKind::Undecodable);
     assert!(begun.elapsed() < Duration::from_secs(10), "{error} after {:?}", begun.elapsed());
     // A worker that is aborted drops the work in the middle of it.
     let path = clip_of_parent();
-    let work = prepare_video(&path, &LIMITS, &VISION, true, ());
+    let work = prepare_video(opened(&path), &LIMITS, &VISION, true, ());
     assert!(
         tokio::time::timeout(Duration::from_millis(300), work).await.is_err()
             || !error.message.contains("longer")
@@ -363,16 +377,44 @@ async fn child_with_a_hanging_program() {
 }
 
 #[cfg(target_os = "linux")]
+#[test]
+fn a_program_reads_its_file_alone_and_has_no_network() {
+    made("for_looking.avi", LIGHTER, 1.0, "-c:v mpeg4");
+    let other = written("private.txt", b"private");
+    let can = |what: &str, command: &str| format!("{command} >/dev/null 2>&1 && echo -n {what} can, >&2");
+    let script = [
+        "echo -n Error: it can, >&2".to_owned(),
+        can("read", "/bin/head -c 4 /dev/stdin"),
+        can("pry", &format!("/bin/cat '{}'", other.display())),
+        can("list", &format!("/bin/ls '{}'", folder().display())),
+        can("know", "/bin/cat /etc/passwd"),
+        can("write", &format!("/bin/cp /dev/null '{}'", folder().join("written.txt").display())),
+        can("talk", "/usr/bin/perl -MSocket -e 'socket(S, PF_INET, SOCK_DGRAM, 0) or exit 1'"),
+        can("call", "/usr/bin/perl -MSocket -e 'socket(S, PF_UNIX, SOCK_STREAM, 0) or exit 1'"),
+        "exit 1".to_owned(),
+    ];
+    with_programs("child_with_a_curious_program", &[("ffmpeg", "exit 1"), ("ffprobe", &script.join("\n"))]);
+}
+
+#[cfg(target_os = "linux")]
+#[actix_rt::test]
+#[ignore = "run by a_program_reads_its_file_alone_and_has_no_network"]
+async fn child_with_a_curious_program() {
+    let error = prepare(&clip_of_parent().with_file_name("for_looking.avi")).await.expect_err("it fails");
+    assert_eq!(error.message, "ffmpeg says: it can,read can,");
+}
+
+#[cfg(target_os = "linux")]
 #[actix_rt::test]
 async fn a_video_that_needs_too_much_memory_fails_with_a_sentence_about_it() {
     let path =
         made("heavy.mkv", "testsrc2=s=7680x4320:r=1", 2.0, "-c:v libx264 -preset ultrafast -pix_fmt yuv420p");
     let limits = Limits { video_memory: 1 << 20, ..LIMITS };
-    let error = prepare_video(&path, &limits, &VISION, true, ()).await.expect_err("too much");
+    let error = prepare_video(opened(&path), &limits, &VISION, true, ()).await.expect_err("too much");
     assert!(error.message.contains("limits.video_memory_mb"), "{error}");
     // The same file is decoded if enough memory is allowed.
     let limits = Limits { video_memory: 1 << 30, decode_memory: 2 << 30, ..LIMITS };
-    assert!(prepare_video(&path, &limits, &VISION, true, ()).await.is_ok());
+    assert!(prepare_video(opened(&path), &limits, &VISION, true, ()).await.is_ok());
 }
 
 #[cfg(target_os = "linux")]

@@ -12,6 +12,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use mediamill_actors::{
     analysis::{DescribeRequest, Described, Identity, Provider, ProviderError, ProviderState},
     config::Config,
+    id::Owner,
     provider_gate::{CallError, ProviderGate},
     store::Clock,
     upload::FailureKind,
@@ -108,7 +109,7 @@ async fn embed(
     answer: Result<Vec<f32>, ProviderError>,
 ) -> Result<Vec<f32>, CallError> {
     *provider.next.lock().expect("not poisoned") = Some(answer);
-    gate.embed("words".into()).await
+    gate.embed(&Owner::local(), "words".into()).await
 }
 
 #[actix_rt::test]
@@ -127,7 +128,7 @@ async fn a_failed_call_to_a_provider_that_answers_probes_is_a_failed_attempt() {
     let answer = embed(&provider, &gate, Err(unreachable_provider())).await;
     assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::ProviderAway, .. })), "{answer:?}");
     assert_eq!(*gate.state().borrow(), ProviderState::Ready);
-    let hung = gate.embed("words".into()).await;
+    let hung = gate.embed(&Owner::local(), "words".into()).await;
     assert!(matches!(hung, Err(CallError::Failed { kind: FailureKind::TimedOut, .. })), "{hung:?}");
 }
 
@@ -137,7 +138,11 @@ async fn a_provider_that_is_away_is_probed_at_growing_intervals_until_it_is_back
     provider.up.store(false, Ordering::Relaxed);
     let answer = embed(&provider, &gate, Err(unreachable_provider())).await;
     assert!(matches!(answer, Err(CallError::WentAway { .. })), "{answer:?}");
-    assert_eq!(gate.embed("words".into()).await, Err(CallError::NotReady), "no call is admitted meanwhile");
+    assert_eq!(
+        gate.embed(&Owner::local(), "words".into()).await,
+        Err(CallError::NotReady),
+        "no call is admitted meanwhile"
+    );
     assert!(gate.state().borrow().waiting().is_some_and(|sentence| sentence.contains("connection refused")));
     let before = provider.probes.load(Ordering::Relaxed);
     tokio::time::advance(Duration::ZERO).await;
@@ -161,7 +166,7 @@ async fn uploads_wait_no_longer_than_configured() {
     let _ = embed(&provider, &gate, Err(unreachable_provider())).await;
     let mut state = gate.state();
     state.wait_for(|state| matches!(state, ProviderState::GaveUp { .. })).await.expect("the gate gives up");
-    let answer = gate.embed("words".into()).await;
+    let answer = gate.embed(&Owner::local(), "words".into()).await;
     assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::ProviderAway, .. })), "{answer:?}");
 }
 
@@ -197,7 +202,7 @@ async fn the_gate_gives_up_a_provider_that_answers_only_probes() {
     };
     let began = since(&gate);
     // Other calls fail at once, and so does the next one that is admitted.
-    assert!(matches!(gate.embed("words".into()).await, Err(CallError::Failed { .. })));
+    assert!(matches!(gate.embed(&Owner::local(), "words".into()).await, Err(CallError::Failed { .. })));
     assert_eq!(fails_after(&|| Err(busy())).await, 60);
     assert_eq!(since(&gate), began, "the outage continues");
     // An outage after hours without one is a new one.
@@ -326,7 +331,7 @@ async fn a_model_that_may_have_to_be_loaded_has_more_time() {
     let (provider, gate) = ready(Config::default()).await;
     let hangs = async |seconds: u64| {
         let began = tokio::time::Instant::now();
-        let answer = gate.embed("words".into()).await;
+        let answer = gate.embed(&Owner::local(), "words".into()).await;
         assert!(matches!(answer, Err(CallError::Failed { kind: FailureKind::TimedOut, .. })), "{answer:?}");
         assert_eq!(began.elapsed().as_secs(), seconds);
     };
@@ -361,7 +366,7 @@ async fn a_server_with_memory_for_one_model_does_not_switch_for_each_photo() {
     let photo = async || {
         let request = Arc::new(mediamill_actors::analysis::trial());
         gate.describe(request, false).await.expect("described");
-        gate.embed("words".into()).await.expect("embedded");
+        gate.embed(&Owner::local(), "words".into()).await.expect("embedded");
     };
     let workers = (0..6).map(async |_| {
         photo().await;

@@ -283,13 +283,13 @@ async fn a_large_video_is_made_as_small_as_the_model_wants() {
     let clip = good(&path).await;
     assert_eq!(clip.pictures[0].content, (1316, 756));
     let tiny = VisionSpec { max_pixels: 3136, max_side_px: 56, jpeg: false, ..VISION };
-    let clip = prepare_video(&path, &LIMITS, &tiny, true, ()).await.expect("sound");
+    let clip = prepare_video(opened(&path), &LIMITS, &tiny, true, ()).await.expect("sound");
     assert_eq!((clip.pictures[0].width, clip.pictures[0].height), (56, 56));
     assert!(clip.pictures[0].jpeg.is_none());
     let thumbnail =
         image::load_from_memory(&clip.thumbnail.expect("asked for").expect("made")).expect("a JPEG");
     assert_eq!(thumbnail.width(), 256);
-    let clip = prepare_video(&path, &LIMITS, &VISION, false, ()).await.expect("sound");
+    let clip = prepare_video(opened(&path), &LIMITS, &VISION, false, ()).await.expect("sound");
     assert!(clip.thumbnail.is_none());
 }
 

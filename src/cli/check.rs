@@ -11,8 +11,9 @@ use super::thumbnails;
 use mediamill_actors::{
     analysis::{self, ModelReport, Provider, Role},
     config::Config,
-    disk, media, pipeline,
+    disk, media, pipeline, private,
     store::Verification,
+    text,
 };
 
 /// Longest wait for the report of a provider.
@@ -32,15 +33,16 @@ impl Findings {
         self.wrong += usize::from(found.is_err());
         let (Ok(sentence) | Err(sentence)) = found;
         // The output may have no reader any more.
-        let _ = writeln!(io::stdout(), "{mark} {what}: {sentence}");
+        let _ = writeln!(io::stdout(), "{mark} {what}: {}", text::one_line(&sentence));
     }
 }
 
-/// Runs all checks. Returns the exit code: 1 if there is a fault.
-pub(crate) async fn run(config: &Config) -> u8 {
+/// Runs all checks; with `fix`, closes the data folder to other users first. Returns the exit code: 1 if there is a fault.
+pub(crate) async fn run(config: &Config, fix: bool) -> u8 {
     let mut findings = Findings::default();
     findings.line("configuration", Ok("all values are valid".into()));
     findings.line("data folder", data_folder(config));
+    findings.line("privacy", privacy(config, fix));
     findings.line("disk", disk(config));
     findings.line("store", store(config).await);
     provider(config, &mut findings).await;
@@ -71,6 +73,35 @@ fn data_folder(config: &Config) -> Result<String, String> {
                 folder.display()
             )
         })
+}
+
+fn privacy(config: &Config, fix: bool) -> Result<String, String> {
+    let folder = &config.store.data_dir;
+    let failed = |error: io::Error| format!("cannot look at all of {}: {error}", folder.display());
+    if !folder.exists() {
+        return Ok("nothing is there yet".into());
+    }
+    if fix {
+        // A secret that others could read may be known to them. Browsers sign in again with the next one.
+        let secret = folder.join("session.key");
+        if private::read_secret(&secret).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            std::fs::remove_file(&secret).map_err(failed)?;
+        }
+        let closed = private::close(folder).map_err(failed)?;
+        if closed > 0 {
+            return Ok(format!("{closed} files and folders were closed to other users"));
+        }
+    }
+    let exposed = private::exposed(folder).map_err(failed)?;
+    let Some(first) = exposed.first() else {
+        return Ok("only the owner of the data folder can look into it".into());
+    };
+    Err(format!(
+        "{} files and folders can be looked into by other users, or belong to one ({}…); close them with \
+         `mediamill check --fix`",
+        exposed.len(),
+        first.display()
+    ))
 }
 
 fn disk(config: &Config) -> Result<String, String> {

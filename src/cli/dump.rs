@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use mediamill_actors::{config::Config, error::Error};
+use mediamill_actors::{config::Config, error::Error, text};
 
 #[derive(clap::Args)]
 pub(crate) struct Dump {
@@ -49,18 +49,39 @@ impl Dump {
 #[derive(Default)]
 struct Out {
     gone: Arc<AtomicBool>,
+    /// The beginning of a line whose end is to come.
+    pending: Vec<u8>,
 }
 
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        io::stdout().write(bytes).inspect_err(|error| {
+impl Out {
+    /// Prints the first bytes that came, without characters that a terminal obeys: a dump holds names of files
+    /// and texts of models.
+    fn print(&mut self, length: usize) -> io::Result<()> {
+        let bytes: Vec<u8> = self.pending.drain(..length).collect();
+        let printed = match String::from_utf8(bytes) {
+            Ok(lines) => io::stdout().write_all(text::json_line(lines).as_bytes()),
+            Err(error) => io::stdout().write_all(error.as_bytes()),
+        };
+        printed.inspect_err(|error| {
             if error.kind() == io::ErrorKind::BrokenPipe {
                 self.gone.store(true, Ordering::Relaxed);
             }
         })
     }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.pending.extend_from_slice(bytes);
+        // A character may be cut, a line is not.
+        if let Some(end) = self.pending.iter().rposition(|byte| *byte == b'\n') {
+            self.print(end + 1)?;
+        }
+        Ok(bytes.len())
+    }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.print(self.pending.len())?;
         io::stdout().flush()
     }
 }

@@ -1,7 +1,7 @@
 //! `mediamill models pull`: fetches the models of the configured provider. No other command does.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use mediamill_actors::{analysis::PullProgress, config::Config, pipeline};
+use mediamill_actors::{analysis::PullProgress, config::Config, pipeline, text};
 
 use super::{Interrupt, check::PATIENCE};
 
@@ -48,7 +48,7 @@ impl Models {
             let mut show = |progress: PullProgress| {
                 bar.set_length(progress.total_bytes);
                 bar.set_position(progress.completed_bytes);
-                bar.set_message(progress.status);
+                bar.set_message(text::one_line(&progress.status).into_owned());
             };
             let pulled = tokio::select! {
                 pulled = provider.pull(&model, &mut show) => pulled,
@@ -56,7 +56,7 @@ impl Models {
             };
             bar.finish_and_clear();
             pulled.map_err(|error| error.message().to_owned())?;
-            println!("{model} is available");
+            println!("{} is available", text::one_line(&model));
         }
         Ok(0)
     }

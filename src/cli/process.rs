@@ -64,6 +64,9 @@ pub(crate) struct Process {
     /// Print one JSON object per file on standard output
     #[arg(long)]
     json: bool,
+    /// Follow links that lead out of the given folders, too
+    #[arg(long)]
+    follow: bool,
     /// Process files again that an earlier run has completed
     #[arg(long)]
     force: bool,
@@ -135,9 +138,10 @@ impl Process {
                 return Ok(130);
             }
         }
+        let follow = self.follow;
         let looking = bars.add(ProgressBar::new_spinner().with_message("looking for files"));
         looking.enable_steady_tick(FRAME);
-        let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &data_dir));
+        let walked = tokio::task::spawn_blocking(move || walk::walk(&roots, &data_dir, follow));
         let walked = tokio::select! {
             walked = walked => walked.map_err(|error| format!("cannot walk the folders: {error}"))?,
             () = interrupt.wait() => {

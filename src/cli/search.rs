@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use mediamill_actors::{analysis::ProviderError, config::Config, id::Owner, pipeline};
+use mediamill_actors::{analysis::ProviderError, config::Config, id::Owner, pipeline, text};
 use serde::Serialize;
 
 /// The arguments of `search`.
@@ -49,9 +49,10 @@ impl Search {
                 upload.place().map_or(upload.file_name.clone(), |it| it.to_string_lossy().into_owned());
             let description = upload.description.map(|it| it.text).unwrap_or_default();
             let line = if self.json {
-                serde_json::to_string(&Hit { path, score, description }).map_err(|error| error.to_string())?
+                let hit = serde_json::to_string(&Hit { path, score, description });
+                text::json_line(hit.map_err(|error| error.to_string())?)
             } else {
-                format!("{score:.2} {path}\n     {description}")
+                format!("{score:.2} {}\n     {}", text::one_line(&path), text::one_line(&description))
             };
             match writeln!(out, "{line}") {
                 Ok(()) => {}

@@ -8,6 +8,8 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 
+pub(super) use mediamill_actors::text::one_line;
+
 /// A path on one line, without control characters.
 pub(super) fn shown(path: &Path) -> String {
     one_line(&path.to_string_lossy()).into_owned()
@@ -31,19 +33,6 @@ pub(super) fn from_home(path: &Path) -> String {
         Some(rest) => format!("~/{}", shown(rest)),
         None => shown(path),
     }
-}
-
-/// Text without control characters, since names and descriptions are not trusted.
-pub(super) fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
-        return Cow::Borrowed(text);
-    }
-    let shown = |it: char| match it {
-        '\n' | '\r' | '\t' => ' ',
-        it if it.is_control() => char::REPLACEMENT_CHARACTER,
-        it => it,
-    };
-    Cow::Owned(text.chars().map(shown).collect())
 }
 
 /// Text cut to a number of columns, with an ellipsis.

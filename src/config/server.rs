@@ -18,10 +18,13 @@ pub struct Server {
     pub allowed_hosts: Vec<String>,
     /// Origins of other web pages that may use the API, such as `https://example.org`.
     pub allowed_origins: Vec<String>,
-    /// Most open connections, 16 to 1000000; further ones wait. Each takes two file descriptors.
+    /// Most open connections, 16 to 1000000. When they run out, idle ones of the address with most are closed;
+    /// without idle ones further ones wait. Each takes two file descriptors.
     pub max_connections: u32,
     /// Most open WebSockets and event streams per owner, 1 to 1000000.
     pub max_streams_per_owner: u32,
+    /// Most searches per owner that have no answer yet, 1 to 100000; owners take turns.
+    pub max_searches_per_owner: u32,
     /// Most concurrent requests that upload files, over all owners, 1 to 100000.
     pub max_receiving: u32,
     /// Most concurrent requests that upload files per owner, 1 to 100000.
@@ -60,6 +63,7 @@ impl Default for Server {
             allowed_origins: Vec::new(),
             max_connections: 10_000,
             max_streams_per_owner: 2_000,
+            max_searches_per_owner: 64,
             max_receiving: 256,
             max_receiving_per_owner: 64,
             requests_per_second: NonZeroU32::MIN.saturating_add(499),
@@ -128,6 +132,7 @@ pub(super) fn validate(server: &Server, auth: &Auth) -> Result<(), String> {
     within("server.workers", server.workers.map_or(1, |it| it.get().into()), 1, 256)?;
     within("server.max_connections", server.max_connections.into(), 16, 1_000_000)?;
     within("server.max_streams_per_owner", server.max_streams_per_owner.into(), 1, 1_000_000)?;
+    within("server.max_searches_per_owner", server.max_searches_per_owner.into(), 1, 100_000)?;
     within("server.max_receiving", server.max_receiving.into(), 1, 100_000)?;
     within("server.max_receiving_per_owner", server.max_receiving_per_owner.into(), 1, 100_000)?;
     within("server.keep_alive_ms", ms(server.keep_alive), 100, 3_600_000)?;

@@ -1,5 +1,6 @@
 //! Authentication: identifies the caller of a request.
 
+mod ended;
 mod session;
 mod tokens;
 

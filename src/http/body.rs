@@ -11,12 +11,16 @@ use actix_web::{error::PayloadError, web::Bytes};
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A body that fails with [`PayloadError::Overflow`] if it is too long, and with [`io::ErrorKind::TimedOut`]
-/// if its sender is too slow.
+use super::receiving::Watch;
+
+/// A body that fails with [`PayloadError::Overflow`] if it is too long, with [`io::ErrorKind::TimedOut`] if its
+/// sender is too slow, and with [`io::ErrorKind::ConnectionAborted`] if another request takes its place.
 ///
 /// Only the time spent waiting for the sender counts, not the time in which the reader handles the bytes.
 pub(super) struct Paced<S> {
     body: S,
+    /// The place of its request.
+    place: Option<Watch>,
     /// Number of bytes that may still arrive.
     left: u64,
     /// Length of a window of waiting time.
@@ -34,9 +38,9 @@ pub(super) struct Paced<S> {
 impl<S> Paced<S> {
     /// A body of at most `max` bytes. In each `window` of waiting time, `per_second` bytes per second must
     /// arrive, and at least one byte.
-    pub(super) fn new(body: S, max: u64, window: Duration, per_second: u64) -> Self {
+    pub(super) fn new(body: S, max: u64, window: Duration, per_second: u64, place: Option<Watch>) -> Self {
         let floor = (u128::from(per_second) * window.as_millis() / 1000).max(1) as u64;
-        Self { body, left: max, window, floor, waited: Duration::ZERO, arrived: 0, waiting: None }
+        Self { body, place, left: max, window, floor, waited: Duration::ZERO, arrived: 0, waiting: None }
     }
 }
 
@@ -48,12 +52,18 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if this.place.as_ref().is_some_and(|place| place.poll_ousted(cx).is_ready()) {
+            return Poll::Ready(Some(Err(PayloadError::Io(io::ErrorKind::ConnectionAborted.into()))));
+        }
         if let Poll::Ready(next) = Pin::new(&mut this.body).poll_next(cx) {
             if let Some((since, _)) = this.waiting.take() {
                 this.waited += since.elapsed();
             }
             let Some(Ok(bytes)) = &next else { return Poll::Ready(next) };
             this.arrived += bytes.len() as u64;
+            if let Some(place) = &this.place {
+                place.count(bytes.len());
+            }
             return match this.left.checked_sub(bytes.len() as u64) {
                 Some(left) => {
                     this.left = left;
@@ -99,7 +109,7 @@ mod tests {
         max: u64,
         slow_reader: Duration,
     ) -> Result<usize, PayloadError> {
-        let mut paced = Paced::new(body, max, Duration::from_secs(10), 100);
+        let mut paced = Paced::new(body, max, Duration::from_secs(10), 100, None);
         let mut length = 0;
         while let Some(bytes) = paced.next().await {
             length += bytes?.len();

@@ -40,7 +40,8 @@ pub(super) async fn guard(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let inner = inner(&request)?;
-    let mut response = match from_here(&inner, request.headers()) {
+    let checked = unambiguous(&request).and_then(|()| from_here(&inner, request.headers()));
+    let mut response = match checked {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(problem) => request.into_response(problem.error_response()),
     };
@@ -79,8 +80,13 @@ pub(super) async fn admit(
     if let Err(problem) = inner.count(&caller.owner) {
         return Ok(request.into_response(problem.error_response()));
     }
+    let administrator = caller.administrator;
     request.extensions_mut().insert(caller);
-    Ok(next.call(request).await?.map_into_boxed_body())
+    let response = next.call(request).await?;
+    if administrator {
+        return Ok(response.map_into_boxed_body());
+    }
+    inner.addresses.hide_in(response).await
 }
 
 /// Logs a line for each request, with an id that the answer carries too.
@@ -164,6 +170,21 @@ impl RequestId {
     }
 }
 
+/// Refuses requests that another reader of the same bytes, such as a proxy, could understand differently.
+fn unambiguous(request: &ServiceRequest) -> Result<(), Problem> {
+    for name in [header::HOST, header::ORIGIN, header::AUTHORIZATION] {
+        if request.headers().get_all(&name).count() > 1 {
+            return Err(Problem::malformed(format!("the request has the header {name} more than once")));
+        }
+    }
+    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+    let authority = request.uri().authority().map(|it| it.as_str());
+    if authority.zip(host).is_some_and(|(it, host)| !it.as_bytes().eq_ignore_ascii_case(host)) {
+        return Err(Problem::malformed("the address of the request and its header host differ"));
+    }
+    Ok(())
+}
+
 /// Refuses requests from pages of other origins and, if the server is open to anyone who can connect,
 /// requests whose `Host` is not this machine.
 fn from_here(inner: &Inner, headers: &HeaderMap) -> Result<(), Problem> {
@@ -205,10 +226,14 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
 /// Returns `true` if `host` (from a header, with or without a port) names this machine. Loopback addresses
 /// and `localhost` cannot be redirected by a foreign name server.
 fn is_this_machine(inner: &Inner, host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').map_or(rest, |(name, _)| name),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let (name, port) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or((rest, "]"), |(name, port)| (name, port)),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
+    let plain = port.is_empty() || port.strip_prefix(':').is_some_and(|it| it.parse::<u16>().is_ok());
+    if !plain {
+        return false;
+    }
     name.eq_ignore_ascii_case("localhost")
         || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
         || inner.server.allowed_hosts.iter().any(|it| it.eq_ignore_ascii_case(name))

@@ -132,6 +132,11 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    /// 503: all places for requests that upload files are taken, or the place of this one was.
+    pub(crate) fn busy(detail: impl Into<String>) -> Self {
+        Self::unavailable("busy", detail, 2)
+    }
+
     /// 500: a fault of the server.
     pub(crate) fn internal(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)

@@ -20,6 +20,7 @@ use super::{
     feed::{Delivery, Feed},
     operations::{Operations, operation},
     query::{Query, Whole, present},
+    redaction::Addresses,
     responses::{Checked, Full, Refusals},
 };
 
@@ -83,8 +84,9 @@ async fn events(
     let after_seq = known.transpose()?.or(position.after_seq.map(Whole::get));
     let expired = Box::pin(caller.expired());
     let feed = Feed::subscribe(&inner, caller.owner, Uploads::All, after_seq).await?;
-    let events =
-        EventStream { feed, expired, closing: inner.closing.subscribe(), sent: None, snapshot: None };
+    let hidden = if caller.administrator { Addresses::default() } else { inner.addresses.clone() };
+    let closing = inner.closing.subscribe();
+    let events = EventStream { feed, expired, hidden, closing, sent: None, snapshot: None };
     let greeting = Bytes::from(format!("retry: {RECONNECT_MS}\n: the messages follow\n\n"));
     let chunks = stream::unfold(events, move |mut events| async move {
         let chunk = events.next().await?;
@@ -103,6 +105,8 @@ struct EventStream {
     feed: Feed,
     /// Completes when the credentials of the caller expire.
     expired: Pin<Box<dyn Future<Output = ()>>>,
+    /// What the caller does not see.
+    hidden: Addresses,
     closing: watch::Receiver<bool>,
     /// The last delivery to the connection, which has sent it when it polls again.
     sent: Option<Delivery>,
@@ -142,7 +146,7 @@ impl EventStream {
             }
             match serde_json::to_string(&**message) {
                 Ok(json) => {
-                    let _ = write!(text, "data: {json}\n\n");
+                    let _ = write!(text, "data: {}\n\n", self.hidden.hide(json));
                 }
                 Err(error) => log::error!("a message cannot be written as JSON: {error}"),
             }

@@ -9,7 +9,7 @@ use actix_web::{
     http::header::{self, Charset, ContentDisposition, DispositionParam, DispositionType, ExtendedValue},
     web::Data,
 };
-use mediamill_actors::{id::UploadId, media::Format, query_service::GetUpload, upload::Thumbnail};
+use mediamill_actors::{id::UploadId, media::Format, query_service::GetUpload, text, upload::Thumbnail};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -112,7 +112,7 @@ fn send(
     request: &HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let media_type = format.mime().parse().map_err(|_| Problem::internal("a media type is invalid"))?;
-    let parameters = name.into_iter().map(file_name).collect();
+    let parameters = name.map(file_name).unwrap_or_default();
     // The path would give a name and a media type, which are set here instead.
     let named = NamedFile::from_file(file, Path::new("content"))
         .map_err(|error| Problem::internal(format!("cannot read a file: {error}")))?
@@ -138,11 +138,14 @@ fn send(
     Ok(response)
 }
 
-/// The name of a file, encoded for a header.
-fn file_name(name: String) -> DispositionParam {
+/// The name of a file, encoded for a header (RFC 6266): in ASCII, and whole if it has other characters.
+fn file_name(name: String) -> Vec<DispositionParam> {
+    let name = text::one_line(&name).into_owned();
     if name.is_ascii() {
-        return DispositionParam::Filename(name);
+        return vec![DispositionParam::Filename(name)];
     }
+    let ascii = name.chars().map(|it| if it.is_ascii() { it } else { '_' }).collect();
     let (charset, value) = (Charset::Ext("UTF-8".into()), name.into_bytes());
-    DispositionParam::FilenameExt(ExtendedValue { charset, language_tag: None, value })
+    let whole = ExtendedValue { charset, language_tag: None, value };
+    vec![DispositionParam::Filename(ascii), DispositionParam::FilenameExt(whole)]
 }

@@ -23,7 +23,7 @@ use mediamill_actors::{
     upload::{Failure, FailureKind, Stage},
 };
 
-use super::{Inner, body::Paced, error::Problem, heads::Heads};
+use super::{Inner, body::Paced, error::Problem, heads::Heads, receiving::OUSTED};
 
 /// Name of the fields with files.
 const FIELD: &str = "files";
@@ -53,7 +53,7 @@ pub(super) async fn files(
     request: &HttpRequest,
     body: Payload,
 ) -> Result<(Vec<Arrived>, Vec<Held>), Problem> {
-    let _place = inner.begin_receiving(owner)?;
+    let place = inner.begin_receiving(owner)?;
     if *inner.stopping.borrow() {
         return Err(Error::Stopping.into());
     }
@@ -66,7 +66,8 @@ pub(super) async fn files(
     }
     inner.intake.check_queue(owner.clone()).await?;
     inner.intake.check_room(length.unwrap_or_default()).await?;
-    let paced = Paced::new(body, max, inner.server.body_timeout, inner.server.min_bytes_per_second);
+    let (window, least) = (inner.server.body_timeout, inner.server.min_bytes_per_second);
+    let paced = Paced::new(body, max, window, least, Some(place.watch()));
     let boundary = request.mime_type().ok().flatten();
     let boundary = boundary.as_ref().and_then(|it| it.get_param("boundary")).map(|it| it.as_str());
     let Some(boundary) = boundary.filter(|it| !it.is_empty()) else {
@@ -302,6 +303,11 @@ fn unreadable(inner: &Inner, error: MultipartError) -> Problem {
                 inner.server.min_bytes_per_second,
                 inner.server.body_timeout.as_millis()
             ))
+        }
+        MultipartError::Payload(PayloadError::Io(error))
+            if error.kind() == std::io::ErrorKind::ConnectionAborted =>
+        {
+            Problem::busy(format!("{OUSTED}; none of it was kept, send it again with fewer at once"))
         }
         MultipartError::Payload(PayloadError::Io(error))
             if error.kind() == std::io::ErrorKind::InvalidData =>

@@ -395,8 +395,7 @@ async fn add(
     let appending = inner.intake.resumables().append(&owner, id, offset).await?;
     // The task goes on when the connection breaks and drops this handler, so that the bytes are kept.
     let task = actix_rt::spawn(async move {
-        let _place = place;
-        let added = receive(&inner, appending, body, checksum).await?;
+        let added = receive(&inner, appending, body, &place, checksum).await?;
         if added.is_complete() && !added.waits {
             submit(&inner, owner, id).await?;
         }

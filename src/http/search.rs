@@ -68,6 +68,7 @@ async fn search(
     request: HttpRequest,
 ) -> Result<Json<Vec<Found>>, Problem> {
     let query = asked.q.ok_or_else(|| Problem::invalid("q is missing; it holds the words to search for"))?;
+    let _counted = inner.begin_search(&caller.owner)?;
     let search = SearchUploads { owner: caller.owner, query, limit: asked.limit.get() as usize };
     let found = inner.query_service.send(search).await??;
     let view =

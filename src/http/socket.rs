@@ -24,6 +24,7 @@ use super::{
     error::{Problem, Refusal},
     feed::{Delivery, Feed},
     operations::{Operations, operation},
+    redaction::Addresses,
 };
 
 /// Longest time until a client has authenticated.
@@ -99,7 +100,8 @@ async fn open(request: HttpRequest, inner: Data<Inner>, body: Payload) -> Result
         .map_err(|error| Problem::malformed(format!("this address is for WebSockets: {error}")))?;
     let incoming =
         incoming.max_frame_size(MAX_BYTES).aggregate_continuations().max_continuation_size(MAX_BYTES);
-    let connection = Connection { inner, session, incoming, heard: Instant::now() };
+    let hidden = inner.addresses.clone();
+    let connection = Connection { inner, session, incoming, hidden, heard: Instant::now() };
     actix_rt::spawn(connection.run(request));
     Ok(response)
 }
@@ -108,6 +110,8 @@ struct Connection {
     inner: Data<Inner>,
     session: Session,
     incoming: AggregatedMessageStream,
+    /// What the caller does not see.
+    hidden: Addresses,
     /// When the peer last sent anything.
     heard: Instant,
 }
@@ -236,6 +240,9 @@ impl Connection {
     }
 
     async fn serve(&mut self, caller: Caller) -> End {
+        if caller.administrator {
+            self.hidden = Addresses::default();
+        }
         let owner = caller.owner.clone();
         let mut feed = match Feed::subscribe(&self.inner, owner, Uploads::Chosen, None).await {
             Ok(feed) => feed,
@@ -341,7 +348,10 @@ impl Connection {
 
     async fn send(&mut self, message: &Message) -> Result<(), End> {
         match serde_json::to_string(message) {
-            Ok(json) => self.within(|session| Box::pin(session.text(json))).await,
+            Ok(json) => {
+                let json = self.hidden.hide(json);
+                self.within(|session| Box::pin(session.text(json))).await
+            }
             Err(error) => {
                 log::error!("a message cannot be written as JSON: {error}");
                 Ok(())

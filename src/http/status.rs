@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::{
     Inner,
-    auth::{Caller, Tokens},
+    auth::{COOKIE, Caller, Tokens},
     error::Problem,
     no_content,
     operations::{Operations, operation},
@@ -162,7 +162,7 @@ async fn sign_in(_: Caller, inner: Data<Inner>, request: HttpRequest) -> Result<
     Ok(response.finish())
 }
 
-/// Signs a browser out.
+/// Signs a browser out, which ends its session.
 #[utoipa::path(
     delete,
     path = "/session",
@@ -170,9 +170,15 @@ async fn sign_in(_: Caller, inner: Data<Inner>, request: HttpRequest) -> Result<
     operation_id = "sign_out",
     responses((status = 204, description = "Signed out"), Refusals)
 )]
-async fn sign_out(_: Caller, inner: Data<Inner>, request: HttpRequest) -> HttpResponse {
-    if inner.tokens.is_none() {
-        return no_content();
+async fn sign_out(_: Caller, inner: Data<Inner>, request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let Some(tokens) = inner.tokens.clone() else { return Ok(no_content()) };
+    if let Some(cookie) = request.cookie(COOKIE) {
+        let end = move || tokens.end_session(cookie.value());
+        let ended = actix_rt::task::spawn_blocking(end).await.map_err(std::io::Error::other);
+        ended.and_then(|ended| ended).map_err(|error| {
+            log::error!("a session that was ended works again after the next start: {error}");
+            Problem::internal("the end of the session could not be kept; close the browser, and tell whoever runs this server")
+        })?;
     }
-    HttpResponse::NoContent().cookie(Tokens::sign_out(&request)).finish()
+    Ok(HttpResponse::NoContent().cookie(Tokens::sign_out(&request)).finish())
 }

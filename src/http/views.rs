@@ -6,7 +6,7 @@ use mediamill_actors::{
     batch,
     id::{BatchId, UploadId},
     media::{Facts, Kind},
-    query_service,
+    query_service, text,
     upload::{self, Failure, Stage, Thumbnail, Upload},
 };
 use serde::Serialize;
@@ -243,7 +243,7 @@ impl UploadView {
             user_id: upload.owner.to_string(),
             file_path: url("original"),
             thumbnail_path: (upload.thumbnail == Thumbnail::Made).then(|| url("thumbnail")),
-            filename: upload.file_name,
+            filename: text::one_line(&upload.file_name).into_owned(),
             file_type: match upload.format.kind() {
                 Kind::Image => FileType::Image,
                 Kind::Video => FileType::Video,
@@ -271,7 +271,7 @@ impl UploadView {
                 embedding_model: embedded.as_ref().map(|it| it.embedding_model.clone()),
                 embedding_dimensions: embedded.as_ref().map(|it| it.dimensions),
             },
-            description: described.map(|it| it.text),
+            description: described.map(|it| text::plain(it.text)),
             cancelled: upload.status == upload::Status::Cancelled,
             hidden: false,
             created_at: upload.created_at.to_string(),

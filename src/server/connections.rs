@@ -9,7 +9,9 @@
 
 use std::{
     any::Any,
-    net::Shutdown,
+    cmp::Reverse,
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr, Shutdown},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
@@ -31,6 +33,8 @@ use crate::config;
 #[derive(Debug)]
 pub(super) struct Connections {
     open: Mutex<Vec<Weak<Connection>>>,
+    /// Most open connections: the last one makes room for the next.
+    max: usize,
     /// Longest time without a request in progress.
     max_idle: Duration,
     /// Longest time in which a peer reads nothing. WebSockets close earlier, by `server.send_timeout`.
@@ -40,6 +44,8 @@ pub(super) struct Connections {
 /// One connection.
 #[derive(Debug)]
 struct Connection {
+    /// The network that the peer belongs to.
+    peer: Option<IpAddr>,
     /// A second handle, by which it is ended from outside.
     socket: socket2::Socket,
     state: Mutex<State>,
@@ -51,6 +57,8 @@ struct State {
     answering: u32,
     /// When that number last changed.
     since: Instant,
+    /// It was ended to make room.
+    shed: bool,
     /// Since when the peer has not read, if the answer is waiting for it.
     blocked: Option<Instant>,
 }
@@ -60,6 +68,7 @@ impl Connections {
     pub(super) fn new(config: &config::Server) -> Arc<Self> {
         let connections = Arc::new(Self {
             open: Mutex::default(),
+            max: config.max_connections as usize,
             max_idle: config.keep_alive + config.head_timeout,
             max_blocked: config.send_timeout * 2,
         });
@@ -88,10 +97,50 @@ impl Connections {
             Ok(socket) => socket,
             Err(error) => return log::warn!("cannot watch a connection: {error}"),
         };
-        let state = Mutex::new(State { answering: 0, since: Instant::now(), blocked: None });
-        let connection = Arc::new(Connection { socket, state });
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&connection));
+        let peer = stream.peer_addr().ok().map(|it| network(it.ip()));
+        let state = Mutex::new(State { answering: 0, since: Instant::now(), blocked: None, shed: false });
+        let connection = Arc::new(Connection { peer, socket, state });
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.push(Arc::downgrade(&connection));
+        if open.len() >= self.max {
+            open.retain(|connection| connection.strong_count() > 0);
+            let present: Vec<_> = open.iter().filter_map(Weak::upgrade).collect();
+            drop(open);
+            self.make_room(&present, &connection);
+        }
         data.insert(connection);
+    }
+
+    /// Ends idle connections if none is left for the next client: the longest idle ones of the address that has
+    /// most. Otherwise idle connections of one client would keep all others out.
+    fn make_room(&self, present: &[Arc<Connection>], newest: &Arc<Connection>) {
+        let mut count = 0;
+        let mut by_peer: HashMap<Option<IpAddr>, u32> = HashMap::new();
+        for connection in present.iter().filter(|it| !it.state().shed) {
+            *by_peer.entry(connection.peer).or_default() += 1;
+            count += 1;
+        }
+        if count < self.max {
+            return;
+        }
+        let mut idle: Vec<_> = present
+            .iter()
+            .filter(|it| !Arc::ptr_eq(it, newest))
+            .filter_map(|it| {
+                let state = it.state();
+                let most = by_peer.get(&it.peer).copied().unwrap_or_default();
+                (state.answering == 0 && !state.shed).then_some((Reverse(most), state.since, it))
+            })
+            .collect();
+        idle.sort_unstable_by_key(|(most, since, _)| (*most, *since));
+        // Several at once, since looking through all of them for each new one would be slow.
+        let enough = count + 1 - self.max + self.max / SHED_SHARE;
+        let first = idle.first().map(|(most, ..)| *most);
+        for (_, _, connection) in idle.iter().take_while(|(most, ..)| Some(*most) == first).take(enough) {
+            connection.state().shed = true;
+            log::debug!("a connection is ended to make room: it is idle, and its address has most of them");
+            let _ = connection.socket.shutdown(Shutdown::Both);
+        }
     }
 
     /// Ends connections that are idle or blocked for too long, and removes closed ones.
@@ -115,6 +164,20 @@ impl Connections {
         }
         let blocked = state.blocked.filter(|_| state.answering > 0)?;
         (now.duration_since(blocked) > self.max_blocked).then_some("its peer does not read")
+    }
+}
+
+/// The part of all connections that is ended at once when they run out.
+const SHED_SHARE: usize = 128;
+
+/// The network that an address stands for: with IPv6 a client has 2^64 addresses.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        address => address,
     }
 }
 

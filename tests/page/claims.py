@@ -25,7 +25,7 @@ def test_size_and_policy(world):
         sizes[path] = len(response.read())
         policy = response.headers["content-security-policy"]
         assert "default-src 'none'" in policy and "unsafe" not in policy, policy
-    assert sum(sizes.values()) < 60 * 1024, sizes
+    assert sum(sizes.values()) < 64 * 1024, sizes
     browser = world.browser()
     browser.wait(is_there, "the page is there")
     assert not browser.complaints(), browser.complaints()
@@ -64,6 +64,24 @@ def test_drop_watch_kill_start_and_see_it_end(world):
     browser.wait(lambda it: it.count(".card") == 32, "after a reload it is all there")
     browser.wait(lambda it: it.text("#batches") == before, "and says the same")
     assert not browser.complaints(), browser.complaints()
+
+
+def test_a_large_file_arrives_though_the_server_is_killed_meanwhile(world):
+    world.start()
+    browser = world.browser()
+    browser.wait(is_there, "the page is there")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 8 << 20}
+    browser.cdp("Network.emulateNetworkConditions", **slow)
+    browser.drop([("large.jpg", cat() + bytes(20 << 20)), ("cat.jpg", cat())])
+    browser.wait(lambda it: "MB of 20." in it.text("#sending"), "it is being sent")
+    world.kill()
+    browser.wait(lambda it: "continues by itself" in it.text("#sending"), "the page says so")
+    browser.shot("continues")
+    world.start()
+    browser.wait(lambda it: it.count(DONE) == 2 and it.text(".state") == "completed", "both arrive")
+    [batch] = world.batches()
+    assert batch["total_uploads"] == 2, batch
+    assert sorted(it["file_size"] for it in world.uploads(batch)) == [len(cat()), len(cat()) + (20 << 20)]
 
 
 def test_look_search_retry_and_delete(world):

@@ -178,6 +178,17 @@ impl Provider {
         }
     }
 
+    /// The addresses of the model servers, up to their paths; empty without a server, or if the section is
+    /// invalid.
+    pub fn server_addresses(&self) -> Vec<String> {
+        let settings = match self.settings() {
+            Ok(ProviderSettings::Ollama(settings) | ProviderSettings::OpenAi(settings)) => settings,
+            Ok(ProviderSettings::Builtin) | Err(_) => return Vec::new(),
+        };
+        let urls = std::iter::once(settings.base_url).chain(settings.embedding_base_url);
+        urls.map(|url| url.origin().ascii_serialization()).collect()
+    }
+
     fn server(&self, defaults: &ServerDefaults) -> Result<ServerSettings, String> {
         let address = |key: &str, url: &str| {
             let parsed = address::parse(url).map_err(|problem| format!("provider.{key} {problem}"));

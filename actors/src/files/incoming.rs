@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::Files;
-use crate::id::UploadId;
+use crate::{id::UploadId, private};
 
 /// A file that is being written. It is removed when this is dropped.
 #[derive(Debug)]
@@ -63,9 +63,9 @@ impl Files {
     pub(crate) fn begin(&self, id: UploadId) -> io::Result<Incoming> {
         let path = self.incoming(id);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            private::make_folder(folder)?;
         }
-        let file = File::create_new(&path)?;
+        let file = private::create_new(&path)?;
         Ok(Incoming {
             place: Place { id, path, back: None, keep: false },
             file,

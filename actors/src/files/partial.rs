@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Arrived, Files};
-use crate::id::UploadId;
+use crate::{id::UploadId, private};
 
 impl Files {
     fn partial(&self, id: UploadId) -> PathBuf {
@@ -22,9 +22,9 @@ impl Files {
     pub(crate) fn begin_partial(&self, id: UploadId) -> io::Result<()> {
         let path = self.partial(id);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            private::make_folder(folder)?;
         }
-        File::create_new(path).map(drop)
+        private::create_new(&path).map(drop)
     }
 
     /// Opens the file of a resumable upload at its end, which is `offset`. Later bytes were never acknowledged,
@@ -51,7 +51,7 @@ impl Files {
     pub(crate) fn write_partial_record(&self, id: UploadId, record: &[u8]) -> io::Result<()> {
         let path = self.partial_record(id);
         let unfinished = path.with_extension("tmp");
-        let mut file = File::create(&unfinished)?;
+        let mut file = private::options().write(true).create(true).truncate(true).open(&unfinished)?;
         file.write_all(record)?;
         file.sync_all()?;
         fs::rename(&unfinished, &path)?;
@@ -91,7 +91,7 @@ impl Files {
     ) -> io::Result<Arrived> {
         let (from, path) = (self.partial(id), self.incoming(id));
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+            private::make_folder(folder)?;
         }
         fs::rename(&from, &path)?;
         let arrived = Arrived::returning(id, path, from, length, content_hash);

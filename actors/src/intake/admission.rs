@@ -17,7 +17,7 @@ pub enum Source {
     /// A file that is only read, never changed. A relative path is taken from the current folder.
     InPlace(PathBuf),
     /// A file in place of a longer submission: a file that failed since the submission began is
-    /// not tried again, and is [`Admission::Failed`].
+    /// not tried again, and is [`Admission::Failed`]. A link in its path is not followed.
     InSubmission {
         /// The file.
         path: PathBuf,

@@ -2,8 +2,7 @@
 //! bytes, and by the store's entries of those bytes. It only reads.
 
 use std::{
-    fs::{self, File},
-    io::{self, BufReader, Cursor, Read as _, Seek as _, SeekFrom},
+    fs, io,
     ops::ControlFlow::{self, Break, Continue},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{self, Path, PathBuf},
@@ -13,19 +12,21 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 
 use super::{
-    admission::{Admission, Source, failure_kind, rejection},
+    admission::{Admission, Source, rejection},
+    inspection::inspect,
     receive::Received,
 };
 use crate::{
     error::Error,
     files::{self, Files, ReadError},
     id::{Owner, UploadId},
-    media::{self, ErrorKind, VisionSpec},
+    media::{self, VisionSpec},
     provider_gate::ProviderGate,
+    regular_file,
     store::{FileStamp, NewUpload, Queries, Replaces},
+    text,
     upload::{FailureKind, FileRef, PlacePath, Status, Thumbnail, Upload},
 };
 
@@ -34,8 +35,6 @@ use crate::{
 const LOOKED_UP_TOGETHER: usize = 64;
 /// Files that are read at once, so that a disk has several requests to order.
 const READ_AT_ONCE: usize = 8;
-/// Bytes of a file that are read together.
-const READ_BYTES: usize = 1 << 18;
 
 /// The result of classifying a file.
 pub(super) enum Verdict {
@@ -219,7 +218,7 @@ impl Classifier {
                 return decided(Admission::Failed(Box::new(upload)));
             }
             if unchanged && !self.force {
-                if self.is_done(&upload) {
+                if self.is_done(&upload) && !has_other_sidecars(&upload, path) {
                     let upload = Box::new(upload);
                     return match self.has_moved(&upload, file.original) {
                         true => Break(Verdict::Elsewhere { upload, stamp, moved: true, displaces: None }),
@@ -235,7 +234,9 @@ impl Classifier {
                 replaces = Some(Replaces { upload: upload.id, at: stamp.path.clone() });
             }
         }
-        match inspect(path, &self.limits, &self.vision) {
+        // The files of a walk were found without links.
+        let open = if file.began.is_some() { regular_file::open_unlinked } else { regular_file::open };
+        match inspect(path, open, &self.limits, &self.vision) {
             Ok((media, content_hash, file_size)) => {
                 Continue((stamp, Inspected { replaces, media, content_hash, file_size }))
             }
@@ -283,7 +284,7 @@ impl Classifier {
         (mut file, upload, original): (Inspected, Upload, Original),
     ) -> Step<std::convert::Infallible> {
         let moved = self.has_moved(&upload, original);
-        if self.is_done(&upload) {
+        if self.is_done(&upload) && !has_other_sidecars(&upload, stamp.path.as_path()) {
             let displaces = file.replaces.map(|it| it.upload).filter(|it| *it != upload.id);
             return Break(Verdict::Elsewhere { upload: Box::new(upload), stamp, moved, displaces });
         }
@@ -409,6 +410,13 @@ impl Classifier {
     }
 }
 
+/// Whether the facts of a file at the path of its record were read with other sidecars than it has now. Then
+/// they are read again, and the description stays.
+fn has_other_sidecars(upload: &Upload, path: &Path) -> bool {
+    let facts = upload.facts.as_ref().filter(|_| upload.place() == Some(path));
+    facts.is_some_and(|facts| facts.sidecars != media::sidecars(path))
+}
+
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let panicked = |_| Error::Store("the code that looks at files panicked; the log says where".into());
     tokio::task::spawn_blocking(job).await.map_err(panicked)
@@ -419,7 +427,7 @@ fn new(stamp: FileStamp, file: Inspected, described_as: Option<UploadId>) -> Ver
     let upload = NewUpload {
         id: UploadId::generate(),
         file: FileRef::in_place(stamp.path.clone()),
-        file_name: name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        file_name: name.map(|name| text::one_line(&name.to_string_lossy()).into_owned()).unwrap_or_default(),
         file_size: file.file_size,
         content_hash: file.content_hash,
         format: file.media.format,
@@ -448,56 +456,11 @@ fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
     Ok(FileStamp { path: PlacePath::new(path), size: metadata.len(), modified_ns })
 }
 
-/// Reads the header and hashes the whole file; a small file is read once for both.
-fn inspect(
-    path: &Path,
-    limits: &media::Limits,
-    vision: &VisionSpec,
-) -> Result<(media::Inspected, String, u64), Admission> {
-    let failed = |error: io::Error| unreadable(path, &error);
-    let mut file = files::patiently(|| File::open(path)).map_err(failed)?;
-    let length = file.metadata().map_err(failed)?.len();
-    // The buffer has one byte more than the length, so that a growing file is noticed.
-    let mut buffer = Vec::with_capacity((length as usize).saturating_add(1).min(READ_BYTES));
-    let fill = |file: &mut File, buffer: &mut Vec<u8>| {
-        buffer.clear();
-        file.take(buffer.capacity() as u64).read_to_end(buffer)
-    };
-    fill(&mut file, &mut buffer).map_err(failed)?;
-    let inspected = if buffer.len() as u64 == length {
-        media::inspect(&mut Cursor::new(&buffer), length, limits, vision)
-    } else {
-        let inspected = media::inspect(&mut BufReader::new(&mut file), length, limits, vision);
-        file.seek(SeekFrom::Start(buffer.len() as u64)).map_err(failed)?;
-        inspected
-    }
-    .map_err(|error| match error.kind {
-        ErrorKind::NotMedia => Admission::NotMedia(rejection(FailureKind::Refused, error.message)),
-        // Programs mark folders with empty files, such as `.nomedia`.
-        ErrorKind::Empty if !media::is_called_media(path) => {
-            Admission::NotMedia(rejection(FailureKind::Refused, error.message))
-        }
-        kind => refused(failure_kind(kind), error.message),
-    })?;
-    let mut hasher = Sha256::new();
-    let mut read = 0;
-    while !buffer.is_empty() && read <= length {
-        hasher.update(&buffer);
-        read += buffer.len() as u64;
-        fill(&mut file, &mut buffer).map_err(failed)?;
-    }
-    if read != length {
-        let message = format!("{} is being written; try again when it is whole", path.display());
-        return Err(refused(FailureKind::FileChanged, message));
-    }
-    Ok((inspected, base16ct::lower::encode_string(&hasher.finalize()), length))
-}
-
-fn refused(kind: FailureKind, message: String) -> Admission {
+pub(super) fn refused(kind: FailureKind, message: String) -> Admission {
     Admission::Refused(rejection(kind, message))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Admission {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Admission {
     let (kind, message) = files::unreadable(path, error);
     refused(kind, message)
 }

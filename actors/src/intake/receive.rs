@@ -11,6 +11,7 @@ use crate::{
     id::UploadId,
     media::{self, VisionSpec},
     store::NewUpload,
+    text,
     upload::{Failure, FailureKind, FileKey, FileRef},
 };
 
@@ -209,7 +210,7 @@ impl Received {
 /// The last part of a client's file name, without control characters.
 pub(super) fn plain_name(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let plain: String = last.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect();
+    let plain: String = text::plain(last.replace('\n', "")).chars().take(MAX_NAME_CHARS).collect();
     if plain.trim().is_empty() || plain == "." || plain == ".." { "unnamed".into() } else { plain }
 }
 

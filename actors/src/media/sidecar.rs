@@ -1,6 +1,6 @@
 //! The files beside a photo or video that say more about it: XMP sidecars and the JSON of Google Takeout.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -12,6 +12,7 @@ use super::facts::Facts;
 use super::origin::{Origin, Origins};
 use super::takeout;
 use super::xmp;
+use crate::regular_file;
 
 /// Largest sidecar that is read, in bytes.
 const MAX_BYTES: u64 = 16 << 20;
@@ -68,7 +69,7 @@ fn is_json(path: &Path) -> bool {
 
 fn contents(path: &Path) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    regular_file::open(path).ok()?.0.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
     Some(bytes)
 }
 

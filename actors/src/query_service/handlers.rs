@@ -70,7 +70,7 @@ impl Handler<SearchUploads> for QueryService {
             within("limit", search.limit, SearchUploads::MAX)?;
             within("the length of query", search.query.trim().chars().count(), SearchUploads::MAX_CHARS)?;
             let vector = gate
-                .embed_query(search.query.trim().to_owned())
+                .embed_query(&search.owner, search.query.trim().to_owned())
                 .await
                 .map_err(|error| unavailable(error, &gate))?;
             let hits = store.nearest(search.owner, gate.identity(), vector, search.limit).await?;

@@ -175,10 +175,10 @@ impl Attempt {
                 && matches!(it.kind, FailureKind::BadAnswer | FailureKind::ServerFault)
         };
         match self.failures.iter().rfind(failed_on_text) {
-            None => Ok((gate.embed(text).await?, None)),
+            None => Ok((gate.embed(&self.upload.owner, text).await?, None)),
             Some(last) => {
                 let times = self.failures.iter().filter(failed_on_text).count() as u32;
-                let (vector, changed) = gate.embed_shorter(&text, times).await?;
+                let (vector, changed) = gate.embed_shorter(&self.upload.owner, &text, times).await?;
                 Ok((vector, Some(format!("{changed} (because {})", last.as_reason()))))
             }
         }

@@ -58,7 +58,12 @@ impl Attempt {
         if let (Some(earlier), Some(facts)) = (earlier, self.upload.facts.clone()) {
             let (files, upload) = (self.context.files.clone(), self.upload.clone());
             let claim = files.claim(upload.id);
+            let sidecars = facts.sidecars.clone();
             let copy = move || {
+                // Facts with other sidecars are read anew.
+                if upload.place().is_some_and(|path| media::sidecars(path) != sidecars) {
+                    return None;
+                }
                 let jpeg = files.read_thumbnail(earlier).ok()?;
                 Some(write_thumbnail(&files, &upload, Some(Ok(jpeg)), claim))
             };
@@ -174,8 +179,12 @@ impl WorkerContext {
         let job = move || {
             let wanted = upload.thumbnail == Thumbnail::Pending;
             let prepared = if upload.file_size > media::STREAMED_BYTES {
-                let (_, file) = files.checked(&upload)?;
-                media::prepare_file(&mut BufReader::new(file), upload.file_size, &limits, &vision, wanted)
+                let checked = files.check(&upload)?;
+                let mut reader = BufReader::new(checked.file()?);
+                let made = media::prepare_file(&mut reader, upload.file_size, &limits, &vision, wanted);
+                // Other bytes than those that were submitted may have been decoded.
+                checked.is_unchanged()?;
+                made
             } else {
                 media::prepare(&files.read(&upload)?, &limits, &vision, wanted)
             };
@@ -196,8 +205,12 @@ impl WorkerContext {
             blocking(held.clone(), move || files.check(&upload).map_err(Unprepared::from)).await
         };
         let wanted = upload.thumbnail == Thumbnail::Pending;
+        let checked = checked?;
+        let file = checked.file()?;
         let limits = self.limits_of(&upload);
-        let clip = media::prepare_video(&checked?, &limits, &vision, wanted, held.clone()).await;
+        let clip = media::prepare_video(file, &limits, &vision, wanted, held.clone()).await;
+        // Other bytes than those that were submitted may have been decoded.
+        blocking(held.clone(), move || checked.is_unchanged()).await?;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
         let files = self.files.clone();
         let (facts, origins) = (clip.facts, clip.origins);

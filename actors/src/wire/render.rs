@@ -10,6 +10,7 @@ use crate::{
     event::{Event, EventKind},
     id::{BatchId, UploadId},
     progress::{ENDED, Step},
+    text::{one_line, plain},
     upload::{FailureKind, Stage, Status, Upload},
 };
 
@@ -87,7 +88,7 @@ pub fn end_now(upload: &Upload, seq: u64, timestamp: Timestamp) -> Option<Messag
                 seq,
                 upload_id,
                 batch_id,
-                description: description.map(|it| it.text.clone()).unwrap_or_default(),
+                description: description.map(|it| plain(it.text.clone())).unwrap_or_default(),
                 audit_score: description.map_or(0, |it| it.audit_score),
                 needs_review: description.is_some_and(|it| it.needs_review),
             })
@@ -109,7 +110,7 @@ pub fn percent_now(upload: &Upload, stage: Stage, percent: u8, seq: u64, now: Ti
     let payload = FileProgress {
         batch_id: upload.batch_id,
         upload_id: upload.id,
-        file_name: upload.file_name.clone(),
+        file_name: one_line(&upload.file_name).into_owned(),
         file_size: upload.file_size,
         progress_percentage: percent,
         status: FileStatus::Processing,
@@ -211,7 +212,7 @@ impl EventRenderer<'_> {
                     description: self
                         .upload
                         .and_then(|it| it.description.as_ref())
-                        .map(|it| it.text.clone())
+                        .map(|it| plain(it.text.clone()))
                         .unwrap_or_default(),
                     audit_score,
                     needs_review,
@@ -292,7 +293,7 @@ impl EventRenderer<'_> {
         let payload = FileProgress {
             batch_id: self.batch_id,
             upload_id: self.upload_id,
-            file_name: self.upload.map(|it| it.file_name.clone()).unwrap_or_default(),
+            file_name: self.upload.map(|it| one_line(&it.file_name).into_owned()).unwrap_or_default(),
             file_size: self.upload.map_or(0, |it| it.file_size),
             progress_percentage,
             status,

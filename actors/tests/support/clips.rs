@@ -7,7 +7,7 @@ use std::{
 };
 
 use mediamill_actors::media::{
-    self, Clip, Error, Inspected, Kind, Limits, Picture, VisionSpec, prepare_video,
+    self, Clip, Error, Inspected, Kind, Limits, Picture, VisionSpec, open_video, prepare_video,
 };
 
 pub const LIMITS: Limits = Limits::DEFAULT;
@@ -57,8 +57,13 @@ pub fn inspect(path: &Path) -> Result<Inspected, Error> {
     media::inspect(&mut std::io::BufReader::new(file), len, &LIMITS, &VISION)
 }
 
+/// Opens a clip, which is there.
+pub fn opened(path: &Path) -> std::fs::File {
+    open_video(path).expect("there")
+}
+
 pub async fn prepare(path: &Path) -> Result<Clip, Error> {
-    prepare_video(path, &LIMITS, &VISION, true, ()).await
+    prepare_video(open_video(path)?, &LIMITS, &VISION, true, ()).await
 }
 
 pub async fn good(path: &Path) -> Clip {

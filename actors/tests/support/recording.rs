@@ -18,6 +18,7 @@ use mediamill_actors::{
     error::Error,
     id::{BatchId, Owner, UploadId},
     pipeline::{self, Options, Pipeline, StartError, Stopped},
+    private,
     query_service::{DumpStore, GetBatch, GetUpload, QueryService},
     store::Clock,
     upload::Upload,
@@ -49,6 +50,9 @@ impl Recording {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stores");
         let archive = File::open(fixtures.join(format!("format-{format}.tar.gz"))).expect("a recording");
         tar::Archive::new(flate2::read::GzDecoder::new(archive)).unpack(folder.path()).expect("unpacked");
+        // Older versions left it open to other users.
+        let data_dir = folder.path().join("data");
+        private::close(&data_dir).expect("closed");
         let dump = lines(&std::fs::read(folder.path().join("dump.jsonl")).expect("a dump"));
         Self { folder, clock, dump }
     }

@@ -9,7 +9,7 @@ use std::{
 
 use console::Style;
 use indicatif::MultiProgress;
-use mediamill_actors::{id::UploadId, upload::Stage};
+use mediamill_actors::{id::UploadId, text::json_line, upload::Stage};
 
 use super::{
     next_steps::NextSteps,
@@ -130,7 +130,7 @@ impl Report {
             self.wrong.push((outcome.status, shown(&outcome.path), one_line(outcome.reason()).into_owned()));
         }
         match serde_json::to_string(outcome) {
-            Ok(line) => self.output.print(line),
+            Ok(line) => self.output.print(json_line(line)),
             Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
         }
     }

@@ -1,6 +1,9 @@
 //! Finds the files below the given paths.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use mediamill_actors::media::is_called_media;
 use same_file::Handle;
@@ -62,12 +65,18 @@ pub(super) fn canonical(paths: &[PathBuf], data_dir: &Path) -> Result<Vec<PathBu
     Ok(roots)
 }
 
-/// Finds all files below the paths, except those of the data folder.
-pub(super) fn walk(roots: &[PathBuf], data_dir: &Path) -> Walked {
+/// Finds all files below the paths, except those of the data folder, by paths without links.
+///
+/// A link that stays below the paths is passed over, since its target is found by itself. One that leads
+/// elsewhere is followed with `follow` only: whoever may write into a shared folder could show the files of
+/// whoever runs this. Each folder is entered once.
+pub(super) fn walk(roots: &[PathBuf], data_dir: &Path, follow: bool) -> Walked {
     // Compared by file id, since a link may lead to it too.
     let data_dir = Handle::from_path(data_dir).ok();
     let mut walked = Walked::default();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
+    let mut entered = HashSet::new();
+    let mut leading_out = Vec::new();
     for root in roots {
         let entries = WalkDir::new(root).follow_links(true).sort_by_file_name().into_iter();
         let ours = |entry: &DirEntry| {
@@ -75,13 +84,31 @@ pub(super) fn walk(roots: &[PathBuf], data_dir: &Path) -> Walked {
                 && data_dir.is_some()
                 && Handle::from_path(entry.path()).ok() == data_dir
         };
-        for entry in entries.filter_entry(|entry| !ours(entry)) {
+        let wanted = |entry: &DirEntry| {
+            if ours(entry) {
+                return false;
+            }
+            if entry.path_is_symlink() {
+                let Ok(target) = entry.path().canonicalize() else { return true };
+                if roots.iter().any(|root| target.starts_with(root)) {
+                    return false;
+                }
+                if !follow {
+                    leading_out.push((entry.path().to_owned(), target));
+                    return false;
+                }
+            }
+            !entry.file_type().is_dir() || id_of(entry).is_none_or(|id| entered.insert(id))
+        };
+        for entry in entries.filter_entry(wanted) {
             match entry {
                 Ok(entry) if entry.file_type().is_dir() => {}
                 Ok(entry) if !entry.file_type().is_file() && entry.depth() > 0 => walked.special += 1,
                 Ok(entry) => {
                     let named = entry.depth() == 0;
                     let path = entry.into_path();
+                    // A link may be part of the path.
+                    let path = if follow { path.canonicalize().unwrap_or(path) } else { path };
                     if seen.insert(path.clone()) {
                         walked.files.push(Found { path, named });
                     }
@@ -102,5 +129,25 @@ pub(super) fn walk(roots: &[PathBuf], data_dir: &Path) -> Walked {
             }
         }
     }
+    for (path, target) in leading_out {
+        let message = format!(
+            "{} is a link that leads out of the folder, to {}; use --follow to take in what is there",
+            path.display(),
+            target.display()
+        );
+        walked.unreadable.push(Unreadable { path, message, hides: false });
+    }
     walked
+}
+
+/// Tells a folder from all others.
+#[cfg(unix)]
+fn id_of(entry: &DirEntry) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    entry.metadata().ok().map(|it| (it.dev(), it.ino()))
+}
+
+#[cfg(not(unix))]
+fn id_of(entry: &DirEntry) -> Option<PathBuf> {
+    entry.path().canonicalize().ok()
 }

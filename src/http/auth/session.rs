@@ -1,7 +1,7 @@
 //! Sessions of browsers: signed cookies, of which the server keeps the secret alone.
 
 use std::{
-    fs::{self, OpenOptions},
+    fs,
     io::{self, Write as _},
     path::Path,
     time::Duration,
@@ -12,16 +12,17 @@ use jwt_compact::{
     AlgorithmExt as _, Claims, Header, TimeOptions, UntrustedToken,
     alg::{Hs256, Hs256Key},
 };
-use mediamill_actors::id::Owner;
+use mediamill_actors::{id::Owner, private};
 use serde::{Deserialize, Serialize};
 
-use super::Caller;
+use super::{Caller, ended::Ended};
 
 const SECRET_BYTES: usize = 32;
 
 pub(super) struct Sessions {
     secret: Hs256Key,
     lasts: TimeDelta,
+    ended: Ended,
 }
 
 /// The content of a cookie.
@@ -35,19 +36,24 @@ pub(super) struct Session {
     pub(super) administrator: bool,
     /// Fingerprint of the key, or of the secret that signed the token, with which the session began.
     pub(super) proof: String,
+    /// Tells apart the sessions that an owner begins in the same second.
+    #[serde(default)]
+    id: String,
 }
 
 impl Sessions {
     /// Reads the secret from the data folder, or creates one.
     pub(super) fn new(data_dir: &Path, lasts: Duration) -> io::Result<Self> {
         let path = data_dir.join("session.key");
-        let secret = match fs::read(&path) {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        let secret = match private::read_secret(&path) {
             Ok(secret) if secret.len() == SECRET_BYTES => secret,
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(_) | Err(_) => make_secret(data_dir, &path)?,
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(named(error)),
+            Ok(_) | Err(_) => make_secret(&path).map_err(named)?,
         };
         let lasts = TimeDelta::from_std(lasts).unwrap_or(TimeDelta::MAX);
-        Ok(Self { secret: Hs256Key::new(secret), lasts })
+        let ended = Ended::open(data_dir, Utc::now().timestamp())?;
+        Ok(Self { secret: Hs256Key::new(secret), lasts, ended })
     }
 
     /// Begins a session. Returns the value of its cookie and how long it lasts, at most as long as the
@@ -55,32 +61,55 @@ impl Sessions {
     pub(super) fn begin(&self, caller: &Caller, proof: String) -> (String, TimeDelta) {
         let until = caller.until.map(DateTime::<Utc>::from);
         let left = until.map_or(self.lasts, |until| self.lasts.min(until - Utc::now()));
-        let session = Session { owner: caller.owner.clone(), administrator: caller.administrator, proof };
-        let claims = Claims::new(session).set_duration(&TimeOptions::default(), left);
+        let id = getrandom::u64().map_or_else(|_| String::new(), |id| format!("{id:016x}"));
+        let session = Session { owner: caller.owner.clone(), administrator: caller.administrator, proof, id };
+        let claims = Claims::new(session).set_duration_and_issuance(&TimeOptions::default(), left);
         // Signing these claims cannot fail; if it did, the empty cookie would open nothing.
         (Hs256.token(&Header::empty(), &claims, &self.secret).unwrap_or_default(), left)
     }
 
-    /// The session of a cookie and its end, if the cookie is genuine and has not expired.
+    /// The session of a cookie and its end, if the cookie is genuine, has not expired and was not ended.
     pub(super) fn open(&self, cookie: &str) -> Option<(Session, DateTime<Utc>)> {
+        let (session, began, until) = self.read(cookie)?;
+        let ended = self.ended.contains(&session.owner, &session.id(until), began.timestamp());
+        (!ended).then_some((session, until))
+    }
+
+    /// Ends the session of a cookie, in this process even if that cannot be written. Blocks.
+    pub(super) fn end(&self, cookie: &str) -> io::Result<()> {
+        let Some((session, _, until)) = self.read(cookie) else { return Ok(()) };
+        self.ended.insert(&session.owner, &session.id(until), until.timestamp(), Utc::now().timestamp())
+    }
+
+    /// The session of a genuine cookie, its beginning and its end.
+    fn read(&self, cookie: &str) -> Option<(Session, DateTime<Utc>, DateTime<Utc>)> {
         let untrusted = UntrustedToken::new(cookie).ok()?;
         let token = Hs256.validator::<Session>(&self.secret).validate(&untrusted).ok()?;
         token.claims().validate_expiration(&TimeOptions::from_leeway(TimeDelta::zero())).ok()?;
         let (_, claims) = token.into_parts();
-        Some((claims.custom, claims.expiration?))
+        let until = claims.expiration?;
+        // Sessions of older versions do not say when they began.
+        Some((claims.custom, claims.issued_at.unwrap_or(DateTime::UNIX_EPOCH), until))
     }
 }
 
-fn make_secret(data_dir: &Path, path: &Path) -> io::Result<Vec<u8>> {
+impl Session {
+    /// The id by which it is ended. Sessions of older versions have none.
+    fn id(&self, until: DateTime<Utc>) -> String {
+        if self.id.is_empty() { format!("{} {}", self.proof, until.timestamp()) } else { self.id.clone() }
+    }
+}
+
+fn make_secret(path: &Path) -> io::Result<Vec<u8>> {
     let mut secret = vec![0; SECRET_BYTES];
     getrandom::fill(&mut secret).map_err(io::Error::other)?;
-    fs::create_dir_all(data_dir)?;
     let unfinished = path.with_extension("tmp");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&unfinished)?;
+    // A file that somebody prepared, or a link, must not become the secret.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file = private::unlinked().write(true).create_new(true).open(&unfinished)?;
     file.write_all(&secret)?;
     file.sync_all()?;
     fs::rename(&unfinished, path)?;

@@ -44,6 +44,13 @@ struct Signed {
     role: Option<String>,
 }
 
+/// Fields of a token's header that change its meaning.
+#[derive(Clone, Deserialize)]
+struct Extensions {
+    /// Extensions without which the token must not be accepted.
+    crit: Option<serde::de::IgnoredAny>,
+}
+
 /// The bearer of a token.
 struct Known {
     caller: Caller,
@@ -92,7 +99,13 @@ impl Tokens {
             keys.push((hash, Caller { owner: key.owner.clone(), administrator: key.admin, until: None }));
         }
         let sessions = session::Sessions::new(data_dir, config.session).map_err(|error: io::Error| {
-            format!("cannot keep the secret of sessions in {}: {error}", data_dir.display())
+            let advice = match error.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "; others may know it, so remove it: browsers sign in again with the new one"
+                }
+                _ => "",
+            };
+            format!("cannot keep the secret of sessions in {}: {error}{advice}", data_dir.display())
         })?;
         Ok(Self { keys, jwt, sessions })
     }
@@ -112,7 +125,12 @@ impl Tokens {
         }
         let refused = || Denied::Refused("the token is not known here; ask for a new one".into());
         let jwt = self.jwt.as_ref().ok_or_else(refused)?;
-        let untrusted = UntrustedToken::new(token).map_err(|_| refused())?;
+        let untrusted = UntrustedToken::<Extensions>::try_from(token).map_err(|_| refused())?;
+        if untrusted.header().other_fields.crit.is_some() {
+            return Err(Denied::Refused(
+                "the token needs extensions (its header has `crit`), and none are known here".into(),
+            ));
+        }
         let signed = Hs256.validator::<Signed>(&jwt.key).validate(&untrusted).map_err(|_| refused())?;
         let claims = signed.claims();
         check_times(claims).map_err(|error| match error {
@@ -168,7 +186,15 @@ impl Tokens {
         Ok(Some(cookie(request, value, lasts)))
     }
 
-    /// The cookie that ends a session.
+    /// Ends the session of a request, if it has one. Blocks.
+    ///
+    /// # Errors
+    /// The error of the disk; the session is then ended until the next start only.
+    pub(crate) fn end_session(&self, cookie: &str) -> io::Result<()> {
+        self.sessions.end(cookie)
+    }
+
+    /// The cookie that takes a session from a browser.
     pub(crate) fn sign_out(request: &HttpRequest) -> Cookie<'static> {
         cookie(request, String::new(), TimeDelta::zero())
     }

@@ -19,7 +19,12 @@ use mediamill_actors::{
 };
 
 use super::headers::Checksum;
-use crate::http::{Inner, body::Paced, error::Problem};
+use crate::http::{
+    Inner,
+    body::Paced,
+    error::Problem,
+    receiving::{OUSTED, Place},
+};
 
 /// Interval at which expired uploads are removed, and refused submissions are tried again.
 const FOLLOW_EVERY: Duration = Duration::from_secs(30);
@@ -29,11 +34,13 @@ pub(super) async fn receive(
     inner: &Inner,
     mut appending: Appending,
     body: Payload,
+    place: &Place,
     mut checksum: Option<Checksum>,
 ) -> Result<Resumable, Problem> {
     let server = &inner.server;
     let missing = appending.missing();
-    let mut paced = Paced::new(body, missing, server.body_timeout, server.min_bytes_per_second);
+    let (window, least) = (server.body_timeout, server.min_bytes_per_second);
+    let mut paced = Paced::new(body, missing, window, least, Some(place.watch()));
     let mut interrupted = std::pin::pin!(appending.interrupted());
     let mut stopping = inner.stopping.subscribe();
     let broken = loop {
@@ -59,6 +66,9 @@ pub(super) async fn receive(
                 break Some(Problem::timed_out(
                     "the body arrived too slowly (server.min_bytes_per_second); continue where it ended",
                 ));
+            }
+            Some(Err(PayloadError::Io(error))) if error.kind() == std::io::ErrorKind::ConnectionAborted => {
+                break Some(Problem::busy(format!("{OUSTED}; continue where it ended")));
             }
             Some(Err(_)) => {
                 break Some(Problem::malformed("the body ended early; continue where it ended"));

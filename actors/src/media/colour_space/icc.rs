@@ -8,6 +8,7 @@ use moxcms::{
     ParsingOptions, ProfileClass, ProfileVersion, RenderingIntent, ToneReprCurve, Transform8BitExecutor,
     TransformOptions,
 };
+use parking_lot::Mutex;
 
 use super::ToSrgb;
 use super::coded::{CodePoints, Coded, linear_to_srgb, srgb_to_linear};
@@ -56,8 +57,31 @@ pub(super) fn conversion(profile: &[u8], channels: usize) -> Result<ToSrgb, Stri
     if profile.len() > MAX_PROFILE_BYTES {
         return Err(too_large(profile.len()));
     }
+    let is_it = |known: &Known| known.channels == channels && known.profile == profile;
+    if let Some(known) = KNOWN.lock().iter().find(|it| is_it(it)) {
+        return Ok(known.colour.clone());
+    }
     // The crate is not known to panic, but it reads what anybody can write.
-    catch_unwind(|| read(profile, channels)).unwrap_or_else(|_| Err(BROKEN.into()))
+    let colour = catch_unwind(|| read(profile, channels)).unwrap_or_else(|_| Err(BROKEN.into()))?;
+    if profile.len() <= MAX_KNOWN_BYTES {
+        let mut known = KNOWN.lock();
+        known.truncate(MAX_KNOWN - 1);
+        known.insert(0, Known { profile: profile.to_vec(), channels, colour: colour.clone() });
+    }
+    Ok(colour)
+}
+
+/// The conversions by the profiles that came last: the photos of a camera all have the same one, and a conversion
+/// takes time to prepare.
+static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+/// Most conversions that are kept, and the largest profile of one, in bytes.
+const MAX_KNOWN: usize = 4;
+const MAX_KNOWN_BYTES: usize = 64 << 10;
+
+struct Known {
+    profile: Vec<u8>,
+    channels: usize,
+    colour: ToSrgb,
 }
 
 fn read(bytes: &[u8], channels: usize) -> Result<ToSrgb, String> {

@@ -214,10 +214,10 @@ fn colour_chunks(source: &mut Source<'_>) -> Option<Vec<u8>> {
         let (size, kind) = (u64::from(be32(&head, 0)?), &head[4..]);
         match kind {
             b"IDAT" | b"IEND" => return Some(chunks),
-            b"cICP" | b"iCCP" | b"sRGB" | b"gAMA" | b"cHRM" if size <= CHUNK_BYTES as u64 => {
-                if chunks.len() as u64 + size <= 2 * CHUNK_BYTES as u64 {
-                    source.append(at, size as usize + 12, &mut chunks).ok()?;
-                }
+            b"cICP" | b"iCCP" | b"sRGB" | b"gAMA" | b"cHRM"
+                if chunks.len() as u64 + size <= 2 * CHUNK_BYTES as u64 =>
+            {
+                source.append(at, size as usize + 12, &mut chunks).ok()?;
             }
             _ => {}
         }

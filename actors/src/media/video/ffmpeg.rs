@@ -1,6 +1,6 @@
 //! Runs `ffmpeg` and `ffprobe` as confined child processes: they write no file, have an empty environment and
-//! no terminal, and their memory, processor time and output are bounded. A child is killed if the future that
-//! waits for it is dropped.
+//! no terminal, and their memory, processor time and output are bounded; `confined.rs` takes further rights
+//! away. A child is killed if the future that waits for it is dropped.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+
+use super::confined::{self, Input, Spawned};
 
 /// Address space that a child takes before it has read a byte, in bytes.
 const BASE_BYTES: u64 = 320 << 20;
@@ -94,31 +96,29 @@ fn executable(file: &Path) -> bool {
     file.is_file()
 }
 
-/// Runs a program to its end with `input` on its standard input.
+/// Runs a program to its end.
 ///
 /// # Errors
 /// The program cannot be started, or waited for.
 pub(super) async fn run(
     program: &Path,
     arguments: Vec<OsString>,
-    input: Option<&[u8]>,
+    input: Input<'_>,
     allowance: Allowance,
 ) -> std::io::Result<Answer> {
-    let mut command = confined(program, allowance);
+    let mut command = limited(program, allowance);
     command
         .args(arguments)
         .env_clear()
         .env("LC_ALL", "C")
         .env("AV_LOG_FORCE_NOCOLOR", "1")
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let mut child = command.spawn()?;
-    let mut group = Group::of(&child);
+    let Spawned { mut child, mut group } = confined::spawn(command, program, &input).await?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
-        if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        if let (Some(mut stdin), Input::Bytes(input)) = (stdin, input) {
             // A child that has read enough closes its end.
             let _ = stdin.write_all(input).await;
         }
@@ -176,7 +176,7 @@ async fn pieces(
 /// A shell sets the limits, which a process can set only for itself, and becomes the program. Limits that the
 /// system does not know are left out. No file may grow by a byte.
 #[cfg(unix)]
-fn confined(program: &Path, allowance: Allowance) -> Command {
+fn limited(program: &Path, allowance: Allowance) -> Command {
     const LIMITS: &str =
         "{ ulimit -c 0; ulimit -f 0; ulimit -t \"$1\"; ulimit -v \"$2\"; } 2>/dev/null; shift 2; exec \"$@\"";
     let seconds = allowance.cpu.as_secs().max(1);
@@ -189,40 +189,8 @@ fn confined(program: &Path, allowance: Allowance) -> Command {
 }
 
 #[cfg(not(unix))]
-fn confined(program: &Path, _: Allowance) -> Command {
+fn limited(program: &Path, _: Allowance) -> Command {
     Command::new(program)
-}
-
-/// The child's process group, which is killed when this is dropped.
-struct Group(Option<u32>);
-
-impl Group {
-    fn of(child: &tokio::process::Child) -> Self {
-        Self(child.id())
-    }
-
-    #[cfg(unix)]
-    fn kill(&self) {
-        let group = self.0.and_then(|id| rustix::process::Pid::from_raw(i32::try_from(id).ok()?));
-        if let Some(group) = group {
-            // It may have ended already.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn kill(&self) {}
-
-    /// Forgets the group after the child has ended, since another process may get its number.
-    fn ended(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 #[cfg(test)]

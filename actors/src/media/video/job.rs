@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::confined::Input;
 use super::excerpt::Excerpt;
 use super::ffmpeg::{self, Allowance, Answer, Programs};
 use super::frame_colours::{Form, FrameColours};
@@ -29,7 +32,8 @@ const MAX_PACKETS_BYTES: usize = 32 << 20;
 /// The decoding of one file.
 pub(super) struct Job {
     pub(super) programs: Programs,
-    pub(super) path: PathBuf,
+    /// The file, which may no longer be at its path.
+    pub(super) file: Arc<File>,
     pub(super) format: Format,
     pub(super) limits: Limits,
     pub(super) vision: VisionSpec,
@@ -111,7 +115,7 @@ impl Job {
     async fn probed(&self, probe: Probe) -> Result<(Track, Size, Vec<Frame>), Error> {
         let Probe { mut track, stream, mut start, mut duration, decoder } = probe;
         self.expect(&track);
-        let length = std::fs::metadata(&self.path).map_or(0, |it| it.len()) as f64;
+        let length = self.file.metadata().map_or(0, |it| it.len()) as f64;
         if duration.is_none_or(|seconds| length / seconds < LEAST_BYTES_PER_S) {
             match self.packets(stream).await?.span() {
                 Some((first, last)) if last > first => (start, duration) = (first, Some(last - first)),
@@ -189,7 +193,7 @@ impl Job {
 
     async fn ask(&self, mut question: Vec<OsString>, most: usize) -> Result<Answer, Error> {
         question.extend(self.opening());
-        question.push(self.address());
+        question.push(ADDRESS.into());
         self.run(&self.programs.ffprobe, question, None, (most, 1)).await
     }
 
@@ -308,9 +312,11 @@ impl Job {
         &self,
         program: &Path,
         arguments: Vec<OsString>,
+        // The file itself, if there is none.
         input: Option<&[u8]>,
         output: (usize, usize),
     ) -> Result<Answer, Error> {
+        let input = input.map_or_else(|| Input::File(Arc::clone(&self.file)), Input::Bytes);
         ffmpeg::run(program, arguments, input, self.allowance(output)).await.map_err(|error| {
             Error::new(ErrorKind::Unsupported, format!("cannot run {}: {error}", program.display()))
         })
@@ -356,19 +362,14 @@ impl Job {
         let mut words = self.opening();
         words.extend(video.decoder.into_iter().flat_map(|name| ["-c:v", name]).map(OsString::from));
         words.extend(["-copyts", "-i"].map(OsString::from));
-        words.extend([self.address(), "-map".into(), format!("0:{}", video.stream).into()]);
+        words.extend([ADDRESS.into(), "-map".into(), format!("0:{}", video.stream).into()]);
         words
-    }
-
-    /// The path in a form that is never taken for an option, a list or another protocol.
-    fn address(&self) -> OsString {
-        let mut address = OsString::from("file:");
-        // The child has another working folder. Without a folder of our own the path is used as it is.
-        address.push(std::path::absolute(&self.path).as_ref().unwrap_or(&self.path));
-        address
     }
 }
 
+/// The address of the file for a child. Its path would be opened once more, and may lead to another file by
+/// then.
+const ADDRESS: &str = "file:/dev/stdin";
 /// The names of the demuxer for MP4 and QuickTime.
 const MOV: &str = "mov,mp4,m4a,3gp,3g2,mj2";
 /// The names of the demuxer for Matroska and WebM.

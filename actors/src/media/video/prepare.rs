@@ -5,8 +5,9 @@
 //! them.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Seek as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -26,13 +27,14 @@ use crate::media::layout::VisionSpec;
 use crate::media::limits::Limits;
 use crate::media::picture::Clip;
 use crate::media::source::Source;
+use crate::regular_file;
 
 /// Makes pictures and facts of a video: up to ten frames, one a second or spread over a longer video, and
 /// thumbnail and facts from the first of them that is not blank. All are upright, as a player shows them.
 ///
 /// `ffmpeg` and `ffprobe` decode in confined child processes; see [`Limits::video_memory`] and
 /// [`Limits::video_timeout`]. Dropping the future kills them. `held` is dropped when all the work has ended,
-/// also in threads that cannot be aborted. The path must name the file that
+/// also in threads that cannot be aborted. The file, as [`open_video`] opens it, is the one that
 /// [`inspect`](crate::media::inspect) accepted; it is inspected again.
 ///
 /// # Errors
@@ -42,13 +44,13 @@ use crate::media::source::Source;
 /// # Panics
 /// Outside of a tokio runtime with its drivers for time and input and output.
 pub async fn prepare_video<H: Clone + Send + 'static>(
-    path: &Path,
+    file: File,
     limits: &Limits,
     vision: &VisionSpec,
     want_thumbnail: bool,
     held: H,
 ) -> Result<Clip, Error> {
-    prepare(path, limits, vision, want_thumbnail, held, open).await
+    prepare(file, limits, vision, want_thumbnail, held, open).await
 }
 
 /// As [`prepare_video`], but `ffmpeg` opens every file itself. `benches/video.py --readers` compares the two.
@@ -57,31 +59,31 @@ pub async fn prepare_video<H: Clone + Send + 'static>(
 /// As [`prepare_video`].
 #[doc(hidden)]
 pub async fn prepare_video_by_ffmpeg<H: Clone + Send + 'static>(
-    path: &Path,
+    file: File,
     limits: &Limits,
     vision: &VisionSpec,
     want_thumbnail: bool,
     held: H,
 ) -> Result<Clip, Error> {
-    let open: Open = |path, limits, vision| {
-        let Accepted { header, memory, .. } = accept(path, limits, vision)?;
+    let open: Open = |file, limits, vision| {
+        let Accepted { header, memory, .. } = accept(file, limits, vision)?;
         Ok((Input::File, header.format, memory))
     };
-    prepare(path, limits, vision, want_thumbnail, held, open).await
+    prepare(file, limits, vision, want_thumbnail, held, open).await
 }
 
-/// Opens a file. Returns the input for `ffmpeg`, the format, and the memory that `ffmpeg` may take, in bytes.
-type Open = fn(&Path, &Limits, &VisionSpec) -> Result<(Input, Format, u64), Error>;
+/// Reads a file. Returns the input for `ffmpeg`, the format, and the memory that `ffmpeg` may take, in bytes.
+type Open = fn(&File, &Limits, &VisionSpec) -> Result<(Input, Format, u64), Error>;
 
 async fn prepare<H: Clone + Send + 'static>(
-    path: &Path,
+    file: File,
     limits: &Limits,
     vision: &VisionSpec,
     want_thumbnail: bool,
     held: H,
     open: Open,
 ) -> Result<Clip, Error> {
-    let work = extract(path, limits, vision, held.clone(), open);
+    let work = extract(Arc::new(file), limits, vision, held.clone(), open);
     let seconds = limits.video_timeout.as_secs_f64();
     let (track, size, frames) = tokio::time::timeout(limits.video_timeout, work).await.map_err(|_| {
         let message = format!("it took longer than {seconds} s and was given up (limits.video_timeout_ms)");
@@ -100,7 +102,7 @@ enum Input {
 }
 
 async fn extract<H: Clone + Send + 'static>(
-    path: &Path,
+    file: Arc<File>,
     limits: &Limits,
     vision: &VisionSpec,
     held: H,
@@ -109,12 +111,12 @@ async fn extract<H: Clone + Send + 'static>(
     let programs =
         Programs::find().map_err(|missing| Error::new(ErrorKind::Unsupported, missing.sentence()))?;
     let (input, format, memory) = {
-        let (path, limits, vision) = (path.to_owned(), limits.clone(), vision.clone());
-        blocking(held, move || open(&path, &limits, &vision)).await?
+        let (file, limits, vision) = (Arc::clone(&file), limits.clone(), vision.clone());
+        blocking(held, move || open(&file, &limits, &vision)).await?
     };
     let job = Job {
         programs,
-        path: path.to_owned(),
+        file,
         format,
         limits: limits.clone(),
         vision: vision.clone(),
@@ -132,8 +134,8 @@ async fn extract<H: Clone + Send + 'static>(
 }
 
 /// An open video within the limits.
-struct Accepted {
-    reader: BufReader<File>,
+struct Accepted<'a> {
+    reader: BufReader<&'a File>,
     /// Length of the file in bytes.
     len: u64,
     header: Header,
@@ -141,15 +143,30 @@ struct Accepted {
     memory: u64,
 }
 
-/// Opens a video and checks it against the limits.
-fn accept(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<Accepted, Error> {
-    let metadata = std::fs::metadata(path).map_err(Error::unreadable)?;
-    // Opening a pipe would wait for a writer.
+/// Opens the file of a video for [`prepare_video`]. A path that leads to something else than a file is refused
+/// without waiting. Blocks.
+///
+/// # Errors
+/// [`ErrorKind::NotMedia`] if it is not a file, [`ErrorKind::Undecodable`] if it cannot be opened.
+pub fn open_video(path: &Path) -> Result<File, Error> {
+    match regular_file::open(path) {
+        Ok((file, _)) => Ok(file),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            Err(Error::new(ErrorKind::NotMedia, "it is not a file"))
+        }
+        Err(error) => Err(Error::unreadable(error)),
+    }
+}
+
+/// Checks a video against the limits.
+fn accept<'a>(file: &'a File, limits: &Limits, vision: &VisionSpec) -> Result<Accepted<'a>, Error> {
+    let metadata = file.metadata().map_err(Error::unreadable)?;
     if !metadata.is_file() {
         return Err(Error::new(ErrorKind::NotMedia, "it is not a file"));
     }
     let len = metadata.len();
-    let mut reader = BufReader::new(File::open(path).map_err(Error::unreadable)?);
+    let mut reader = BufReader::new(file);
+    reader.rewind().map_err(Error::unreadable)?;
     let header = header(&mut reader, len, limits)?;
     let memory = admit(&header, len, limits, vision)?.decode_bytes;
     match header.format.kind() {
@@ -159,8 +176,8 @@ fn accept(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<Accepted,
 }
 
 /// Takes an excerpt of a file if its format is read here.
-fn open(path: &Path, limits: &Limits, vision: &VisionSpec) -> Result<(Input, Format, u64), Error> {
-    let Accepted { mut reader, len, header, memory } = accept(path, limits, vision)?;
+fn open(file: &File, limits: &Limits, vision: &VisionSpec) -> Result<(Input, Format, u64), Error> {
+    let Accepted { mut reader, len, header, memory } = accept(file, limits, vision)?;
     let format = header.format;
     let index = match header.detail {
         Detail::Mp4(index) => Some(index),

@@ -13,7 +13,7 @@ use super::{
     keys::{self, Tree},
     pages::{Pages, Read, sentence},
 };
-use crate::store::OpenError;
+use crate::{private, store::OpenError};
 
 /// Version of the layout of the trees.
 const FORMAT: &str = "4";
@@ -48,7 +48,7 @@ pub(super) struct Opened {
 
 /// Opens the store in `data_dir`, or makes a new one.
 pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenError> {
-    fs::create_dir_all(data_dir).map_err(|error| OpenError::folder(data_dir, "make", &error))?;
+    private::admit(data_dir).map_err(|message| OpenError::Folder { message })?;
     let lock = lock(data_dir)?;
     let folder = data_dir.join("store");
     let existed = folder.join("db").exists();
@@ -69,6 +69,8 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
         .write(true)
         .open(folder.join("db"))
         .map_err(|error| OpenError::folder(&folder, "open", &error))?;
+    // sled makes its files with the modes that the umask allows.
+    private::close_below(&folder).map_err(|error| OpenError::folder(&folder, "close", &error))?;
     let mut highwater =
         Highwater::open(data_dir).map_err(|error| OpenError::folder(data_dir, "write", &error))?;
 
@@ -127,7 +129,7 @@ fn last_change(key: &[u8], value: &[u8]) -> u64 {
 
 fn lock(data_dir: &Path) -> Result<File, OpenError> {
     let path = data_dir.join("LOCK");
-    let file = OpenOptions::new()
+    let file = private::unlinked()
         .create(true)
         .truncate(false)
         .write(true)
@@ -321,7 +323,7 @@ pub(super) struct Highwater {
 impl Highwater {
     fn open(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join("HIGHWATER");
-        let mut file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path)?;
+        let mut file = private::unlinked().create(true).truncate(false).read(true).write(true).open(&path)?;
         let mut text = String::new();
         // Any text but digits was not written by this program, and is ignored.
         let _ = file.read_to_string(&mut text);

@@ -257,7 +257,7 @@ fn from_lab([l, a, b]: [f32; 3], signed: impl Fn(f32) -> f32) -> [u8; 3] {
     let (x, y, z) = (0.964_22 * linear(fx), linear(fy), 0.825_21 * linear(fz));
     // The matrix of sRGB with its white adapted to D50.
     let rgb = [
-        3.133_856_1 * x - 1.616_866_7 * y - 0.490_614_6 * z,
+        3.133_856 * x - 1.616_866_7 * y - 0.490_614_6 * z,
         -0.978_768_4 * x + 1.916_141_5 * y + 0.033_454 * z,
         0.071_945_3 * x - 0.228_991_4 * y + 1.405_242_7 * z,
     ];
