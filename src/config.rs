@@ -2,7 +2,10 @@
 
 mod server;
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use etcetera::BaseStrategy as _;
 use mediamill_actors::config as engine;
@@ -63,6 +66,12 @@ pub fn load(overrides: &Overrides) -> Result<Config, String> {
     });
     let mut config = merge(file(overrides.config.as_deref())?, variables, overrides)?;
     let data_dir = &mut config.engine.store.data_dir;
+    if let Ok(rest) = data_dir.strip_prefix("~") {
+        let home = etcetera::home_dir().map_err(|error| {
+            format!("cannot find the home folder for ~ in store.data_dir ({error}); write the whole path")
+        })?;
+        *data_dir = home.join(rest);
+    }
     if data_dir.as_os_str().is_empty() {
         *data_dir = default_data_dir()?;
     }
@@ -72,22 +81,32 @@ pub fn load(overrides: &Overrides) -> Result<Config, String> {
     Ok(config)
 }
 
+/// The file that [`load`] reads, whether or not it exists; `None` if none was named and the user has no home.
+pub fn location(named: Option<&Path>) -> Option<PathBuf> {
+    match named {
+        Some(path) => Some(path.to_owned()),
+        None => Some(etcetera::choose_base_strategy().ok()?.config_dir().join("mediamill/config.toml")),
+    }
+}
+
 /// The table of the file; empty if no file was named and the user has none.
 fn file(named: Option<&Path>) -> Result<Table, String> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => match etcetera::choose_base_strategy() {
-            Ok(folders) => folders.config_dir().join("mediamill/config.toml"),
-            Err(_) => return Ok(Table::new()),
-        },
-    };
+    let Some(path) = location(named) else { return Ok(Table::new()) };
     match std::fs::read_to_string(&path) {
-        Ok(text) => text.parse().map_err(|error: toml::de::Error| {
-            format!("cannot read {}: {}", path.display(), error.to_string().trim_end().replace('\n', " "))
-        }),
+        Ok(text) => text.parse().map_err(|error: toml::de::Error| unreadable(&path, &text, &error)),
         Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(Table::new()),
         Err(error) => Err(format!("cannot read {}: {error}", path.display())),
     }
+}
+
+/// The sentence of a file that is not TOML, with the line.
+fn unreadable(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let (path, message) = (path.display(), error.message().replace('\n', ", "));
+    let at = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = at else { return format!("cannot read {path}: {message}") };
+    let number = before.matches('\n').count();
+    let line = text.lines().nth(number).unwrap_or_default().trim();
+    format!("cannot read {path}, line {}: {message} in `{line}`", number + 1)
 }
 
 fn merge(
@@ -118,9 +137,23 @@ fn merge(
         set(&mut table, "provider", "vision_model", Value::String(model.clone()))?;
     }
     if let Some(listen) = &overrides.listen {
+        if listen.parse::<SocketAddr>().is_err() {
+            let port: u16 = listen.trim_start_matches(':').parse().unwrap_or(8484);
+            return Err(format!(
+                "--listen {listen} is not an address with a port; write it as in --listen 127.0.0.1:{port}"
+            ));
+        }
         set(&mut table, "server", "listen", Value::String(listen.clone()))?;
     }
     let mut config = config_of(table)?;
+    if let Some(model) = &overrides.model
+        && config.engine.provider.kind == engine::ProviderKind::Builtin
+    {
+        return Err(format!(
+            "--model {model} has no effect with the provider builtin, which has one model; name a model server \
+             with --provider ollama or --provider openai"
+        ));
+    }
     if let Some(data_dir) = &overrides.data_dir {
         config.engine.store.data_dir.clone_from(data_dir);
     }

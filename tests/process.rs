@@ -1,6 +1,8 @@
 //! `mediamill process` from outside.
 
 mod program;
+#[path = "../actors/tests/support/raws.rs"]
+mod raws;
 
 use std::{
     collections::BTreeMap,
@@ -601,4 +603,24 @@ fn a_run_after_a_kill_ends_even_if_uploads_end_while_their_files_are_classified(
     let lines = String::from_utf8_lossy(&output.stdout).lines().count();
     assert_eq!(lines, 120, "one for each file, also if it was taken up");
     assert!(files.values().all(|it| it["status"] == "completed"));
+}
+
+#[test]
+fn a_raw_file_beside_its_jpeg_is_printed_as_its_companion_and_counts_for_no_upload() {
+    let album = Album::new();
+    let (jpeg, small) = (photo(1), photo(2));
+    let still = album.put("IMG_1.jpg", &jpeg);
+    album.put("IMG_1.cr2", raws::cr2(&jpeg, &small));
+    album.put("IMG_2.jpg", photo(3));
+    for skipped in [false, true] {
+        let (printed, output) = album.run(&[]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(printed.len(), 3);
+        let raw = &printed["IMG_1.cr2"];
+        assert_eq!(raw["companion_of"].as_str(), still.to_str());
+        assert_eq!((&raw["status"], &raw["skipped"]), (&"completed".into(), &skipped.into()));
+        assert!(raw["description"].is_null() && printed["IMG_1.jpg"].get("companion_of").is_none());
+        let count = if skipped { "2 unchanged" } else { "2 completed" };
+        assert!(stderr(&output).contains(count), "{}", stderr(&output));
+    }
 }

@@ -3,7 +3,7 @@
 
 mod program;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, net::TcpListener, path::PathBuf, process::Command};
 
 use program::{command, photo, picture, terminal::Terminal};
 
@@ -62,7 +62,8 @@ fn wide_names_leave_one_bar_and_failures_are_one_line_each() {
     assert_eq!(status.code(), Some(1), "{all}");
     assert_eq!((most, bars(&all), described), (1, 0, true), "{all}");
     assert_eq!(rows.iter().filter(|row| row.starts_with("failed")).count(), 4, "{all}");
-    assert!(rows.iter().take(4).all(|row| row.ends_with('…')), "each failure has one row: {all}");
+    let has_reason = |row: &String| row.split_once(": ").is_some_and(|(_, reason)| reason.len() > 15);
+    assert!(rows.iter().take(4).all(has_reason), "each failure has one row, with its reason: {all}");
     assert!(rows[4].starts_with("4 completed, 4 failed; "), "{all}");
     assert!(String::from_utf8_lossy(&written).contains("\u{1b}[31m"), "failures are red");
     // What to do next.
@@ -90,4 +91,24 @@ fn descriptions_are_shown_on_demand_and_colours_not_at_all_if_unwanted() {
 
     let (status, rows, _) = Terminal::run(&mut album.process(&["--force", "-q"])).finish();
     assert_eq!((status.code(), rows), (Some(0), Vec::new()));
+}
+
+#[test]
+fn a_run_that_waits_says_so_in_one_row_and_ctrl_c_ends_it() {
+    let album = Album::new();
+    album.put("a.bmp", picture(1));
+    let mut process = album.process(&["--provider", "ollama"]);
+    // Nobody listens at an address that was given back.
+    let unused = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a free port");
+    let mut terminal =
+        Terminal::run(process.env("MEDIAMILL__PROVIDER__BASE_URL", format!("http://{unused}")));
+    let says = |row: &str| {
+        row.starts_with("waiting for the model server since") && row.trim_end().ends_with("goes on)")
+    };
+    assert!(terminal.until(|screen| screen.lines().any(says)), "it waits");
+    terminal.interrupt();
+    let (status, rows, _) = terminal.finish();
+    assert_eq!(status.code(), Some(130), "{rows:?}");
+    assert!(rows.iter().any(|row| row.contains("1 left for the next run")), "{rows:?}");
+    assert!(!rows.iter().any(|row| row.contains(" 0.0 files")), "{rows:?}");
 }

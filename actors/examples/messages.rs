@@ -75,6 +75,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         match admission {
             Admission::Accepted(id) | Admission::Unfinished(id) => println!("{id}: accepted"),
             Admission::Done(upload) => println!("{}: nothing has changed", upload.id),
+            Admission::Companion { upload, .. } => println!("{upload}: has this file as its companion"),
             Admission::Failed(upload) => println!("{}: it has failed already", upload.id),
             Admission::Refused(failure) | Admission::NotMedia(failure) => {
                 println!("refused: {}", failure.message)

@@ -77,6 +77,7 @@ mod vector;
 
 use std::sync::Arc;
 
+pub use client::http_client;
 pub use futures_util::future::BoxFuture;
 pub use identity::Identity;
 pub use pair::Pair;

@@ -27,6 +27,8 @@ pub struct Config {
     pub monitor: Monitor,
     /// Retention of events.
     pub events: Events,
+    /// Which files become uploads.
+    pub intake: Intake,
     /// Size of the pictures that the provider gets.
     pub vision: Vision,
     /// Limits on files, memory and the queue.
@@ -71,6 +73,15 @@ pub struct Monitor {
 pub struct Events {
     /// Events kept for each owner, 100 to 1000000000. Some more may be kept.
     pub keep: u64,
+}
+
+/// Section `intake`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Intake {
+    /// Whether the files in place of one shot become one upload: the still and the video of a Live Photo, a
+    /// JPEG and its raw file.
+    pub pairs: bool,
 }
 
 /// Section `vision`.
@@ -136,6 +147,12 @@ impl Default for Store {
 impl Default for Monitor {
     fn default() -> Self {
         Self { tick: Duration::from_millis(300), nudge: true }
+    }
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self { pairs: true }
     }
 }
 

@@ -6,6 +6,7 @@
 mod admission;
 mod classify;
 mod inspection;
+mod pairs;
 pub mod receive;
 pub mod resumable;
 
@@ -38,6 +39,7 @@ pub struct Intake {
     disk: Disk,
     queue: AdmissionLimits,
     resumables: Resumables,
+    pairs: bool,
 }
 
 /// The limits of an [`Intake`].
@@ -50,6 +52,8 @@ pub(crate) struct Limits {
     pub(crate) queue: AdmissionLimits,
     /// How long a resumable upload without new bytes is kept.
     pub(crate) resumable: Duration,
+    /// Whether the files of one shot become one upload.
+    pub(crate) pairs: bool,
 }
 
 impl Intake {
@@ -63,7 +67,7 @@ impl Intake {
         limits: Limits,
     ) -> Self {
         let disk = Disk::new(queries.data_dir().to_owned(), limits.min_free_bytes);
-        let Limits { media, queue, resumable, .. } = limits;
+        let Limits { media, queue, resumable, pairs, .. } = limits;
         let resumables = Resumables::new(
             files.clone(),
             disk.clone(),
@@ -72,7 +76,7 @@ impl Intake {
             vision.clone(),
             resumable,
         );
-        Self { commands, queries, gate, files, limits: media, vision, disk, queue, resumables }
+        Self { commands, queries, gate, files, limits: media, vision, disk, queue, resumables, pairs }
     }
 
     /// The uploads that arrive in several requests.
@@ -168,9 +172,23 @@ impl Intake {
         if !files.is_empty() {
             self.check_queue(owner.clone()).await?;
         }
-        let verdicts = classifier.classify(files, is_open.clone()).await?;
+        let paths: Vec<_> = files.iter().map(Source::path).collect();
+        let mut verdicts = classifier.classify(files, is_open.clone()).await?;
         is_open()?;
-        self.commit(owner, verdicts).await
+        let mut companions = Vec::new();
+        if self.pairs && paths.iter().any(Option::is_some) {
+            let form = move || {
+                let companions = pairs::form(&paths, &mut verdicts);
+                (verdicts, companions)
+            };
+            (verdicts, companions) = classify::blocking(form).await?;
+            is_open()?;
+        }
+        let submitted = self.commit(owner.clone(), verdicts).await?;
+        if !companions.is_empty() {
+            self.commands.change_companions(owner, companions).await?;
+        }
+        Ok(submitted)
     }
 
     /// Writes the verdicts as one batch.

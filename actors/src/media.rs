@@ -46,6 +46,7 @@ mod prepare;
 mod raw;
 mod render;
 mod sharpness;
+mod shot;
 mod sidecar;
 mod source;
 mod still;
@@ -56,6 +57,7 @@ pub mod xmp;
 
 #[cfg(feature = "builtin")]
 pub(crate) use render::{Rgb, interpolated};
+pub(crate) use shot::{Shot, shot};
 
 pub use capability::{Capability, capabilities};
 pub use claim::is_called_media;

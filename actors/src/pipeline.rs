@@ -255,6 +255,7 @@ impl Pipeline {
                     bytes: Some(config.limits.owner_bytes).filter(|most| *most > 0),
                 },
                 resumable: config.limits.resumable,
+                pairs: config.intake.pairs,
             },
         ));
         sweep(&commands, &queries, &files).await.map_err(|error| StartError::Store(error.to_string()))?;

@@ -23,7 +23,7 @@ use std::{path::Path, sync::Arc};
 
 use self::admission::PathEntry;
 pub use self::{
-    admission::{AdmissionLimits, FileStamp, NewBatch, NewUpload, Relocation, Replaces},
+    admission::{AdmissionLimits, Companionship, FileStamp, NewBatch, NewUpload, Relocation, Replaces},
     attempt::{AfterAttempt, Begun, RunningAttempt, Token},
     clock::Clock,
     commands::{Commands, Notice, Notices},

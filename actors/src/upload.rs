@@ -277,6 +277,24 @@ pub struct PastRound {
     pub interruptions: u32,
 }
 
+/// A further file of the shot of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Companion {
+    /// Where it is.
+    pub path: PlacePath,
+    /// Its length in bytes.
+    pub file_size: u64,
+    /// Its format.
+    pub format: Format,
+}
+
+impl Companion {
+    /// Its name without folders; bytes that are no text are replaced.
+    pub fn file_name(&self) -> String {
+        self.path.as_path().file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
 /// The record of an upload: everything about it but its vector.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Upload {
@@ -295,6 +313,10 @@ pub struct Upload {
     /// Other paths of the same bytes, at most [`Upload::MAX_ALSO_AT`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub also_at: Vec<PlacePath>,
+    /// Further files of the same shot, which are not described themselves: the video of a Live Photo, or the
+    /// raw file beside a JPEG. At most [`Upload::MAX_COMPANIONS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub companions: Vec<Companion>,
     /// The file's name without folders; bytes that are no text are replaced.
     pub file_name: String,
     /// Length in bytes.
@@ -365,6 +387,14 @@ impl Upload {
     /// Other paths that a record keeps; the bytes at further paths are read again at each
     /// submission.
     pub const MAX_ALSO_AT: usize = 64;
+
+    /// Companions that a record keeps.
+    pub const MAX_COMPANIONS: usize = 4;
+
+    /// Whether a path is that of a companion.
+    pub fn has_companion(&self, path: &Path) -> bool {
+        self.companions.iter().any(|it| it.path.as_path() == path)
+    }
 
     /// The path of a file in place.
     pub fn place(&self) -> Option<&Path> {

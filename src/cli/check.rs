@@ -2,18 +2,27 @@
 //! fault.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::thumbnails;
+use console::Style;
+use serde::Serialize;
+
+use super::{
+    Shared,
+    place::Place,
+    terminal::{counted, from_home, one_line},
+    thumbnails,
+};
 use mediamill_actors::{
     analysis::{self, ModelReport, Provider, Role},
     config::Config,
     disk, media, pipeline, private,
-    store::Verification,
-    text,
+    store::{Queries, Verification},
 };
 
 /// Longest wait for the report of a provider.
@@ -21,39 +30,133 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Most faults or missing thumbnails that are listed.
 const MAX_LISTED: usize = 5;
 
-/// Prints the findings line by line, and counts the faults.
+/// The arguments of `check`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It resumes no work and, without --fix, changes nothing. A model server is asked for one trial description.
+
+Exit codes: 0 no fault; 1 a fault.")]
+pub(crate) struct Check {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Close the data folder, and all that is in it, to other users of this machine
+    #[arg(long)]
+    fix: bool,
+}
+
+/// The weight of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Mark {
+    Ok,
+    /// No fault, but something that a person may want to know.
+    Note,
+    Wrong,
+}
+
+#[derive(Debug, Serialize)]
+struct Finding {
+    mark: Mark,
+    subject: String,
+    text: String,
+}
+
+/// Prints the findings line by line as they come, or as one object in the end.
 #[derive(Default)]
 struct Findings {
-    wrong: usize,
+    json: bool,
+    all: Vec<Finding>,
 }
 
 impl Findings {
-    fn line(&mut self, what: &str, found: Result<String, String>) {
-        let mark = if found.is_ok() { "ok   " } else { "wrong" };
-        self.wrong += usize::from(found.is_err());
-        let (Ok(sentence) | Err(sentence)) = found;
-        // The output may have no reader any more.
-        let _ = writeln!(io::stdout(), "{mark} {what}: {}", text::one_line(&sentence));
+    fn line(&mut self, subject: &str, found: Result<String, String>) {
+        match found {
+            Ok(text) => self.add(Mark::Ok, subject, text),
+            Err(text) => self.add(Mark::Wrong, subject, text),
+        }
+    }
+
+    fn add(&mut self, mark: Mark, subject: &str, text: String) {
+        let (word, style) = match mark {
+            Mark::Ok => ("ok", Style::new().green()),
+            Mark::Note => ("note", Style::new().yellow()),
+            Mark::Wrong => ("wrong", Style::new().red().bold()),
+        };
+        if !self.json {
+            // The output may have no reader any more.
+            let word = style.apply_to(format!("{word:5}"));
+            let _ = writeln!(io::stdout(), "{word} {subject}: {}", one_line(&text));
+        }
+        self.all.push(Finding { mark, subject: subject.to_owned(), text });
+    }
+
+    /// Prints the object, and returns the exit code.
+    fn end(self) -> u8 {
+        let is_sound = self.all.iter().all(|it| it.mark != Mark::Wrong);
+        if self.json {
+            let object = serde_json::json!({ "ok": is_sound, "findings": self.all });
+            let _ = writeln!(io::stdout(), "{object}");
+        }
+        u8::from(!is_sound)
     }
 }
 
-/// Runs all checks; with `fix`, closes the data folder to other users first. Returns the exit code: 1 if there is a fault.
-pub(crate) async fn run(config: &Config, fix: bool) -> u8 {
-    let mut findings = Findings::default();
-    findings.line("configuration", Ok("all values are valid".into()));
-    findings.line("data folder", data_folder(config));
-    findings.line("privacy", privacy(config, fix));
-    findings.line("disk", disk(config));
-    findings.line("store", store(config).await);
-    provider(config, &mut findings).await;
-    for capability in media::capabilities() {
-        let name = capability.format.name();
-        let sentence = capability
-            .missing
-            .map_or_else(|| format!("{name} is decoded"), |missing| format!("{name} is refused: {missing}"));
-        findings.line("format", Ok(sentence));
+impl Check {
+    /// Runs all checks. Returns the exit code: 1 if there is a fault. `location` is the file of the
+    /// configuration.
+    pub(crate) async fn run(
+        self,
+        config: Result<mediamill::Config, String>,
+        location: Option<PathBuf>,
+        shared: &Shared,
+    ) -> u8 {
+        let mut findings = Findings { json: self.json, all: Vec::new() };
+        let file = match location {
+            Some(path) if path.exists() => format!("{} was read", from_home(&path)),
+            Some(path) => format!("{} does not exist, so the defaults hold", from_home(&path)),
+            None => "there is no home folder, so the defaults hold".to_owned(),
+        };
+        let config = match config {
+            Ok(config) => config,
+            Err(error) => {
+                findings.line("configuration", Err(error));
+                return findings.end();
+            }
+        };
+        findings.line("configuration", Ok(format!("{file}; all values are valid")));
+        let engine = &config.engine;
+        findings.line("data folder", data_folder(engine));
+        findings.line("privacy", privacy(engine, self.fix));
+        findings.line("disk", disk(engine));
+        match shared.place(&config).await {
+            Ok(Place::Holder(client, about)) => {
+                let held = format!("process {} holds the data folder and answers", about.pid);
+                findings.line("program", Ok(held));
+                findings.line("store", client.get("local/check", &[]).await.and_then(|found| found));
+            }
+            Ok(_) => findings.line("store", store(engine).await),
+            Err(error) => findings.line("store", Err(error)),
+        }
+        provider(engine, &mut findings).await;
+        formats(&mut findings);
+        findings.end()
     }
-    u8::from(findings.wrong > 0)
+}
+
+/// Formats that are decoded in one line, and refused ones in a line for each reason.
+fn formats(findings: &mut Findings) {
+    let (mut decoded, mut refused) = (Vec::new(), BTreeMap::<String, Vec<&str>>::new());
+    for capability in media::capabilities() {
+        match capability.missing {
+            None => decoded.push(capability.format.name()),
+            Some(missing) => refused.entry(missing.to_string()).or_default().push(capability.format.name()),
+        }
+    }
+    findings.line("decoded", Ok(decoded.join(", ")));
+    for (missing, formats) in refused {
+        findings.add(Mark::Note, "refused", format!("{}: {missing}", formats.join(", ")));
+    }
 }
 
 fn data_folder(config: &Config) -> Result<String, String> {
@@ -124,8 +227,15 @@ async fn store(config: &Config) -> Result<String, String> {
     if super::must_exist(config).is_err() {
         return Ok("there is no store yet".into());
     }
-    let store = super::open(config)?;
-    let found = store.queries().verify().await.map_err(|error| {
+    verify(super::open(config)?.queries(), config).await
+}
+
+/// Checks an open store: whether it is sound, and a sentence.
+///
+/// # Errors
+/// A sentence: it is not.
+pub(super) async fn verify(queries: Queries, config: &Config) -> Result<String, String> {
+    let found = queries.verify().await.map_err(|error| {
         format!(
             "{error}; move {} away and restore a dump with `mediamill restore`",
             config.store.data_dir.display()
@@ -155,7 +265,8 @@ async fn store(config: &Config) -> Result<String, String> {
 fn sound(found: &Verification) -> String {
     let uploads: Vec<_> = found.uploads.iter().map(|(status, count)| format!("{count} {status}")).collect();
     let uploads = if uploads.is_empty() { "no uploads".into() } else { uploads.join(", ") };
-    format!("{} batches; {uploads}; {} events; everything is consistent", found.batches, found.events)
+    let batches = counted(found.batches as usize, "batch", "batches");
+    format!("{batches}; {uploads}; {} events; everything is consistent", found.events)
 }
 
 /// Checks servers and models, and makes a timed trial if all are ready.

@@ -8,41 +8,37 @@ use std::{
     },
 };
 
-use mediamill_actors::{config::Config, error::Error, text};
+use mediamill::Config;
+use mediamill_actors::{error::Error, text};
 
-#[derive(clap::Args)]
-pub(crate) struct Dump {
-    /// Go on past damaged pages, and say what is lost
-    #[arg(long)]
-    salvage: bool,
+use super::{Shared, client::Client, place::Place};
+
+pub(crate) async fn run(config: &Config, shared: &Shared) -> Result<(), String> {
+    match shared.place(config).await? {
+        Place::Server(client) | Place::Holder(client, _) => return of_client(&client).await,
+        Place::Folder => {}
+    }
+    let config = &config.engine;
+    super::must_exist(config)?;
+    let out = Out::default();
+    let gone = Arc::clone(&out.gone);
+    match super::open(config)?.queries().dump(BufWriter::new(out)).await.map(drop) {
+        Err(_) if gone.load(Ordering::Relaxed) => Ok(()),
+        Err(Error::Store(text)) => {
+            Err(format!("cannot dump the store in {}: {text}", config.store.data_dir.display()))
+        }
+        done => done.map_err(|error| error.to_string()),
+    }
 }
 
-impl Dump {
-    /// Returns the exit code: 1 if something was lost.
-    pub(crate) async fn run(self, config: &Config) -> Result<u8, String> {
-        super::must_exist(config)?;
-        let out = Out::default();
-        let gone = Arc::clone(&out.gone);
-        let (queries, out) = (super::open(config)?.queries(), BufWriter::new(out));
-        let dumped = match self.salvage {
-            true => queries.salvage(out).await.map(|(_, lost)| lost),
-            false => queries.dump(out).await.map(|_| Vec::new()),
-        };
-        match dumped {
-            Ok(lost) => {
-                for sentence in &lost {
-                    eprintln!("mediamill: lost: {sentence}");
-                }
-                Ok(u8::from(!lost.is_empty()))
-            }
-            Err(_) if gone.load(Ordering::Relaxed) => Ok(0),
-            Err(Error::Store(text)) => Err(format!(
-                "cannot dump the store in {}: {text}; `mediamill dump --salvage` prints what can be read",
-                config.store.data_dir.display()
-            )),
-            Err(error) => Err(error.to_string()),
-        }
-    }
+/// The dump of a running program.
+async fn of_client(client: &Client) -> Result<(), String> {
+    let mut out = Out::default();
+    let gone = Arc::clone(&out.gone);
+    let unwritten = |error: io::Error| format!("cannot write the dump: {error}");
+    let downloaded = client.download("api/v1/dump", |bytes| out.write_all(bytes).map_err(unwritten)).await;
+    let downloaded = downloaded.and_then(|()| out.flush().map_err(unwritten));
+    if gone.load(Ordering::Relaxed) { Ok(()) } else { downloaded }
 }
 
 /// Standard output. A reader that has seen enough is not an error.

@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     fs::File,
-    io::{self, BufReader, Write as _},
+    io::{self, BufReader, Read, Write as _},
     path::Path,
 };
 
@@ -11,7 +11,11 @@ use mediamill_actors::config::Config;
 
 pub(crate) async fn run(config: &Config, file: &Path) -> Result<(), String> {
     let refused = |error: &dyn Display| format!("cannot restore {}: {error}", file.display());
-    let dump = File::open(file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
+    let dump: Box<dyn Read> = if file == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        Box::new(File::open(file).map_err(|error| format!("cannot open {}: {error}", file.display()))?)
+    };
     let store = super::open(config)?;
     let data_dir = config.store.data_dir.display();
     let lines = store.restore(BufReader::new(dump)).map_err(|error| refused(&error))?;

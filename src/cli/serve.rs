@@ -4,7 +4,7 @@ use std::{net::TcpListener, time::Duration};
 
 use mediamill::{Config, engine::media, engine::pipeline::Stopped};
 
-use super::Interrupt;
+use super::{Interrupt, Shared, link::Role, terminal::from_home};
 
 /// The arguments of `serve`.
 #[derive(Debug, clap::Args)]
@@ -16,7 +16,7 @@ pub(crate) struct Serve {
 
 impl Serve {
     /// Runs the server until a signal, and returns the exit code.
-    pub(crate) async fn run(self, config: Config) -> Result<u8, String> {
+    pub(crate) async fn run(self, config: Config, shared: &Shared) -> Result<u8, String> {
         let mut interrupt = Interrupt::listen();
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).map_err(|error| {
@@ -26,8 +26,12 @@ impl Serve {
         })?;
         let (limit, auth) = (config.server.drain_timeout, config.auth.is_configured());
         let data_dir = config.engine.store.data_dir.clone();
+        let mut local = config.clone();
         let server = mediamill::run(config, listener).await?;
-        eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), data_dir.display());
+        // The port may be one that the system chose.
+        local.server.listen = server.address();
+        let link = shared.link(server.pipeline(), &local, Role::Serve);
+        eprintln!("mediamill: listens at http://{}/, state in {}", server.address(), from_home(&data_dir));
         if !auth {
             eprintln!(
                 "mediamill: every user of this machine has access; set auth.keys to require authentication"
@@ -56,6 +60,9 @@ impl Serve {
         let stopped = server.stopped();
         tokio::select! {
             why = stopped => {
+                if let Some(link) = link {
+                    link.close().await;
+                }
                 server.stop(Duration::ZERO).await;
                 return Err(why.to_string());
             }
@@ -63,7 +70,15 @@ impl Serve {
             () = interrupt.wait() => {}
         }
         log::info!("stopping; running attempts have {} s", limit.as_secs());
-        match server.stop(limit).await {
+        // Commands of this machine see the end of the engine; then the socket goes, which holds it too.
+        let ended = server.stopped();
+        let unlink = async {
+            ended.await;
+            if let Some(link) = link {
+                link.close().await;
+            }
+        };
+        match futures_util::future::join(server.stop(limit), unlink).await.0 {
             Stopped::Drained => Ok(0),
             why => Err(why.to_string()),
         }

@@ -63,7 +63,7 @@ struct Files {
     #[schema(value_type = Vec<String>, format = Binary, min_items = 1, required = false)]
     files: Vec<Vec<u8>>,
     /// Complete resumable uploads that become part of the batch.
-    #[schema(min_items = 1, required = false)]
+    #[schema(required = false)]
     resumable: Vec<UploadId>,
 }
 
@@ -97,6 +97,8 @@ async fn create(
         match admission {
             Admission::Accepted(id) | Admission::Unfinished(id) => upload_ids.push(id),
             Admission::Done(upload) | Admission::Failed(upload) => upload_ids.push(upload.id),
+            // Only files in place have companions.
+            Admission::Companion { upload, .. } => upload_ids.push(upload),
             Admission::Refused(failure) | Admission::NotMedia(failure) => {
                 failed_files.push(FailedFile { filename, error: failure.message });
             }

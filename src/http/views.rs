@@ -78,6 +78,9 @@ pub(super) struct UploadView {
     file_type: FileType,
     /// Length in bytes.
     file_size: u64,
+    /// Further files of the same shot: the video of a Live Photo, the raw file beside a JPEG.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    companion: Vec<CompanionView>,
     /// Media type, detected from the content.
     #[schema(example = "image/jpeg")]
     mime_type: &'static str,
@@ -221,6 +224,25 @@ impl From<query_service::BatchView> for BatchView {
     }
 }
 
+/// A further file of the shot of an upload.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CompanionView {
+    filename: String,
+    mime_type: &'static str,
+    /// Length in bytes.
+    file_size: u64,
+}
+
+impl CompanionView {
+    fn of(companion: &upload::Companion) -> Self {
+        Self {
+            filename: companion.file_name(),
+            mime_type: companion.format.mime(),
+            file_size: companion.file_size,
+        }
+    }
+}
+
 impl UploadView {
     /// An upload with URLs below the API that the request was sent to.
     pub(super) fn of(upload: Upload, request: &HttpRequest) -> Self {
@@ -249,6 +271,7 @@ impl UploadView {
                 Kind::Video => FileType::Video,
             },
             file_size: upload.file_size,
+            companion: upload.companions.iter().map(CompanionView::of).collect(),
             mime_type: upload.format.mime(),
             processing_status: upload.status.into(),
             stage: upload.stage,

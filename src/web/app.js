@@ -1090,6 +1090,7 @@ function list(facts, whole) {
   const rows = [
     ['Size', `${facts.width} × ${facts.height}, ${bytes(whole.file_size)}`],
     ['Type', [whole.mime_type, whole.video_codec].filter(Boolean).join(', ')],
+    ['With', whole.companion?.map((it) => `${it.filename} (${bytes(it.file_size)})`).join(', ')],
     ['Title', facts.title],
     ['Taken', facts.taken_at && taken(facts.taken_at)],
     ['Camera', facts.camera],

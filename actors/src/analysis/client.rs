@@ -147,3 +147,14 @@ fn is_local(url: &Url) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
+
+/// A builder of HTTP clients with the cryptography and the certificates that those of model servers use.
+///
+/// # Errors
+/// A sentence that says what this machine lacks, if `https` is wanted.
+pub fn http_client(https: bool) -> Result<reqwest::ClientBuilder, String> {
+    let builder = reqwest::Client::builder()
+        .user_agent(concat!("mediamill/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none());
+    tls::configure(builder, https)
+}

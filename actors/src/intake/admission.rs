@@ -8,7 +8,7 @@ use super::receive::Received;
 use crate::{
     id::{BatchId, UploadId},
     media::ErrorKind,
-    upload::{Failure, FailureKind, Stage, Upload},
+    upload::{Failure, FailureKind, Stage, Status, Upload},
 };
 
 /// A submitted file.
@@ -30,6 +30,16 @@ pub enum Source {
     Refused(Failure),
 }
 
+impl Source {
+    /// The path of a file in place.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::InPlace(path) | Self::InSubmission { path, .. } => Some(path.clone()),
+            Self::Received(_) | Self::Refused(_) => None,
+        }
+    }
+}
+
 /// The verdict on a submitted file.
 #[derive(Debug)]
 pub enum Admission {
@@ -41,6 +51,15 @@ pub enum Admission {
     Unfinished(UploadId),
     /// An earlier upload of the same file failed since [`Source::InSubmission`] began, and stays as it is.
     Failed(Box<Upload>),
+    /// It is a further file of the shot of another upload, and is not described itself.
+    Companion {
+        /// The upload.
+        upload: UploadId,
+        /// The path of the upload's file.
+        of: PathBuf,
+        /// The status of the upload, if it ended before this submission.
+        ended: Option<Status>,
+    },
     /// It is refused, and has no record.
     Refused(Failure),
     /// It is neither a picture nor a video, and has no record.

@@ -214,6 +214,15 @@ impl Classifier {
         let mut replaces = None;
         if let Some((upload, unchanged)) = file.known {
             let since_began = file.began.is_some_and(|began| upload.updated_at >= began);
+            if upload.has_companion(path) {
+                let stays = self.is_done(&upload) || !upload.status.is_terminal() || since_began;
+                if unchanged && !self.force && stays && !self.has_moved(&upload, file.original) {
+                    let of = upload.place().map(Path::to_owned).unwrap_or_default();
+                    let ended = Some(upload.status).filter(|it| it.is_terminal());
+                    return decided(Admission::Companion { upload: upload.id, of, ended });
+                }
+                return self.read(stamp, None, file.began);
+            }
             if unchanged && upload.status == Status::Failed && since_began {
                 return decided(Admission::Failed(Box::new(upload)));
             }
@@ -234,13 +243,23 @@ impl Classifier {
                 replaces = Some(Replaces { upload: upload.id, at: stamp.path.clone() });
             }
         }
+        self.read(stamp, replaces, file.began)
+    }
+
+    /// Reads a file.
+    fn read(
+        &self,
+        stamp: FileStamp,
+        replaces: Option<Replaces>,
+        began: Option<Timestamp>,
+    ) -> Step<Inspected> {
         // The files of a walk were found without links.
-        let open = if file.began.is_some() { regular_file::open_unlinked } else { regular_file::open };
-        match inspect(path, open, &self.limits, &self.vision) {
+        let open = if began.is_some() { regular_file::open_unlinked } else { regular_file::open };
+        match inspect(stamp.path.as_path(), open, &self.limits, &self.vision) {
             Ok((media, content_hash, file_size)) => {
                 Continue((stamp, Inspected { replaces, media, content_hash, file_size }))
             }
-            Err(admission) => decided(admission),
+            Err(admission) => Break(Verdict::Decided(admission)),
         }
     }
 
@@ -417,7 +436,9 @@ fn has_other_sidecars(upload: &Upload, path: &Path) -> bool {
     facts.is_some_and(|facts| facts.sidecars != media::sidecars(path))
 }
 
-async fn blocking<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(super) async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
     let panicked = |_| Error::Store("the code that looks at files panicked; the log says where".into());
     tokio::task::spawn_blocking(job).await.map_err(panicked)
 }
@@ -441,7 +462,7 @@ fn new(stamp: FileStamp, file: Inspected, described_as: Option<UploadId>) -> Ver
 
 /// The stamp of a path. Only files are taken, since opening a pipe or a device could block for
 /// ever.
-fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
+pub(super) fn stamp_of(path: &Path) -> Result<FileStamp, Admission> {
     let path = path::absolute(path).map_err(|error| unreadable(path, &error))?;
     let metadata = fs::metadata(&path).map_err(|error| unreadable(&path, &error))?;
     if !metadata.is_file() {

@@ -113,6 +113,34 @@ pub(super) fn find(source: &mut Source<'_>) -> io::Result<Option<Result<Raw, Err
     Ok(Some(best.map(|(_, raw)| raw).ok_or_else(undevelopable)))
 }
 
+/// Reads the EXIF data of a raw file. Returns nothing if there are none.
+pub(super) fn exif_block(source: &mut Source<'_>) -> io::Result<Vec<u8>> {
+    let Some(Ok(Raw { jpeg, facts, .. })) = find(source)? else { return Ok(Vec::new()) };
+    let part = |source: &mut Source<'_>, place: Range<u64>| {
+        let mut bytes = Vec::new();
+        source.append(place.start, MAX_EXIF_BYTES, &mut bytes).map(|()| bytes)
+    };
+    match facts {
+        FactsIn::File => part(source, 0..source.len()),
+        FactsIn::OddFile => Ok(directory::usual(&part(source, 0..source.len())?, MAX_EXIF_BYTES)),
+        FactsIn::Blocks(places) => {
+            let mut blocks = [const { Vec::new() }; 3];
+            for (block, place) in blocks.iter_mut().zip(places) {
+                if let Some(place) = place {
+                    *block = part(&mut source.window(place), 0..u64::MAX)?;
+                }
+            }
+            Ok(directory::joined(blocks.each_ref().map(|it| (!it.is_empty()).then_some(&it[..]))))
+        }
+        // The segment of the camera comes first.
+        FactsIn::Jpeg => {
+            let head = part(source, jpeg)?;
+            let at = head.windows(6).position(|it| it == b"Exif\0\0");
+            Ok(at.and_then(|at| head.get(at + 6..)).unwrap_or_default().to_vec())
+        }
+    }
+}
+
 /// The refusal of a raw file that cannot be shown.
 pub(super) fn undevelopable() -> Error {
     Error::no_decoder("a camera's raw file that has no JPEG in it", "develop it and save it as JPEG")

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     id::{BatchId, Owner, UploadId},
     media::Format,
-    upload::{FileRef, PlacePath},
+    upload::{Companion, FileRef, PlacePath},
 };
 
 /// A batch to be admitted, with everything that follows from the classification of its files.
@@ -93,6 +93,29 @@ pub struct Relocation {
     pub stamp: FileStamp,
     /// Whether the bytes are no longer at the path of the record.
     pub moved: bool,
+}
+
+/// A change of the companions of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Companionship {
+    /// A file becomes a companion. Its path belongs to the upload from then on.
+    Attach {
+        /// The upload.
+        upload: UploadId,
+        /// The file.
+        companion: Companion,
+        /// The stamp of the file.
+        stamp: FileStamp,
+        /// The upload that the file was until now; it moves to another of its paths, or is deleted.
+        displaces: Option<UploadId>,
+    },
+    /// A file is no companion any more.
+    Detach {
+        /// The upload.
+        upload: UploadId,
+        /// The path of the file.
+        path: PlacePath,
+    },
 }
 
 /// An older upload of the same file.

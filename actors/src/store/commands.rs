@@ -15,14 +15,17 @@ use tokio::sync::mpsc;
 
 use self::writing::Writing;
 use super::{
-    AdmissionLimits, AfterAttempt, Begun, CommandError, NewBatch, Recovered, RunId, Scope, Token,
+    AdmissionLimits, AfterAttempt, Begun, CommandError, Companionship, NewBatch, Recovered, RunId, Scope,
+    Token,
     rules::{
+        PIECE,
         admission::{Admit, CheckRoom, EndAdmission, Pieces},
         attempts::{
             BeginNext, Complete, Fail, HandBack, RecordDescription, RecordMedia, RecordStage,
             RecordThumbnail, ResumeEmbedding,
         },
         batches::{CancelBatch, RetryFailed, SetPaused},
+        companions::ChangeCompanions,
         provider::SetProviderState,
         removal::{DeleteBatch, DeleteUpload, FilesRemoved},
         runs::{EndRun, EndStart, RecoverRun, StartRun},
@@ -213,6 +216,29 @@ impl Commands {
             Admit { owner: owner.clone(), batch, refused, total, bytes, limit: limit.into(), ids, piece };
         let first = self.write(first);
         Writing::new(self.clone(), owner, batch, pieces, first.boxed()).finish()
+    }
+
+    /// Changes the companions of uploads, in order. Changes of uploads that the owner does not have are left
+    /// out.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`].
+    pub fn change_companions(
+        &self,
+        owner: Owner,
+        changes: Vec<Companionship>,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        let commands = self.clone();
+        async move {
+            let mut changes = changes.into_iter();
+            loop {
+                let changes: Vec<_> = changes.by_ref().take(PIECE).collect();
+                if changes.is_empty() {
+                    return Ok(());
+                }
+                commands.write(ChangeCompanions { owner: owner.clone(), changes }).await?;
+            }
+        }
     }
 
     /// Cancels the unfinished uploads of a batch. A batch that has ended stays as it is.

@@ -3,12 +3,14 @@
 //!
 //! [`admission`] admits batches; [`attempts`] begins and ends attempts; [`batches`] cancels,
 //! pauses and retries; [`removal`] deletes; [`paths`] says which upload a path belongs to;
+//! [`companions`] adds and removes further files of a shot;
 //! [`runs`] starts, renews, recovers and ends runs; [`retention`] limits the event log. All of
 //! them use the [`steps`] of uploads and the [`events`] of batches.
 
 pub(super) mod admission;
 pub(super) mod attempts;
 pub(super) mod batches;
+pub(super) mod companions;
 pub(super) mod events;
 pub(super) mod paths;
 pub(super) mod provider;

@@ -11,16 +11,19 @@ use mediamill_actors::{
     media::Facts,
     upload::{Failure, Status, Thumbnail, Upload},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::cli::thumbnails;
+use crate::cli::{list::UploadLine, raw_path, thumbnails};
 
 /// The outcome of a file, one line of `--json`.
-#[derive(Debug, Serialize)]
-pub(super) struct Outcome {
+#[derive(Debug, Serialize, Deserialize)]
+pub(in crate::cli) struct Outcome {
     /// The file, and `path_bytes` if its path is not UTF-8.
-    #[serde(flatten, serialize_with = "path_with_bytes")]
+    #[serde(flatten, serialize_with = "path_with_bytes", deserialize_with = "path_of_names")]
     pub(super) path: PathBuf,
+    /// The file of whose shot this is a further file, which is not described itself.
+    #[serde(default, serialize_with = "lossy_or_null", skip_serializing_if = "Option::is_none")]
+    companion_of: Option<PathBuf>,
     pub(super) status: OutcomeStatus,
     /// An earlier run completed it.
     pub(super) skipped: bool,
@@ -37,14 +40,25 @@ pub(super) struct Outcome {
     pub(super) failure: Option<Vec<Failure>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OutcomeStatus {
+pub(in crate::cli) enum OutcomeStatus {
     Completed,
     Failed,
     Refused,
     Cancelled,
     Pending,
+}
+
+impl From<Status> for OutcomeStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Completed => Self::Completed,
+            Status::Failed => Self::Failed,
+            Status::Cancelled => Self::Cancelled,
+            Status::Pending | Status::Analyzing | Status::Embedding => Self::Pending,
+        }
+    }
 }
 
 impl Outcome {
@@ -59,12 +73,8 @@ impl Outcome {
         let description = upload.description.as_ref();
         Self {
             path,
-            status: match upload.status {
-                Status::Completed => OutcomeStatus::Completed,
-                Status::Failed => OutcomeStatus::Failed,
-                Status::Cancelled => OutcomeStatus::Cancelled,
-                Status::Pending | Status::Analyzing | Status::Embedding => OutcomeStatus::Pending,
-            },
+            companion_of: None,
+            status: upload.status.into(),
             skipped,
             description: description.map(|it| it.text.clone()),
             objects: upload.objects.clone(),
@@ -82,10 +92,16 @@ impl Outcome {
         Self { status: OutcomeStatus::Refused, failure: Some(vec![failure]), ..Self::pending(path) }
     }
 
+    /// The outcome of a companion: that of the upload.
+    pub(super) fn companion(path: PathBuf, of: PathBuf, (status, skipped): (OutcomeStatus, bool)) -> Self {
+        Self { companion_of: Some(of), status, skipped, ..Self::pending(path) }
+    }
+
     /// The outcome of a file that is left for the next run.
     pub(super) fn pending(path: PathBuf) -> Self {
         Self {
             path,
+            companion_of: None,
             status: OutcomeStatus::Pending,
             skipped: false,
             description: None,
@@ -96,6 +112,18 @@ impl Outcome {
             thumbnail: None,
             thumbnail_failure: None,
             failure: None,
+        }
+    }
+
+    /// The outcome of a file that was sent to a server.
+    pub(super) fn of_server(path: PathBuf, status: OutcomeStatus, upload: UploadLine) -> Self {
+        Self {
+            status,
+            description: upload.description,
+            audit_score: upload.description_audit_score,
+            needs_review: upload.needs_review,
+            failure: (status == OutcomeStatus::Failed).then_some(upload.failures),
+            ..Self::pending(path)
         }
     }
 
@@ -110,18 +138,27 @@ impl Outcome {
     }
 }
 
-/// `path`, with replacements where it is not UTF-8, and then its bytes as `path_bytes`, in hexadecimal
-/// digits.
+/// A path in JSON: text with replacements where it is not UTF-8, and then its bytes in hexadecimal digits.
+#[derive(Serialize, Deserialize)]
+struct Names<'a> {
+    path: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path_bytes: Option<String>,
+}
+
 fn path_with_bytes<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
-    #[derive(Serialize)]
-    struct Names<'a> {
-        path: Cow<'a, str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        path_bytes: Option<String>,
-    }
     let bytes = path.as_os_str().as_encoded_bytes();
     let path_bytes = path.to_str().is_none().then(|| base16ct::lower::encode_string(bytes));
     Names { path: path.to_string_lossy(), path_bytes }.serialize(serializer)
+}
+
+fn path_of_names<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let Names { path, path_bytes } = Names::deserialize(deserializer)?;
+    let bytes = path_bytes.and_then(|bytes| base16ct::lower::decode_vec(bytes).ok());
+    Ok(match bytes {
+        Some(bytes) => raw_path::of_bytes(bytes),
+        None => path.into_owned().into(),
+    })
 }
 
 fn lossy<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {

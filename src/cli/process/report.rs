@@ -12,6 +12,7 @@ use indicatif::MultiProgress;
 use mediamill_actors::{id::UploadId, text::json_line, upload::Stage};
 
 use super::{
+    events::Event,
     next_steps::NextSteps,
     outcome::{Outcome, OutcomeStatus},
     output::Output,
@@ -41,10 +42,18 @@ pub(super) struct Display {
 pub(super) struct Report {
     display: Display,
     output: Output,
+    bars: MultiProgress,
+    /// From the moment at which the files are known.
     screen: Option<Screen>,
     /// Columns of the terminal that standard output is.
     columns: Option<usize>,
     started: Instant,
+    /// Number of files, once they are known.
+    files: usize,
+    /// Number of files that have their outcome.
+    done: usize,
+    /// Why all files wait.
+    waiting: Option<String>,
     tally: Tally,
     /// Status, path and reason, with `--json`.
     wrong: Vec<(OutcomeStatus, String, String)>,
@@ -61,6 +70,8 @@ pub(super) struct Tally {
     pub(super) cancelled: usize,
     pub(super) pending: usize,
     pub(super) not_media: usize,
+    /// Further files of shots whose main file is counted.
+    pub(super) companions: usize,
     /// Folders that could not be read.
     pub(super) hidden: usize,
 }
@@ -70,14 +81,17 @@ impl Report {
     ///
     /// # Errors
     /// The system cannot start a thread.
-    pub(super) fn new(display: Display, files: usize, bars: &MultiProgress) -> io::Result<Self> {
-        let draws = io::stderr().is_terminal() && display.verbosity > Verbosity::Quiet;
+    pub(super) fn new(display: Display, bars: &MultiProgress) -> io::Result<Self> {
         Ok(Self {
             output: Output::new(bars)?,
-            screen: draws.then(|| Screen::new(files, bars)),
+            screen: None,
+            bars: bars.clone(),
             columns: terminal::columns(),
             display,
             started: Instant::now(),
+            files: 0,
+            done: 0,
+            waiting: None,
             tally: Tally::default(),
             wrong: Vec::new(),
         })
@@ -96,14 +110,38 @@ impl Report {
         self.output.hand_over().await
     }
 
-    /// Reports a folder or link that could not be followed. `hides`: there may be files below it.
-    pub(super) fn unreadable(&mut self, outcome: &Outcome, hides: bool) {
-        self.tally.hidden += usize::from(hides);
-        self.ended(None, outcome);
+    /// Displays an event.
+    pub(super) fn take(&mut self, event: Event) {
+        match event {
+            Event::Found { files } => {
+                self.files = files;
+                if io::stderr().is_terminal() && self.display.verbosity > Verbosity::Quiet {
+                    self.screen = Some(Screen::new(files, &self.bars));
+                }
+            }
+            Event::Ended { upload, outcome, .. } => self.ended(upload, &outcome),
+            Event::Unreadable { outcome, hides, .. } => {
+                self.tally.hidden += usize::from(hides);
+                self.ended(None, &outcome);
+            }
+            Event::Companion { outcome } => self.companion(&outcome),
+            Event::PassedOver { entries } => self.tally.not_media += entries,
+            Event::NotMedia => self.not_media(),
+            Event::Moves { upload, path, stage } => self.moves(upload, &path, stage),
+            Event::Rests { upload } => {
+                if let Some(screen) = &mut self.screen {
+                    screen.rests(upload);
+                }
+            }
+            Event::Waiting { sentence } => self.waiting = sentence,
+            Event::Say { sentence } => self.say(&sentence),
+            // The caller takes it.
+            Event::Over { .. } => {}
+        }
     }
 
     /// Reports the outcome of a file.
-    pub(super) fn ended(&mut self, upload: Option<UploadId>, outcome: &Outcome) {
+    fn ended(&mut self, upload: Option<UploadId>, outcome: &Outcome) {
         let tally = &mut self.tally;
         let count = match outcome.status {
             OutcomeStatus::Completed if outcome.skipped => &mut tally.skipped,
@@ -114,6 +152,7 @@ impl Report {
             OutcomeStatus::Pending => &mut tally.pending,
         };
         *count += 1;
+        self.done += 1;
         tally.needs_review += usize::from(outcome.needs_review && !outcome.skipped);
         if let Some(screen) = &mut self.screen {
             screen.done(upload);
@@ -132,6 +171,21 @@ impl Report {
         match serde_json::to_string(outcome) {
             Ok(line) => self.output.print(json_line(line)),
             Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
+        }
+    }
+
+    /// Reports a companion. It is no upload, so only `--json` has a line for it.
+    fn companion(&mut self, outcome: &Outcome) {
+        self.tally.companions += 1;
+        self.done += 1;
+        if let Some(screen) = &mut self.screen {
+            screen.done(None);
+        }
+        if self.display.json {
+            match serde_json::to_string(outcome) {
+                Ok(line) => self.output.print(json_line(line)),
+                Err(error) => self.say(&format!("cannot report {}: {error}", shown(&outcome.path))),
+            }
         }
     }
 
@@ -167,45 +221,36 @@ impl Report {
             let text = one_line(text);
             return Some(format!("{} {name}{review}\n          {text}", style.apply_to(word)));
         }
-        // A reason often names the file again.
-        let reason = one_line(text).replace(&shown(&outcome.path), "it").replace(&name, "it");
+        let reason = terminal::without_name(text, &outcome.path);
+        // A long name leaves room for the reason.
+        let name = terminal::cut_middle(&terminal::of_certain_width(&name), columns / 2).into_owned();
         let rest = terminal::cut(&format!("{name}: {reason}"), columns.saturating_sub(10)).into_owned();
         Some(format!("{} {rest}", style.apply_to(word)))
     }
 
-    /// Counts entries of folders that are no files, and so were not among the files to be looked at.
-    pub(super) fn passed_over(&mut self, entries: usize) {
-        self.tally.not_media += entries;
-    }
-
     /// Counts a file of a folder that is neither a picture nor a video.
-    pub(super) fn not_media(&mut self) {
+    fn not_media(&mut self) {
         self.tally.not_media += 1;
+        self.done += 1;
         if let Some(screen) = &mut self.screen {
             screen.done(None);
         }
     }
 
     /// Shows the stage of an upload in flight.
-    pub(super) fn moves(&mut self, upload: UploadId, path: &Path, stage: Stage) {
+    fn moves(&mut self, upload: UploadId, path: &Path, stage: Stage) {
         if let Some(screen) = &mut self.screen {
             screen.moves(upload, terminal::short(path, &self.display.roots), stage);
         }
     }
 
-    /// Removes the line of an upload that is waiting again.
-    pub(super) fn rests(&mut self, upload: UploadId) {
-        if let Some(screen) = &mut self.screen {
-            screen.rests(upload);
-        }
-    }
-
     /// Shows rate and time left, or why the run is waiting.
-    pub(super) fn tick(&mut self, waiting: Option<&str>, left_to_do: usize) {
+    pub(super) fn tick(&mut self) {
         let Some(screen) = &self.screen else { return };
         let (rate, worked) = (self.rate(), self.worked());
+        let left_to_do = self.files.saturating_sub(self.done);
         let left = (worked >= ENOUGH).then(|| Duration::from_secs_f64(left_to_do as f64 / rate));
-        screen.tick(waiting, self.started.elapsed(), rate, left);
+        screen.tick(self.waiting.as_deref(), self.started.elapsed(), rate, left);
     }
 
     /// Prints a sentence to standard error.
@@ -252,6 +297,7 @@ impl Report {
             (tally.cancelled, "cancelled"),
             (tally.skipped, "unchanged since an earlier run"),
             (tally.pending, "left for the next run"),
+            (tally.companions, "companions of them (Live Photos, raw files)"),
             (tally.not_media, "neither pictures nor videos"),
         ] {
             if count > 0 {
@@ -274,8 +320,9 @@ impl Report {
         }
         if resting > 0 {
             text.push_str(&format!(
-                "{resting} unfinished uploads of other folders are left; process those folders to continue \
-                 them\n"
+                "{resting} unfinished uploads of other folders are left; `mediamill{} status` names the folders, \
+                 and `resume` continues them\n",
+                next.options
             ));
         }
         if self.display.json {

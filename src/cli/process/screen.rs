@@ -47,7 +47,7 @@ impl Screen {
             row
         });
         row.set_prefix(stage.label());
-        row.set_message(fitting(&of_certain_width(&name), STAGE_COLUMNS + 2));
+        row.set_message(fitting(&terminal::of_certain_width(&name), STAGE_COLUMNS + 2));
     }
 
     /// Removes the line of an upload.
@@ -93,19 +93,6 @@ pub(super) fn pace(rate: f64) -> String {
     }
 }
 
-/// A name about whose width all terminals agree. The bars are padded to the width of the terminal, so a line
-/// that is wider or narrower than it seems would break them. Terminals disagree about characters that are
-/// joined into one.
-fn of_certain_width(name: &str) -> String {
-    let joins = |it: char| matches!(it, '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}');
-    let name: String = name.chars().filter(|it| !joins(*it)).collect();
-    let alone = |it: char| console::measure_text_width(it.encode_utf8(&mut [0; 4]));
-    if console::measure_text_width(&name) == name.chars().map(alone).sum::<usize>() {
-        return name;
-    }
-    name.chars().map(|it| if it.is_ascii() { it } else { '?' }).collect()
-}
-
 /// Text that fits beside so many columns of other text.
 fn fitting(text: &str, beside: usize) -> String {
     let columns = usize::from(console::Term::stderr().size().1);
@@ -114,23 +101,4 @@ fn fitting(text: &str, beside: usize) -> String {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_width_of_a_name_is_that_of_its_characters() {
-        for (name, shown) in [
-            ("cat.jpg", "cat.jpg"),
-            ("写真.jpg", "写真.jpg"),
-            ("🏖\u{fe0f} beach", "🏖 beach"),
-            ("👩\u{200d}👧", "👩👧"),
-            ("e\u{301}", "e\u{301}"),
-            ("\u{644}\u{627} a", "?? a"),
-        ] {
-            assert_eq!(of_certain_width(name), shown);
-        }
-    }
 }

@@ -70,6 +70,13 @@ pub(crate) enum CompositionError {
     NoDecoder(&'static str),
 }
 
+impl Composition {
+    /// The range of the EXIF data in the file.
+    pub(crate) fn exif_place(&self) -> Option<Range<u64>> {
+        self.exif.clone()
+    }
+}
+
 impl Mosaic {
     /// Bytes of the longest coded picture.
     pub(super) fn longest(&self) -> u64 {

@@ -400,6 +400,7 @@ fn record(
         position,
         file: new.file,
         also_at: Vec::new(),
+        companions: Vec::new(),
         file_name: new.file_name,
         file_size: new.file_size,
         content_hash: new.content_hash,

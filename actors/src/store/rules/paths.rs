@@ -48,9 +48,10 @@ pub(super) fn claim_path(
     if let Some(before) = work.path(owner, &stamp.path)?
         && before.upload_id != id
         && let Some(mut record) = work.upload(before.upload_id)?
-        && record.also_at.contains(&stamp.path)
+        && (record.also_at.contains(&stamp.path) || record.has_companion(stamp.path.as_path()))
     {
         record.also_at.retain(|it| *it != stamp.path);
+        record.companions.retain(|it| it.path != stamp.path);
         work.put_upload(&record)?;
     }
     work.put_path(owner, &stamp.path, Some(&PathEntry::new(id, stamp)))

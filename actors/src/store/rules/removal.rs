@@ -110,6 +110,9 @@ pub(super) fn delete(
     for path in &upload.also_at {
         release_path(work, owner, path, id)?;
     }
+    for companion in &upload.companions {
+        release_path(work, owner, &companion.path, id)?;
+    }
     work.remove_upload(&upload)?;
     let unfinished = !upload.status.is_terminal();
     emit(work, upload.batch_id, Some(id), EventKind::UploadDeleted { unfinished })?;
