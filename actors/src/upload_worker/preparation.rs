@@ -41,6 +41,12 @@ pub(super) enum Unprepared {
     NotNow,
 }
 
+impl From<(FailureKind, String)> for Unprepared {
+    fn from((kind, message): (FailureKind, String)) -> Self {
+        Self::Failed(kind, message)
+    }
+}
+
 impl From<ReadError> for Unprepared {
     fn from(error: ReadError) -> Self {
         match error {
@@ -210,7 +216,7 @@ impl WorkerContext {
         let limits = self.limits_of(&upload);
         let clip = media::prepare_video(file, &limits, &vision, wanted, held.clone()).await;
         // Other bytes than those that were submitted may have been decoded.
-        blocking(held.clone(), move || checked.is_unchanged()).await?;
+        blocking(held.clone(), move || Ok(checked.is_unchanged()?)).await?;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
         let files = self.files.clone();
         let (facts, origins) = (clip.facts, clip.origins);
