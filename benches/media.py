@@ -30,9 +30,10 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WORK = ROOT / "target" / "media-bench"
-VENV = ROOT / "target" / "bench-venv"
-OURS = ROOT / "target" / "release" / "examples" / "media_cost"
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+WORK = TARGET / "media-bench"
+VENV = TARGET / "bench-venv"
+OURS = TARGET / "release" / "examples" / "media_cost"
 LIKE_ORIGIN = str(1568 * 1568)
 
 # name of the input, goal for origin / ours

@@ -51,6 +51,7 @@ pub struct OpenFile {
 pub(crate) struct Checked {
     file: File,
     file_name: String,
+    content_hash: String,
     state: regular_file::State,
 }
 
@@ -61,10 +62,18 @@ impl Checked {
     }
 
     /// Makes sure that nobody wrote to the file since it was checked. Blocks.
-    pub(crate) fn is_unchanged(&self) -> Result<(), (FailureKind, String)> {
-        match regular_file::State::of(&self.file) {
-            Ok(state) if state == self.state => Ok(()),
-            Ok(_) => Err(changed(&self.file_name)),
+    pub(crate) fn is_unchanged(mut self) -> Result<(), (FailureKind, String)> {
+        let mut is_same = || -> io::Result<bool> {
+            if regular_file::State::of(&self.file)? == self.state {
+                return Ok(true);
+            }
+            // A new name changes its times, too.
+            self.file.rewind()?;
+            Ok(hash_file(&mut self.file)? == self.content_hash)
+        };
+        match is_same() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(changed(&self.file_name)),
             Err(error) => Err(unreadable(Path::new(&self.file_name), &error)),
         }
     }
@@ -230,7 +239,7 @@ impl Files {
         };
         let (state, hash) = read().map_err(|error| ReadError::of(Path::new(&upload.file_name), &error))?;
         if hash == upload.content_hash {
-            Ok(Checked { file, file_name: upload.file_name.clone(), state })
+            Ok(Checked { file, file_name: upload.file_name.clone(), content_hash: hash, state })
         } else {
             Err(changed(&upload.file_name).into())
         }

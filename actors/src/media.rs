@@ -10,8 +10,8 @@
 //! `prepare_video`: path -> index, excerpt (or probe) -> ffmpeg -> frames -> thumbnail, pictures
 //! ```
 //!
-//! `still/` has a file for each format of still pictures, `heif/` reads HEIC, `raw/` the raw files of cameras,
-//! `video/` everything for videos.
+//! `still/` has a file for each format of still pictures (`still/jpeg/` is a decoder of JPEGs), `heif/` reads
+//! HEIC, `raw/` the raw files of cameras, `video/` everything for videos.
 //! The files beside this one serve all of them.
 
 mod boxes;

@@ -245,6 +245,40 @@ fn a_cut_picture_of_any_format_is_used_and_marked_damaged() {
 }
 
 #[test]
+fn the_strips_that_a_cut_tiff_has_are_used() {
+    // Two strips of red and of blue.
+    let (width, rows) = (64_u32, 32_u32);
+    let strip = width * rows * 3;
+    let entries: [(u16, u16, u32, u32); 9] = [
+        (256, 4, 1, width),
+        (257, 4, 1, 2 * rows),
+        (258, 3, 3, 8 + 2 + 9 * 12 + 4),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 2, 128),
+        (277, 3, 1, 3),
+        (278, 4, 1, rows),
+        (279, 4, 2, 136),
+    ];
+    let mut tiff = b"II*\0\x08\0\0\0\x09\0".to_vec();
+    for (tag, kind, count, value) in entries {
+        tiff.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+        tiff.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+    }
+    tiff.extend([0; 4]);
+    tiff.extend([8_u16, 8, 8].map(u16::to_le_bytes).concat());
+    for value in [144, 144 + strip, strip, strip] {
+        tiff.extend(value.to_le_bytes());
+    }
+    tiff.extend([200, 20, 20].repeat(strip as usize / 3));
+    tiff.extend([20, 20, 200].repeat(strip as usize / 3));
+    assert!(!good(&tiff).facts.damaged);
+    let cut = good(&tiff[..tiff.len() - 1000]);
+    assert!(cut.facts.damaged);
+    assert!(near(pixel(&cut, 30, 20), [200, 20, 20], 3), "{:?}", pixel(&cut, 30, 20));
+}
+
+#[test]
 fn a_picture_without_the_end_of_its_file_is_whole() {
     let picture = quarters(300, 200);
     let png = encoded(picture.clone(), ImageFormat::Png);

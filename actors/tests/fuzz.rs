@@ -249,7 +249,7 @@ fn heif() {
         b"mime",
         b"application/rdf+xml\0",
     ];
-    fuzz(Reader::Heif, [seeds(""), seeds("heic")].concat(), words);
+    fuzz(Reader::Heif, [seeds(""), seeds("heic"), seeds("fuzz/heif")].concat(), words);
 }
 
 #[test]

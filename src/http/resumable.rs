@@ -214,7 +214,7 @@ async fn begin(inner: &Inner, owner: Owner, request: &HttpRequest) -> Result<Htt
     if length > inner.max_resumable() {
         let max = inner.max_resumable();
         return Err(Problem::too_large(format!(
-            "the file has {length} bytes, but at most {max} are allowed"
+            "the file has {length} bytes, limits.max_file_bytes and limits.max_video_bytes allow at most {max}"
         )));
     }
     let metadata = request.headers().get(&METADATA).map_or("", |it| it.to_str().unwrap_or("\u{fffd}"));

@@ -1,4 +1,5 @@
 //! Clips for tests, which `ffmpeg` makes. It must be installed; without it these tests fail.
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part of it")]
 
 use std::{
     path::{Path, PathBuf},

@@ -138,8 +138,13 @@ impl Items {
             let method = if matches!(version, 1 | 2) { fields.u16()? & 15 } else { 0 };
             let elsewhere = fields.u16()? != 0;
             let base = fields.uint(base_size)?;
+            let parts = fields.u16()?;
+            // Parts that take no bytes here would cost memory without end.
+            if parts > 1 && index_size + offset_size + length_size == 0 {
+                return None;
+            }
             let mut place = Vec::new();
-            for _ in 0..fields.u16()? {
+            for _ in 0..parts {
                 fields.uint(index_size)?;
                 let start = base.checked_add(fields.uint(offset_size)?)?;
                 place.push(start..start.checked_add(fields.uint(length_size)?)?);
@@ -216,4 +221,21 @@ fn grid(bytes: &[u8]) -> Option<(u32, u32, (u32, u32))> {
     let [_, flags, rows, columns] = fields.take(4)?.try_into().ok()?;
     let (width, height) = (fields.id(flags & 1 == 1)?, fields.id(flags & 1 == 1)?);
     Some((u32::from(rows) + 1, u32::from(columns) + 1, (width, height)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_that_take_no_bytes_are_refused() {
+        // Version and flags; sizes of zero; one item with its number, its data here, and so many parts.
+        let places = |parts: u16| {
+            let body = [&[0; 6][..], &[0, 1, 0, 1, 0, 0], &parts.to_be_bytes()].concat();
+            let mut items = Items::default();
+            items.item_places(&body).map(|()| items.places.len())
+        };
+        assert_eq!(places(1), Some(1), "the whole file");
+        assert_eq!(places(u16::MAX), None);
+    }
 }

@@ -12,6 +12,7 @@ use crate::media::colour_space::ToSrgb;
 use crate::media::error::Error;
 use crate::media::exif;
 use crate::media::limits::Limits;
+use crate::media::pixels::Pixels;
 use crate::media::source::Source;
 
 /// Who decodes a TIFF.
@@ -67,14 +68,30 @@ pub(crate) fn header(source: &mut Source<'_>) -> Result<Option<Tiff>, Error> {
     Ok(extent.map(|it| Tiff::Common(held(it))))
 }
 
-/// Decodes the first picture.
+/// Decodes the strips and tiles that there are. The crate `image` gives nothing of a file that is cut short.
+fn salvaged(bytes: &[u8], extent: &Extent) -> Option<Pixels> {
+    let mut reader = Cursor::new(bytes);
+    let layout = rare::layout(&mut Source::new(&mut reader, bytes.len() as u64)).ok()?.ok()??;
+    let needed = layout.extent();
+    let same = (needed.width, needed.height) == (extent.width, extent.height);
+    if !same || needed.decoder_bytes > extent.decoder_bytes {
+        return None;
+    }
+    rare::decode(bytes, &layout, false).ok().map(|(pixels, _)| pixels)
+}
+
+/// Decodes the first picture. If the file ends early or breaks, the strips and tiles that there are are used.
 pub(crate) fn decode(bytes: &[u8], tiff: &Tiff, limits: &Limits) -> Result<Decoded, Error> {
     let exif = exif::read(bytes);
     match tiff {
-        Tiff::Common(_) => {
+        Tiff::Common(extent) => {
             let mut decoder = TiffDecoder::new(Cursor::new(bytes)).map_err(Error::decoder)?;
             let profile = decoder.icc_profile().unwrap_or_else(|_| Some(Vec::new()));
-            Ok(Decoded::new(read(decoder, limits)?, exif, None).with_profile(profile.as_deref()))
+            let (pixels, damaged) = match read(decoder, limits) {
+                Ok(pixels) => (pixels, false),
+                Err(error) => (salvaged(bytes, extent).ok_or(error)?, true),
+            };
+            Ok(Decoded { damaged, ..Decoded::new(pixels, exif, None).with_profile(profile.as_deref()) })
         }
         Tiff::Rare(layout) => {
             let channels = layout.channels();
