@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod dump;
 mod engine;
+mod limits;
 mod link;
 mod list;
 mod manual;
@@ -235,6 +236,7 @@ impl Arguments {
     /// # Errors
     /// A sentence, if the command could not start.
     pub(crate) async fn run(self, bars: &MultiProgress) -> Result<u8, String> {
+        limits::check()?;
         match &self.command {
             Command::Completions { shell } => return manual::completions(*shell).map(|()| 0),
             Command::Manual { folder } => return manual::pages(folder).map(|()| 0),
@@ -282,12 +284,27 @@ impl Arguments {
     }
 }
 
+/// Refuses a data folder whose store is gone although it held changes.
+fn must_not_be_lost(config: &Config) -> Result<(), String> {
+    let data_dir = &config.store.data_dir;
+    let mark = std::fs::read_to_string(data_dir.join("HIGHWATER")).unwrap_or_default();
+    match mark.trim().parse::<u64>() {
+        Ok(changes) if changes > 0 && !data_dir.join("store").exists() => Err(format!(
+            "the folder {0}/store is gone, which held {changes} changes; put it back, or delete {0}/HIGHWATER and \
+             restore a dump with `mediamill restore`",
+            data_dir.display()
+        )),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// Refuses a data folder without a store, since [`open`] would create one.
 fn must_exist(config: &Config) -> Result<(), String> {
     let data_dir = &config.store.data_dir;
     if data_dir.join("store").exists() {
         return Ok(());
     }
+    must_not_be_lost(config)?;
     Err(format!(
         "there is no store in {}; process some pictures first, or name the folder that holds one with \
          --data-dir",

@@ -28,8 +28,10 @@ async fn main() {
         .init();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // sled panics if it opens a damaged store; the engine turns that into an error.
-        if std::thread::current().name() != Some(mediamill_actors::store::OPENING_THREAD) {
+        // sled panics if it opens a damaged store; the engine turns that into an error. A thread that ends may
+        // drop a request after the pool that it came from.
+        let opens = std::thread::current().name() == Some(mediamill_actors::store::OPENING_THREAD);
+        if !opens && !is_of_an_ended_thread(panic) {
             quiet(panic);
         }
     }));
@@ -39,6 +41,12 @@ async fn main() {
     });
     // Neither running decoders nor a blocked reader delay the exit.
     std::process::exit(code.into());
+}
+
+/// Whether a value was used whose thread has ended, which is harmless then.
+fn is_of_an_ended_thread(panic: &std::panic::PanicHookInfo<'_>) -> bool {
+    let text = panic.payload().downcast_ref::<String>().map(String::as_str);
+    text.is_some_and(|text| text.starts_with("cannot access a Thread Local Storage value"))
 }
 
 /// Keeps files that the program makes from other users, and open files that it was started with from the child

@@ -18,7 +18,12 @@ fn a_dump_is_restored_into_an_empty_folder_only() {
     let restored = mediamill(&["restore", &path("dump"), "--data-dir", &path("data")]);
     assert!(restored.status.success(), "{restored:?}");
     let dumped = mediamill(&["dump", "--data-dir", &path("data")]);
-    assert_eq!(String::from_utf8_lossy(&dumped.stdout), dump);
+    let (begin, end) = (
+        r#"{"tree":"dump","key":"begin","value":"mediamill"}"#,
+        r#"{"tree":"dump","key":"end","value":{"lines":3}}"#,
+    );
+    let dumped = String::from_utf8_lossy(&dumped.stdout).into_owned();
+    assert_eq!(dumped, format!("{begin}\n{dump}{end}\n"), "with a frame, which older dumps lack");
     let again = mediamill(&["restore", &path("dump"), "--data-dir", &path("data")]);
     assert_eq!(again.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&again.stderr).contains("not empty"), "{again:?}");

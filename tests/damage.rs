@@ -103,6 +103,54 @@ fn a_store_of_a_killed_process_is_healed() {
 }
 
 #[test]
+fn a_store_with_a_damaged_snapshot_keeps_all_its_data() {
+    let kept = Kept::new();
+    let damages: [(&str, fn(&mut Vec<u8>)); 3] = [
+        ("emptied", Vec::clear),
+        ("halved", |bytes| bytes.truncate(bytes.len() / 2)),
+        ("flipped", |bytes| bytes.iter_mut().skip(9).take(3).for_each(|byte| *byte ^= 0x55)),
+    ];
+    for (name, damage) in damages {
+        let store = kept.copy(name).join("store");
+        let mut snapshots = 0;
+        for entry in fs::read_dir(&store).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("snap.")) {
+                let mut bytes = fs::read(&path).expect("a snapshot");
+                damage(&mut bytes);
+                fs::write(&path, bytes).expect("written");
+                snapshots += 1;
+            }
+        }
+        assert!(snapshots > 0, "sled wrote a snapshot when it was closed");
+        kept.whole(name);
+    }
+}
+
+#[test]
+fn a_store_whose_folder_is_gone_is_reported() {
+    let kept = Kept::new();
+    fs::remove_dir_all(kept.copy("lost").join("store")).expect("removed");
+    refused(&kept.dumped("lost"), "without its store");
+    let checked = mediamill(&["check", "--data-dir", &kept.path("lost")]);
+    assert_eq!(checked.status.code(), Some(1), "{}", stderr(&checked));
+    assert!(String::from_utf8_lossy(&checked.stdout).contains("is gone"));
+}
+
+#[test]
+fn a_thumbnail_that_was_cut_is_found() {
+    let kept = Kept::new();
+    let data = kept.copy("cut");
+    let mut shards = fs::read_dir(data.join("thumbnails")).expect("a folder");
+    let shard = shards.next().expect("a shard").expect("an entry").path();
+    let thumbnail = fs::read_dir(shard).expect("a folder").next().expect("a file").expect("an entry").path();
+    fs::OpenOptions::new().write(true).open(thumbnail).expect("opened").set_len(100).expect("cut");
+    let checked = mediamill(&["check", "--data-dir", &kept.path("cut")]);
+    let stdout = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(stdout.contains("1 thumbnails are missing or damaged"), "{stdout}");
+}
+
+#[test]
 fn a_truncated_store_is_never_taken_for_whole() {
     let kept = Kept::new();
     let length = fs::metadata(kept.path("data/store/db")).expect("a store").len();

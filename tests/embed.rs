@@ -15,6 +15,7 @@ use reqwest::{
     Client, Method, StatusCode,
     multipart::{Form, Part},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio_tungstenite::{
     connect_async,
@@ -86,13 +87,13 @@ impl Host {
 #[test]
 fn a_host_has_its_own_pages_and_authentication_and_shuts_down_gracefully() {
     // Started outside of the system, so that the process is killed even if the test panics.
-    for signal in ["INT", "TERM"] {
+    for signal in [Signal::INT, Signal::TERM] {
         let mut host = Host::start();
         actix_rt::System::new().block_on(drive(&mut host, signal));
     }
 }
 
-async fn drive(host: &mut Host, signal: &str) {
+async fn drive(host: &mut Host, signal: Signal) {
     let there = async {
         while host.client.get(host.url("/")).send().await.is_err() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -154,8 +155,7 @@ async fn drive(host: &mut Host, signal: &str) {
         assert_eq!(host.status(Some("bob"), &format!("{upload}{path}")).await, 404);
     }
 
-    let killed = Command::new("kill").args(["-s", signal, &host.process.id().to_string()]).status();
-    assert!(killed.expect("kill runs").success());
+    kill_process(Pid::from_child(&host.process), signal).expect("sent");
     assert_eq!(next().await, Err(Some(1012)));
     let ended = async {
         loop {
@@ -166,5 +166,5 @@ async fn drive(host: &mut Host, signal: &str) {
         }
     };
     let status = tokio::time::timeout(PATIENCE, ended).await.expect("it ends");
-    assert!(status.success(), "{signal}: {status}");
+    assert!(status.success(), "{signal:?}: {status}");
 }

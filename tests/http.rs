@@ -130,6 +130,24 @@ async fn files_become_a_batch_that_can_be_read_searched_and_deleted() {
     eventually(|| left() == 0).await;
 }
 
+#[actix_rt::test]
+async fn a_deleted_batch_is_gone_with_all_its_files() {
+    let world = World::open().await;
+    let (batch, uploads) = world.submit(&["a", "b"]).await;
+    world.ended(&batch).await;
+    let path = format!("/api/v1/uploads/batches/{batch}");
+    let deleted = world.request(Method::DELETE, &path).send().await.expect("an answer");
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+    refused(world.get(&path).await, 404, "not_found", "batch").await;
+    for upload in uploads {
+        refused(world.get(&format!("/api/v1/uploads/{upload}")).await, 404, "not_found", "upload").await;
+    }
+    let again = world.request(Method::DELETE, &path).send().await.expect("an answer");
+    refused(again, 404, "not_found", "batch").await;
+    let left = || files_below(&world.config.engine.store.data_dir, &["originals", "thumbnails", "incoming"]);
+    eventually(|| left() == 0).await;
+}
+
 /// Number of files in folders of the data folder.
 fn files_below(data_dir: &Path, folders: &[&str]) -> usize {
     fn count(folder: &Path) -> usize {

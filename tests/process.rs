@@ -15,6 +15,8 @@ use std::{
 };
 
 use program::{busy_server, command, photo, picture};
+#[cfg(unix)]
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// A folder with pictures, and a data folder beside it.
@@ -422,8 +424,7 @@ fn ctrl_c_works_while_nobody_reads_the_results() {
     let mut first = [0];
     child.stdout.as_mut().expect("piped").read_exact(&mut first).expect("a first byte");
     let pressed = Instant::now();
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("it runs");
-    assert!(kill.success());
+    kill_process(Pid::from_child(&child), Signal::INT).expect("sent");
     let code = child.wait().expect("it ends").code();
     assert!(pressed.elapsed() < Duration::from_secs(3), "it took {:?}", pressed.elapsed());
     assert_eq!(code, Some(130));
@@ -557,8 +558,7 @@ fn ctrl_c_hands_back_and_stops_and_the_next_run_finishes() {
     let mut stdout = String::new();
     out.read_line(&mut stdout).expect("a first line");
     let pressed = Instant::now();
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("it runs");
-    assert!(kill.success());
+    kill_process(Pid::from_child(&child), Signal::INT).expect("sent");
     out.read_to_string(&mut stdout).expect("the rest");
     let output = child.wait_with_output().expect("it ends");
     // The promise is one second; the rest allows for busy machines.

@@ -220,6 +220,9 @@ pub struct Batch {
     /// Whether more of its uploads are still being written. None begins before all are written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub arriving: bool,
+    /// Files that were to become uploads, while they are being written and if their writing was cut short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u32>,
     /// Number of uploads by status.
     pub counts: Counts,
     /// The base of the estimate of the time left.
@@ -244,6 +247,7 @@ impl Batch {
             refused,
             accepted: 0,
             arriving: true,
+            expected: None,
             counts: Counts::default(),
             pace: None,
         }
@@ -266,6 +270,12 @@ impl Batch {
         } else {
             Status::Completed
         }
+    }
+
+    /// Uploads that are not written yet.
+    pub(crate) fn missing(&self) -> u64 {
+        let missing = self.expected.filter(|_| self.arriving).map(|it| it.saturating_sub(self.accepted));
+        u64::from(missing.unwrap_or_default())
     }
 
     /// Whether its uploads may be begun.

@@ -34,6 +34,8 @@ pub use crate::intake::Submitted;
 
 /// How often the run is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
+/// How often thumbnails are made that were left for later.
+const LATE_THUMBNAILS_EVERY: Duration = Duration::from_secs(60);
 
 /// Submits files as one batch, in order. Answers when the batch, its uploads and the received
 /// bytes are durable; files in place are only referenced. If the process dies before the answer,
@@ -123,6 +125,19 @@ pub struct DeleteUpload {
     pub upload: UploadId,
 }
 
+/// Deletes a batch of any status with all its uploads.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] while its files are being written; [`Error::Store`].
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Error>")]
+pub struct DeleteBatch {
+    /// Owner of the batch.
+    pub owner: Owner,
+    /// The batch.
+    pub batch: BatchId,
+}
+
 /// Begins no more work, gives running attempts this long to finish, hands back the others, and
 /// stops the engine. Answers with the number of attempts that were handed back. Every later
 /// command is answered with [`Error::Stopping`].
@@ -146,8 +161,8 @@ pub struct BatchSupervisor {
     concurrency: usize,
     /// The workers by upload, each with the number of its attempt.
     workers: HashMap<UploadId, (u32, Addr<UploadWorker>)>,
-    /// Whether a request for the next uploads is in flight.
-    filling: bool,
+    /// Workers for which requests for the next uploads are in flight.
+    asked: usize,
     /// Whether another request must follow, since something changed meanwhile.
     again: bool,
     /// Commands in flight whose answers may have new attempts.
@@ -194,7 +209,7 @@ impl BatchSupervisor {
             at_work: Some(at_work),
             concurrency: concurrency.max(1),
             workers: HashMap::new(),
-            filling: false,
+            asked: 0,
             again: false,
             beginning: 0,
             revoked: HashSet::new(),
@@ -216,7 +231,15 @@ impl Actor for BatchSupervisor {
                 supervisor.do_send(Noticed(notice));
             }
         };
+        let context = Arc::clone(&at_work.context);
+        let make_thumbnails = async move {
+            loop {
+                context.make_late_thumbnails().await;
+                tokio::time::sleep(LATE_THUMBNAILS_EVERY).await;
+            }
+        };
         let follows = vec![
+            ctx.spawn(make_thumbnails.into_actor(self)),
             ctx.spawn(provider.into_actor(self)),
             ctx.spawn(follow_store.into_actor(self)),
             ctx.run_interval(RENEW_EVERY, |supervisor, ctx| supervisor.renew(ctx)),
@@ -354,6 +377,18 @@ impl Handler<DeleteUpload> for BatchSupervisor {
     }
 }
 
+impl Handler<DeleteBatch> for BatchSupervisor {
+    type Result = ResponseActFuture<Self, Result<(), Error>>;
+
+    fn handle(&mut self, DeleteBatch { owner, batch }: DeleteBatch, _: &mut Self::Context) -> Self::Result {
+        self.change(async move |commands, queries| {
+            // The command itself accepts a batch that does not exist.
+            queries.batch(owner.clone(), batch).await?;
+            Ok(commands.delete_batch(owner, batch).await?)
+        })
+    }
+}
+
 impl Handler<WorkerStopped> for BatchSupervisor {
     type Result = ();
 
@@ -464,19 +499,19 @@ impl BatchSupervisor {
     /// Begins an attempt for each free worker.
     fn fill(&mut self, ctx: &mut Context<Self>) {
         let Some(AtWork { commands, gate, .. }) = &self.at_work else { return };
-        let free = self.concurrency.saturating_sub(self.workers.len());
+        let free = self.concurrency.saturating_sub(self.workers.len() + self.asked);
         let draining = self.draining.load(Ordering::Relaxed);
-        if draining || free == 0 || !is_workable(&gate.state().borrow()) {
+        if draining || !is_workable(&gate.state().borrow()) {
             return;
         }
-        if self.filling {
-            self.again = true;
+        if free == 0 {
+            self.again = self.asked > 0;
             return;
         }
-        self.filling = true;
+        self.asked += free;
         self.beginning += 1;
-        ctx.spawn(commands.begin_next(free).into_actor(self).map(|begun, supervisor, ctx| {
-            supervisor.filling = false;
+        ctx.spawn(commands.begin_next(free).into_actor(self).map(move |begun, supervisor, ctx| {
+            supervisor.asked -= free;
             // A broken store ends the engine by itself.
             supervisor.begun(begun.unwrap_or_default(), ctx);
             if std::mem::take(&mut supervisor.again) {

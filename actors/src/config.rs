@@ -126,8 +126,14 @@ pub struct Limits {
     /// How often the process may die while an upload is the only one in progress, before that upload fails;
     /// 0: no limit.
     pub max_interruptions: u32,
-    /// Most waiting uploads, 1 to 100000000.
+    /// Most waiting uploads, 1 to 100000000. Those of paused batches count against their owner alone.
     pub max_queued_uploads: u64,
+    /// Percentage of `max_queued_uploads` that each owner may have even if the queue is full, 0 to 100.
+    pub queue_share_percent: u64,
+    /// Most batches that an owner may have, ended ones included; 0: no limit.
+    pub owner_batches: u64,
+    /// Most bytes of uploaded files that an owner may have; 0: no limit.
+    pub owner_bytes: u64,
     /// Free disk space in MiB below which no file is accepted; 0: no limit.
     pub min_free_disk_mb: u64,
 }
@@ -178,6 +184,9 @@ impl Default for Limits {
             video_timeout: media.video_timeout,
             max_interruptions: 3,
             max_queued_uploads: 1_000_000,
+            queue_share_percent: 1,
+            owner_batches: 0,
+            owner_bytes: 0,
             min_free_disk_mb: 256,
         }
     }
@@ -213,6 +222,7 @@ impl Config {
         within("limits.decode_memory_mb", self.limits.decode_memory_mb, 16, 1 << 20)?;
         within("limits.video_memory_mb", self.limits.video_memory_mb, 96, 1 << 20)?;
         within("limits.video_timeout_ms", millis_of(self.limits.video_timeout), 1000, 86_400_000)?;
+        within("limits.queue_share_percent", self.limits.queue_share_percent, 0, 100)?;
         within("limits.max_queued_uploads", self.limits.max_queued_uploads, 1, 100_000_000)
     }
 }

@@ -18,7 +18,8 @@ pub struct Event {
     pub seq: u64,
     /// When it happened.
     pub at: Timestamp,
-    /// Its batch; `None` for [`EventKind::ProviderChanged`].
+    /// Its batch. [`EventKind::ProviderChanged`] has the owner's first unfinished batch, and none in
+    /// events of older versions.
     pub batch_id: Option<BatchId>,
     /// The state of the batch right after the event.
     pub batch: Option<Tally>,
@@ -47,6 +48,8 @@ pub enum EventKind {
         #[serde(alias = "run")]
         round: u32,
     },
+    /// The batch was deleted, after its uploads. Nothing follows about it.
+    BatchDeleted,
     /// A worker began an attempt.
     UploadBegun {
         /// Number of the attempt.

@@ -7,9 +7,11 @@ mod incoming;
 mod partial;
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest as _, Sha256};
@@ -109,7 +111,7 @@ impl Files {
         blocking(move || Ok(path.exists())).await.unwrap_or_default()
     }
 
-    /// Removes all files of an upload; missing files are no error.
+    /// Removes all files of an upload, and makes that durable; missing files are no error.
     ///
     /// # Errors
     /// The error of the disk.
@@ -212,14 +214,14 @@ impl Files {
     /// Reads the original of an upload and makes sure that its bytes are those that were submitted. Blocks.
     ///
     /// # Errors
-    /// The kind of failure and a sentence: the file is gone, cannot be read, or has changed.
-    pub(crate) fn read(&self, upload: &Upload) -> Result<Vec<u8>, (FailureKind, String)> {
+    /// [`ReadError`]: the file is gone, cannot be read, or has changed.
+    pub(crate) fn read(&self, upload: &Upload) -> Result<Vec<u8>, ReadError> {
         let mut file = self.submitted(upload)?;
         let mut bytes = Vec::with_capacity(usize::try_from(upload.file_size).unwrap_or_default());
         // A byte more than the length shows that the file grew.
         let read = (&mut file).take(upload.file_size + 1).read_to_end(&mut bytes);
-        read.map_err(|error| unreadable(Path::new(&upload.file_name), &error))?;
-        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&upload.file_name)) }
+        read.map_err(|error| ReadError::of(Path::new(&upload.file_name), &error))?;
+        if hash(&bytes) == upload.content_hash { Ok(bytes) } else { Err(changed(&upload.file_name).into()) }
     }
 
     /// Makes sure that the bytes of an upload are those that were submitted, without holding them,
@@ -227,7 +229,7 @@ impl Files {
     ///
     /// # Errors
     /// As [`Files::read`].
-    pub(crate) fn check(&self, upload: &Upload) -> Result<Checked, (FailureKind, String)> {
+    pub(crate) fn check(&self, upload: &Upload) -> Result<Checked, ReadError> {
         let mut file = self.submitted(upload)?;
         let mut read = || -> io::Result<_> {
             let state = regular_file::State::of(&file)?;
@@ -235,19 +237,19 @@ impl Files {
             file.rewind()?;
             Ok((state, hash))
         };
-        let (state, hash) = read().map_err(|error| unreadable(Path::new(&upload.file_name), &error))?;
+        let (state, hash) = read().map_err(|error| ReadError::of(Path::new(&upload.file_name), &error))?;
         if hash == upload.content_hash {
             Ok(Checked { file, file_name: upload.file_name.clone(), content_hash: hash, state })
         } else {
-            Err(changed(&upload.file_name))
+            Err(changed(&upload.file_name).into())
         }
     }
 
     /// Opens the original of an upload, which has the length that was submitted. Sentences for its owner have the
     /// name of the file: the path is a secret of whoever runs the program, and is logged.
-    fn submitted(&self, upload: &Upload) -> Result<File, (FailureKind, String)> {
+    fn submitted(&self, upload: &Upload) -> Result<File, ReadError> {
         let mut path = self.readable(upload);
-        let opened = regular_file::open(&path).or_else(|_| {
+        let opened = patiently(|| regular_file::open(&path)).or_else(|_| {
             // [`Files::promote`] may have moved it just now.
             path = self.readable(upload);
             regular_file::open(&path)
@@ -257,9 +259,11 @@ impl Files {
         }
         match opened {
             Ok((file, metadata)) if metadata.len() == upload.file_size => Ok(file),
-            Ok(_) => Err(changed(&upload.file_name)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Err(changed(&upload.file_name)),
-            Err(error) => Err(unreadable(Path::new(&upload.file_name), &error)),
+            Ok(_) => Err(changed(&upload.file_name).into()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(changed(&upload.file_name).into())
+            }
+            Err(error) => Err(ReadError::of(Path::new(&upload.file_name), &error)),
         }
     }
 
@@ -281,7 +285,7 @@ impl Files {
         let path = self.thumbnail(id);
         let unfinished = path.with_extension("tmp");
         let make = || private::options().write(true).create(true).truncate(true).open(&unfinished);
-        let create = || match make() {
+        let create = || match patiently(make) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 private::make_folder(path.parent().unwrap_or(&self.data_dir))?;
                 make()
@@ -306,16 +310,72 @@ impl Files {
     pub(crate) fn remove(&self, id: UploadId) -> io::Result<()> {
         self.claims.note_removed(id);
         let thumbnail = self.thumbnail(id);
+        let mut folders = BTreeSet::new();
         // The final path of the original comes last, since the original may be moved there right
         // now.
         for path in [thumbnail.with_extension("tmp"), thumbnail, self.incoming(id), self.original(id)] {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                Ok(()) | Err(_) => {}
+            match fs::remove_file(&path) {
+                Ok(()) => folders.extend(path.parent().map(Path::to_owned)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        // Otherwise a power cut after the note about the files is gone would bring them back for ever.
+        folders.into_iter().try_for_each(|folder| self.group_sync.sync(File::open(folder)?))
     }
+}
+
+/// Why an original cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ReadError {
+    /// The file is gone, cannot be read, or has changed: the kind of failure and a sentence.
+    Failed(FailureKind, String),
+    /// The process has as many files open as it may. The file may be sound.
+    OutOfHandles,
+}
+
+impl ReadError {
+    fn of(path: &Path, error: &io::Error) -> Self {
+        match is_out_of_handles(error) {
+            true => Self::OutOfHandles,
+            false => unreadable(path, error).into(),
+        }
+    }
+}
+
+impl From<(FailureKind, String)> for ReadError {
+    fn from((kind, sentence): (FailureKind, String)) -> Self {
+        Self::Failed(kind, sentence)
+    }
+}
+
+/// Longest wait for other files to be closed.
+const OTHERS_CLOSE: Duration = Duration::from_secs(5);
+
+/// Opens a file, and waits for others to be closed if as many are open as may be. Blocks.
+pub(crate) fn patiently<T>(open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match open() {
+            Err(error) if is_out_of_handles(&error) && began.elapsed() < OTHERS_CLOSE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether the process, or the system, has as many files open as it may.
+#[cfg(unix)]
+fn is_out_of_handles(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errors = [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error);
+    error.raw_os_error().is_some_and(|error| errors.contains(&error))
+}
+
+#[cfg(not(unix))]
+fn is_out_of_handles(_: &io::Error) -> bool {
+    false
 }
 
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
@@ -360,5 +420,45 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> (FailureKind, String
             format!("{} is no longer there; put it back and try again", path.display()),
         ),
         _ => (FailureKind::FileUnreadable, format!("cannot read {}: {error}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_with_too_many_open_files_waits_and_blames_no_file() {
+        let error = || io::Error::from(rustix::io::Errno::MFILE);
+        let tries = std::cell::Cell::new(0);
+        let opened = patiently(|| {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 { Err(error()) } else { Ok(tries.get()) }
+        });
+        assert_eq!(opened.map_err(|error| error.kind()), Ok(3));
+        assert_eq!(ReadError::of(Path::new("a.jpg"), &error()), ReadError::OutOfHandles);
+        let gone = io::Error::from(io::ErrorKind::NotFound);
+        assert!(matches!(ReadError::of(Path::new("a.jpg"), &gone), ReadError::Failed(..)));
+        let other = patiently(|| Err::<(), _>(io::Error::from(io::ErrorKind::NotFound)));
+        assert!(other.is_err(), "it does not wait for other errors");
+    }
+
+    #[tokio::test]
+    async fn a_removal_is_durable_before_it_is_reported() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (files, id) = (Files::new(folder.path()), UploadId::generate());
+        let paths = [files.thumbnail(id), files.original(id), files.incoming(id)];
+        for path in &paths {
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            fs::write(path, b"bytes").expect("written");
+        }
+        files.delete(id).await.expect("removed");
+        let synced = files.group_sync.synced();
+        for path in &paths {
+            let parent = path.parent().expect("a folder");
+            assert!(!path.exists() && synced.iter().any(|it| it == parent), "{synced:?}");
+        }
+        files.delete(id).await.expect("nothing is left");
+        assert_eq!(files.group_sync.synced().len(), synced.len(), "nothing to be made durable");
     }
 }

@@ -1,9 +1,21 @@
 //! Identifiers of batches, uploads and their owners.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+/// A UUIDv7 of this time. A clock before 1970 counts as one at its beginning.
+fn new_v7(now: SystemTime) -> Uuid {
+    match now.duration_since(UNIX_EPOCH) {
+        Ok(_) => Uuid::now_v7(),
+        Err(_) => Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, 0, 0)),
+    }
+}
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
@@ -16,7 +28,7 @@ macro_rules! id {
         impl $name {
             /// Generates a new identifier.
             pub fn generate() -> Self {
-                Self(Uuid::now_v7())
+                Self(new_v7(SystemTime::now()))
             }
 
             pub(crate) fn as_bytes(&self) -> &[u8; 16] {
@@ -129,7 +141,17 @@ impl std::error::Error for InvalidOwner {}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn a_clock_before_1970_gives_ids_that_differ() {
+        let before = UNIX_EPOCH - Duration::from_secs(86_400 * 365);
+        let ids = [new_v7(before), new_v7(before), new_v7(SystemTime::now())];
+        assert!(ids.iter().all(|id| id.get_version_num() == 7));
+        assert!(ids[0] != ids[1] && ids[0] < ids[2] && ids[1] < ids[2]);
+    }
 
     #[test]
     fn an_owner_has_1_to_128_characters_and_no_control_characters() {

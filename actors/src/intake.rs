@@ -25,7 +25,7 @@ use crate::{
     id::{BatchId, Owner},
     media::{self, VisionSpec},
     provider_gate::ProviderGate,
-    store::{CommandError, Commands, NewBatch, Queries, Relocation},
+    store::{AdmissionLimits, CommandError, Commands, NewBatch, Queries, Relocation},
 };
 
 /// The way in; see the module.
@@ -37,7 +37,7 @@ pub struct Intake {
     limits: media::Limits,
     vision: VisionSpec,
     disk: Disk,
-    max_queued: u64,
+    queue: AdmissionLimits,
     resumables: Resumables,
     pairs: bool,
 }
@@ -48,8 +48,8 @@ pub(crate) struct Limits {
     pub(crate) media: media::Limits,
     /// Space on the disk of the data folder that must stay free, in bytes.
     pub(crate) min_free_bytes: u64,
-    /// Most uploads that may be unfinished.
-    pub(crate) max_queued: u64,
+    /// How many uploads may be unfinished.
+    pub(crate) queue: AdmissionLimits,
     /// How long a resumable upload without new bytes is kept.
     pub(crate) resumable: Duration,
     /// Whether the files of one shot become one upload.
@@ -67,7 +67,7 @@ impl Intake {
         limits: Limits,
     ) -> Self {
         let disk = Disk::new(queries.data_dir().to_owned(), limits.min_free_bytes);
-        let Limits { media, max_queued, resumable, pairs, .. } = limits;
+        let Limits { media, queue, resumable, pairs, .. } = limits;
         let resumables = Resumables::new(
             files.clone(),
             disk.clone(),
@@ -76,7 +76,7 @@ impl Intake {
             vision.clone(),
             resumable,
         );
-        Self { commands, queries, gate, files, limits: media, vision, disk, max_queued, resumables, pairs }
+        Self { commands, queries, gate, files, limits: media, vision, disk, queue, resumables, pairs }
     }
 
     /// The uploads that arrive in several requests.
@@ -102,6 +102,19 @@ impl Intake {
         // The check may block: a disk may be asleep or remote.
         let check = tokio::task::spawn_blocking(move || disk.check(bytes));
         check.await.unwrap_or_else(|_| Err(Error::Store("the look at the disk panicked".into())))
+    }
+
+    /// Makes sure that the queue and the quotas of an owner have room for an upload.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::OverQuota`], [`Error::Store`].
+    pub async fn check_queue(&self, owner: Owner) -> Result<(), Error> {
+        // Most queues are far from full, and the store need not be asked then.
+        let AdmissionLimits { total, batches, bytes, .. } = self.queue;
+        if (self.queries.queue_depth().total() as u64) < total && batches.is_none() && bytes.is_none() {
+            return Ok(());
+        }
+        Ok(self.commands.check_room(owner, self.queue).await?)
     }
 
     /// As [`Intake::check_room`], for callers that may block.
@@ -134,7 +147,7 @@ impl Intake {
     /// `is_open` is asked before each file is read, since reading many large files takes minutes.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], [`Error::DiskFull`], [`Error::Store`] and the error of `is_open`:
+    /// [`Error::QueueFull`], [`Error::OverQuota`], [`Error::DiskFull`], [`Error::Store`] and the error of `is_open`:
     /// nothing of the batch is written then.
     pub(crate) async fn admit(
         &self,
@@ -156,8 +169,8 @@ impl Intake {
         };
         // Classification reads whole files, and is wasted if there is no room for a single
         // upload.
-        if !files.is_empty() && self.queries.queue_depth().total() as u64 >= self.max_queued {
-            return Err(Error::QueueFull { limit: self.max_queued });
+        if !files.is_empty() {
+            self.check_queue(owner.clone()).await?;
         }
         let paths: Vec<_> = files.iter().map(Source::path).collect();
         let mut verdicts = classifier.classify(files, is_open.clone()).await?;
@@ -208,7 +221,7 @@ impl Intake {
         received.iter_mut().for_each(Received::keep);
         let ids = received.iter().map(Received::id).collect();
         let new = NewBatch { id, owner, refused, uploads, relocations, displaced };
-        match self.commands.admit(new, self.max_queued).await {
+        match self.commands.admit(new, self.queue).await {
             Ok(()) => self.files.promote(ids).await,
             Err(error @ CommandError::Unknown(_)) => return Err(error.into()),
             Err(refusal) => {

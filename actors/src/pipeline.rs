@@ -111,7 +111,7 @@ use crate::{
     provider_gate::ProviderGate,
     publisher::{self, Listeners, Publisher},
     query_service::{self, QueryService},
-    store::{self, Clock, Commands, Faults, OpenError, Queries, Recovered, Scope, Store},
+    store::{self, AdmissionLimits, Clock, Commands, Faults, OpenError, Queries, Recovered, Scope, Store},
     upload_worker::WorkerContext,
 };
 
@@ -248,7 +248,12 @@ impl Pipeline {
             intake::Limits {
                 media: limits.clone(),
                 min_free_bytes: config.limits.min_free_disk_mb << 20,
-                max_queued: config.limits.max_queued_uploads,
+                queue: AdmissionLimits {
+                    total: config.limits.max_queued_uploads,
+                    of_each_owner: config.limits.max_queued_uploads * config.limits.queue_share_percent / 100,
+                    batches: Some(config.limits.owner_batches).filter(|most| *most > 0),
+                    bytes: Some(config.limits.owner_bytes).filter(|most| *most > 0),
+                },
                 resumable: config.limits.resumable,
                 pairs: config.intake.pairs,
             },
@@ -433,8 +438,13 @@ pub async fn open(config: &Config, clock: Clock) -> Result<Store, StartError> {
 
 async fn open_with(config: &Config, clock: Clock, faults: Faults) -> Result<Store, StartError> {
     let data_dir: PathBuf = config.store.data_dir.clone();
-    let options =
-        store::Options { cache_mb: config.store.cache_mb, keep_events: config.events.keep, clock, faults };
+    let options = store::Options {
+        cache_mb: config.store.cache_mb,
+        keep_events: config.events.keep,
+        count_usage: config.limits.owner_batches > 0 || config.limits.owner_bytes > 0,
+        clock,
+        faults,
+    };
     tokio::task::spawn_blocking(move || Store::open(&data_dir, options))
         .await
         .map_err(|error| StartError::Store(error.to_string()))?

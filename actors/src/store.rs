@@ -23,13 +23,13 @@ use std::{path::Path, sync::Arc};
 
 use self::admission::PathEntry;
 pub use self::{
-    admission::{Companionship, FileStamp, NewBatch, NewUpload, Relocation, Replaces},
+    admission::{AdmissionLimits, Companionship, FileStamp, NewBatch, NewUpload, Relocation, Replaces},
     attempt::{AfterAttempt, Begun, RunningAttempt, Token},
     clock::Clock,
     commands::{Commands, Notice, Notices},
     error::{CommandError, OpenError},
     fault::{FaultPoint, Faults},
-    run::{Recovered, RunId, RunRecord, Scope},
+    run::{Recovered, RunEnd, RunId, RunRecord, Scope},
     sled::{
         Change, ChangeBatch, ChangeSignal, Closed, Cursor, InFlight, InFlightSnapshot, Interest, KnownPath,
         LogPage, LogPosition, OPENING_THREAD, OwnerSnapshot, Queries, QueueDepth, Verification,
@@ -43,6 +43,8 @@ pub struct Options {
     pub cache_mb: u64,
     /// Events that are kept of each owner, at least 1. Up to a tenth more stay while there is work.
     pub keep_events: u64,
+    /// Whether the batches and bytes of each owner are counted, as quotas need. A start then reads all records.
+    pub count_usage: bool,
     /// The clock of the store.
     pub clock: Clock,
     /// Faults that a test injects.
@@ -51,7 +53,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cache_mb: 64, keep_events: 100_000, clock: Clock::default(), faults: Faults::default() }
+        Self {
+            cache_mb: 64,
+            keep_events: 100_000,
+            count_usage: false,
+            clock: Clock::default(),
+            faults: Faults::default(),
+        }
     }
 }
 

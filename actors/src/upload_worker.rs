@@ -37,7 +37,7 @@ pub struct WorkerStopped {
 /// How a worker stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WorkerOutcome {
-    /// The attempt has ended.
+    /// The attempt has ended, or its end is queued in the store.
     Ended,
     /// The worker panicked during its attempt, which has not ended yet.
     Panicked,
@@ -110,7 +110,7 @@ impl UploadWorker {
 
     fn run(&mut self, begun: Begun, ctx: &mut Context<Self>) {
         self.token = begun.token.clone();
-        let attempt = Attempt::new(Arc::clone(&self.context), begun);
+        let attempt = Attempt::new(Arc::clone(&self.context), begun, self.stopped.clone());
         ctx.spawn(attempt.run().into_actor(self).map(|retried, worker, ctx| match retried {
             Some(begun) => worker.run(*begun, ctx),
             None => {

@@ -7,6 +7,7 @@ use std::{collections::HashMap, time::Duration};
 use mediamill_actors::{
     batch_supervisor::{DeleteUpload, Drain, RetryFailed},
     error::Error,
+    event::EventKind,
     id::{BatchId, UploadId},
     publisher::{Resume, Unsubscribe, UnwatchUpload, Uploads, WatchUpload},
     query_service::GetHealth,
@@ -332,6 +333,22 @@ async fn a_replay_ends_with_the_present_reason_for_waiting() {
     let received = relay.publication().await;
     let Some(Message::BatchProgress { payload, .. }) = received.last() else { unreachable!("{received:?}") };
     assert!(payload.waiting.as_deref().is_some_and(|it| it.contains("away since")), "{received:?}");
+}
+
+#[actix_rt::test]
+async fn a_replay_has_messages_of_every_event_also_of_those_of_the_provider() {
+    let world = World::scripted().await;
+    world.provider.is_there(false);
+    let (batch, _) = world.submit(&["a.png"]).await;
+    let mut state = world.pipeline.provider();
+    state.wait_for(|it| it.waiting().is_some()).await.expect("away");
+    world.provider.is_there(true);
+    world.ended(batch).await;
+    let log = world.pipeline.queries().events_from(world.owner.clone(), 1, 99).await.expect("the log");
+    assert!(log.changes.iter().any(|it| it.event.kind == EventKind::ProviderChanged));
+    let mut relay = world.listen_to(Uploads::All, Some(0)).await;
+    let seqs = relay::seqs(&relay.until_the_end().await);
+    assert_eq!(seqs, (1..=log.newest).collect::<Vec<_>>());
 }
 
 /// A pseudorandom generator with a fixed seed.

@@ -5,9 +5,9 @@ mod support;
 use mediamill_actors::{
     error::Error,
     id::Owner,
-    store::{OpenError, Store},
+    store::{CommandError, OpenError, Store},
 };
-use support::bare_store::{dump, open, options, submit};
+use support::bare_store::{batch, complete, dump, files, open, options, submit};
 
 #[actix_rt::test]
 async fn a_second_process_and_a_store_cut_short_are_told_what_to_do() {
@@ -86,4 +86,111 @@ async fn a_store_whose_restoring_was_cut_short_is_not_opened() {
     restored.restore(whole.as_bytes()).expect("restored");
     let after = restored.queries().dump(Vec::new()).await.expect("a dump");
     assert_eq!(String::from_utf8(after).expect("text"), whole);
+}
+
+#[actix_rt::test]
+async fn a_folder_that_is_deleted_while_it_is_used_takes_no_more_work() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    submit(&store, &Owner::local(), 1).await;
+    std::fs::remove_dir_all(folder.path().join("store")).expect("removed");
+    let lost = store.commands.admit(batch(&Owner::local(), files(1)), 9).await;
+    let Err(CommandError::Unknown(sentence)) = lost else { unreachable!("{lost:?}") };
+    assert!(sentence.contains("was deleted while"), "{sentence}");
+    assert!(store.queries.broken().is_some());
+}
+
+#[actix_rt::test]
+async fn the_high_water_mark_is_that_of_the_last_commit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    for _ in 0..3 {
+        submit(&store, &Owner::local(), 1).await;
+        let log = store.queries.events_from(Owner::local(), 1, 9).await.expect("the log");
+        let mark = std::fs::read_to_string(folder.path().join("HIGHWATER")).expect("a mark");
+        assert_eq!(mark.trim().parse(), Ok(log.newest), "the process may die now");
+    }
+}
+
+/// The answer to restoring a dump into a new store.
+async fn restored(dump: &str) -> Result<u64, Error> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open(folder.path(), options()).expect("the store opens");
+    let answer = store.restore(dump.as_bytes());
+    store.close().await;
+    answer
+}
+
+#[actix_rt::test]
+async fn a_dump_that_was_cut_or_patched_is_refused_and_an_old_one_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    submit(&store, &Owner::local(), 3).await;
+    let whole = dump(&store).await;
+    let lines: Vec<&str> = whole.lines().collect();
+    let inner = lines.len() as u64 - 2;
+    assert_eq!(restored(&whole).await, Ok(inner));
+    let old = lines[1..lines.len() - 1].join("\n");
+    assert_eq!(restored(&old).await, Ok(inner), "older versions wrote no frame");
+    let refused = async |dump: String, part: &str| {
+        let refused = restored(&dump).await;
+        assert!(matches!(&refused, Err(Error::Invalid(text)) if text.contains(part)), "{refused:?}");
+    };
+    for end in 1..lines.len() {
+        refused(lines[..end].join("\n"), "cut short").await;
+    }
+    for left_out in 1..lines.len() - 1 {
+        let mut fewer = lines.clone();
+        fewer.remove(left_out);
+        refused(fewer.join("\n"), "entries").await;
+    }
+    refused(format!("{whole}{whole}"), "not of a dump").await;
+}
+
+#[actix_rt::test]
+async fn a_number_of_events_that_cannot_be_is_refused_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    submit(&store, &Owner::local(), 1).await;
+    let whole = dump(&store).await;
+    let change = whole.lines().find(|it| it.contains(r#""tree":"changes""#)).expect("a change");
+    for count in [u64::MAX, 1 << 40, 5000] {
+        let hostile = change.replace("}}", &format!(r#","count":{count}}}}}"#));
+        let refused = restored(&whole.replace(change, &hostile)).await;
+        assert!(matches!(&refused, Err(Error::Invalid(text)) if text.contains("events")), "{refused:?}");
+    }
+    // A smaller one is found by the verification.
+    let (folder, hostile) =
+        (tempfile::tempdir().expect("a folder"), change.replace("}}", r#","count":999}}"#));
+    let store = Store::open(folder.path(), options()).expect("the store opens");
+    store.restore(whole.replace(change, &hostile).as_bytes()).expect("restored");
+    assert!(store.queries().verify().await.expect("readable").fault_count > 0);
+}
+
+#[actix_rt::test]
+async fn an_event_that_cannot_be_read_is_a_fault_among_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    submit(&store, &Owner::local(), 1).await;
+    submit(&store, &Owner::local(), 1).await;
+    let damaged = dump(&store).await.replace("batch_submitted", "batch_sub");
+    let other = tempfile::tempdir().expect("a folder");
+    let store = Store::open(other.path(), options()).expect("the store opens");
+    store.restore(damaged.as_bytes()).expect("restored");
+    let found = store.queries().verify().await.expect("it goes on");
+    assert_eq!((found.fault_count, found.batches, found.events), (2, 2, 2), "{:?}", found.faults);
+    assert!(found.faults.iter().all(|it| it.contains("cannot be read")), "{:?}", found.faults);
+}
+
+#[actix_rt::test]
+async fn a_sound_store_is_salvaged_whole() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = open(&folder).await;
+    submit(&store, &Owner::local(), 400).await;
+    for begun in store.commands.begin_next(100).await.expect("begun") {
+        complete(&store, &begun).await.expect("completed");
+    }
+    let (salvaged, lost) = store.queries.salvage(Vec::new()).await.expect("salvaged");
+    assert_eq!(lost, [""; 0]);
+    assert!(String::from_utf8(salvaged).expect("text") == dump(&store).await);
 }

@@ -223,6 +223,7 @@ fn disk(config: &Config) -> Result<String, String> {
 }
 
 async fn store(config: &Config) -> Result<String, String> {
+    super::must_not_be_lost(config)?;
     if super::must_exist(config).is_err() {
         return Ok("there is no store yet".into());
     }
@@ -240,7 +241,7 @@ pub(super) async fn verify(queries: Queries, config: &Config) -> Result<String, 
             config.store.data_dir.display()
         )
     })?;
-    let missing = thumbnails::missing(config, &found.thumbnails);
+    let faulty = thumbnails::faulty(config, &found.thumbnails);
     if found.fault_count > 0 {
         return Err(format!(
             "the store has {} inconsistencies; unless a truncated dump was restored here, this is a fault of \
@@ -250,11 +251,11 @@ pub(super) async fn verify(queries: Queries, config: &Config) -> Result<String, 
             found.faults.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join("; ")
         ));
     }
-    if !missing.is_empty() {
-        let named = missing.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");
+    if !faulty.is_empty() {
+        let named = faulty.iter().take(MAX_LISTED).cloned().collect::<Vec<_>>().join(", ");
         return Err(format!(
-            "{} thumbnails are missing in {}; process the pictures again, which makes them ({named}…)",
-            missing.len(),
+            "{} thumbnails are missing or damaged in {}; process the pictures again, which makes them ({named}…)",
+            faulty.len(),
             config.store.data_dir.display()
         ));
     }

@@ -6,9 +6,6 @@ use mediamill::{Config, engine::media, engine::pipeline::Stopped};
 
 use super::{Interrupt, Shared, link::Role, terminal::from_home};
 
-/// Limit of open files: two for each connection, and pictures that are being sent.
-const OPEN_FILES: u64 = 1 << 16;
-
 /// The arguments of `serve`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
@@ -21,9 +18,6 @@ impl Serve {
     /// Runs the server until a signal, and returns the exit code.
     pub(crate) async fn run(self, config: Config, shared: &Shared) -> Result<u8, String> {
         let mut interrupt = Interrupt::listen();
-        if let Err(error) = rlimit::increase_nofile_limit(OPEN_FILES) {
-            log::warn!("cannot raise the limit of open files: {error}");
-        }
         let listen = config.server.listen;
         let listener = TcpListener::bind(listen).map_err(|error| {
             format!(

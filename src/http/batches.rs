@@ -5,7 +5,7 @@ use actix_web::{
     web::{Data, Json},
 };
 use mediamill_actors::{
-    batch_supervisor::{CancelBatch, PauseBatch, ResumeBatch, RetryFailed},
+    batch_supervisor::{CancelBatch, DeleteBatch, PauseBatch, ResumeBatch, RetryFailed},
     id::BatchId,
     query_service::{GetBatch, ListBatches, ListUploads},
 };
@@ -29,6 +29,7 @@ pub(super) fn operations() -> Operations {
         .with(operation!(list))
         .with(operation!(show))
         .with(operation!(uploads))
+        .with(operation!(delete))
         .with(operation!(cancel))
         .with(operation!(pause))
         .with(operation!(resume))
@@ -114,6 +115,22 @@ async fn uploads(
     let list = ListUploads { owner: caller.owner, batch: id.0, offset, limit };
     let uploads = inner.query_service.send(list).await??;
     Ok(Json(uploads.into_iter().map(|upload| UploadView::of(upload, &request)).collect()))
+}
+
+/// Deletes a batch in any state, with all its uploads.
+///
+/// Their records and files are removed. Files in place are left alone.
+#[utoipa::path(
+    delete,
+    path = "/uploads/batches/{id}",
+    tag = "batches",
+    operation_id = "delete_batch",
+    params(Id<BatchId>),
+    responses((status = 204, description = "Done"), Refusals, Missing, Conflicts)
+)]
+async fn delete(caller: Caller, inner: Data<Inner>, id: Id<BatchId>) -> Result<HttpResponse, Problem> {
+    inner.supervisor.send(DeleteBatch { owner: caller.owner, batch: id.0 }).await??;
+    Ok(no_content())
 }
 
 /// Cancels the unfinished uploads of a batch.

@@ -214,6 +214,7 @@ async fn read(inner: &Arc<Inner>, cursor: &Cursor) -> Result<(Cursor, bool), Err
             | EventKind::UploadHandedBack { .. }
             | EventKind::UploadInterrupted { .. }
             | EventKind::UploadCancelled
+            | EventKind::BatchDeleted
             | EventKind::UploadDeleted { .. }
             | EventKind::ProviderChanged => continue,
         };

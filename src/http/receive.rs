@@ -64,10 +64,7 @@ pub(super) async fn files(
     if length.is_some_and(|length| length > max) {
         return Err(too_long(inner));
     }
-    let depth = inner.queries.queue_depth();
-    if depth.total() as u64 >= limits.max_queued_uploads {
-        return Err(Error::QueueFull { limit: limits.max_queued_uploads }.into());
-    }
+    inner.intake.check_queue(owner.clone()).await?;
     inner.intake.check_room(length.unwrap_or_default()).await?;
     let (window, least) = (inner.server.body_timeout, inner.server.min_bytes_per_second);
     let paced = Paced::new(body, max, window, least, Some(place.watch()));

@@ -15,7 +15,7 @@ impl ResponseError for Error {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Self::OverQuota { .. } | Self::DiskFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
             Self::QueueFull { .. } | Self::Stopping | Self::ProviderUnavailable(_) | Self::Store(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

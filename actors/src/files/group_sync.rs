@@ -37,6 +37,9 @@ struct State {
     syncing: bool,
     /// Until then files are synced one by one.
     one_by_one_until: Option<Instant>,
+    /// The paths of files that were synced.
+    #[cfg(test)]
+    synced: Vec<std::path::PathBuf>,
 }
 
 impl GroupSync {
@@ -44,6 +47,8 @@ impl GroupSync {
     pub(super) fn sync(&self, file: File) -> io::Result<()> {
         let Shared { state, changed } = &*self.0;
         let mut locked = state.lock();
+        #[cfg(test)]
+        locked.synced.extend(path_of(&file));
         let ticket = locked.next_ticket;
         locked.next_ticket += 1;
         locked.waiting.push((ticket, file));
@@ -72,6 +77,20 @@ impl GroupSync {
             changed.notify_all();
         }
     }
+}
+
+#[cfg(test)]
+impl GroupSync {
+    /// The paths of all files that were synced.
+    pub(super) fn synced(&self) -> Vec<std::path::PathBuf> {
+        self.0.state.lock().synced.clone()
+    }
+}
+
+#[cfg(test)]
+fn path_of(file: &File) -> io::Result<std::path::PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// Syncs a group of files, together if that is possible and wanted.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    files::{self, Files},
+    files::{self, Files, ReadError},
     id::{Owner, UploadId},
     media::{self, VisionSpec},
     provider_gate::ProviderGate,
@@ -356,7 +356,7 @@ impl Classifier {
         match original {
             Original::Same | Original::Unchanged => false,
             Original::Gone => true,
-            Original::Changed => self.files.check(upload).is_err(),
+            Original::Changed => matches!(self.files.check(upload), Err(ReadError::Failed(..))),
         }
     }
 

@@ -62,7 +62,9 @@ impl ProgressTracker {
                 let batches = unfinished.get(&change.owner).map(Vec::as_slice).unwrap_or_default();
                 let message =
                     |batch| wire::batch_now(batch, rendered.seq, live.waiting.as_deref(), change.event.at);
-                rendered.messages = batches.iter().map(|batch| message(batch).into()).collect();
+                if !batches.is_empty() {
+                    rendered.messages = batches.iter().map(|batch| message(batch).into()).collect();
+                }
             }
             let forward = forward_to(&mut forwards, &change.owner);
             forward.newest = rendered.seq;
@@ -115,6 +117,7 @@ impl ProgressTracker {
             | EventKind::UploadHandedBack { .. }
             | EventKind::UploadInterrupted { .. }
             | EventKind::UploadCancelled
+            | EventKind::BatchDeleted
             | EventKind::UploadDeleted { .. }
             | EventKind::ProviderChanged => {}
         }
@@ -138,6 +141,7 @@ impl ProgressTracker {
             | EventKind::UploadHandedBack { .. }
             | EventKind::UploadInterrupted { .. }
             | EventKind::UploadCancelled
+            | EventKind::BatchDeleted
             | EventKind::UploadDeleted { .. }
             | EventKind::ProviderChanged => {}
         }

@@ -126,3 +126,25 @@ pub struct Replaces {
     /// Its path at the classification; an upload that has moved since is not replaced.
     pub at: PlacePath,
 }
+
+/// How many uploads may be unfinished, and what each owner may have. Uploads of paused batches count against
+/// their owner alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdmissionLimits {
+    /// Uploads of all owners.
+    pub total: u64,
+    /// Uploads that each owner may have even if the queue is full, so that no owner blocks another.
+    pub of_each_owner: u64,
+    /// Most batches that each owner may have in the store, ended ones included; `None`: no limit. It holds in
+    /// stores that count usage.
+    pub batches: Option<u64>,
+    /// Most bytes of managed originals that each owner may have; `None`: no limit. As with `batches`.
+    pub bytes: Option<u64>,
+}
+
+impl From<u64> for AdmissionLimits {
+    /// A limit without a share for each owner and without quotas.
+    fn from(total: u64) -> Self {
+        Self { total, of_each_owner: 0, batches: None, bytes: None }
+    }
+}

@@ -1,5 +1,7 @@
 //! The handle that changes the store.
 
+mod writing;
+
 use std::{
     future::Future,
     sync::{
@@ -8,22 +10,25 @@ use std::{
     },
 };
 
-use futures_util::TryFutureExt as _;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use tokio::sync::mpsc;
 
+use self::writing::Writing;
 use super::{
-    AfterAttempt, Begun, CommandError, Companionship, NewBatch, Recovered, RunId, Scope, Token,
+    AdmissionLimits, AfterAttempt, Begun, CommandError, Companionship, NewBatch, Recovered, RunId, Scope,
+    Token,
     rules::{
         PIECE,
-        admission::{Admission, Admit, AdmitMore, EndAdmission, Pieces},
+        admission::{Admit, CheckRoom, EndAdmission, Pieces},
         attempts::{
-            BeginNext, Complete, Fail, HandBack, RecordDescription, RecordMedia, RecordStage, ResumeEmbedding,
+            BeginNext, Complete, Fail, HandBack, RecordDescription, RecordMedia, RecordStage,
+            RecordThumbnail, ResumeEmbedding,
         },
         batches::{CancelBatch, RetryFailed, SetPaused},
         companions::ChangeCompanions,
         provider::SetProviderState,
-        removal::{DeleteUpload, FilesRemoved},
-        runs::{EndRun, RecoverRun, StartRun},
+        removal::{DeleteBatch, DeleteUpload, FilesRemoved},
+        runs::{EndRun, EndStart, RecoverRun, StartRun},
     },
     sled::{Loaded, Sled},
     unit_of_work::Command,
@@ -32,7 +37,7 @@ use crate::{
     analysis::{Identity, Object, ProviderState},
     id::{BatchId, Owner, UploadId},
     media::Facts,
-    upload::{Description, Failure, Stage, Thumbnail},
+    upload::{Description, Failure, FileRef, Stage, Thumbnail},
 };
 
 /// Changes the store on behalf of one run. Clones share the run.
@@ -41,9 +46,8 @@ use crate::{
 /// future of a command of more than 1,000 uploads also writes its later pieces. An answer is one of three:
 /// done and durable, refused with nothing written, or [`CommandError::Unknown`].
 ///
-/// A command that is repeated after a lost answer gives the same answer and changes nothing more. The counts
-/// in the answers of [`Commands::start`], [`Commands::recover`] and [`Commands::end`] are 0 when nothing was
-/// left to do.
+/// A command that is repeated after a lost answer gives the same answer and changes nothing more. Of ended
+/// runs, the newest 16 are remembered for that.
 ///
 /// Before the first [`Commands::start`] on an open store, every command is [`CommandError::Stale`].
 #[derive(Clone)]
@@ -101,10 +105,13 @@ impl Commands {
     /// the first.
     ///
     /// # Errors
-    /// [`CommandError::Unknown`] if the store cannot be read or written.
+    /// [`CommandError::Stale`] if the run has ended; [`CommandError::Unknown`] if the store cannot be read or
+    /// written.
     pub async fn start(&self, scope: Scope, max_interruptions: u32) -> Result<Recovered, CommandError> {
         let Loaded { mut resting, runs, cancelled, arriving } = self.sled.load(scope.clone()).await?;
-        self.write(StartRun { run: self.run }).await?;
+        if let Some(recovered) = self.write(StartRun { run: self.run }).await? {
+            return Ok(recovered);
+        }
         let mut interrupted = 0;
         for run in runs {
             let (more, outside) = self.recover(run, scope.clone(), max_interruptions).await?;
@@ -119,7 +126,9 @@ impl Commands {
         for (owner, batch) in cancelled {
             self.cancel(owner, batch).await?;
         }
-        Ok(Recovered { waiting: self.sled.queue_depth().waiting, interrupted, resting })
+        let recovered = Recovered { waiting: self.sled.queue_depth().waiting, interrupted, resting };
+        self.write(EndStart { run: self.run, recovered }).await?;
+        Ok(recovered)
     }
 
     /// Recovers the run of a dead process: its attempts end as interrupted, and its later
@@ -172,37 +181,41 @@ impl Commands {
 
     // Batches
 
-    /// Admits a batch, if at most `max_queued` uploads are then unfinished. Up to 1,000 files are
-    /// one change; a larger batch is written in pieces, and its uploads wait for the last one. If
-    /// the process dies in between, the batch has the uploads that were written.
+    /// Makes sure that the queue and the quotas of an owner have room for one more upload.
     ///
     /// # Errors
-    /// [`CommandError::Full`], [`CommandError::Conflict`] if another owner's batch has this id;
-    /// nothing is written then.
+    /// [`CommandError::Full`], [`CommandError::OverQuota`], [`CommandError::Unknown`].
+    pub fn check_room(
+        &self,
+        owner: Owner,
+        limit: AdmissionLimits,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(CheckRoom { owner, limit })
+    }
+
+    /// Admits a batch, if the queue has room for it. Up to 1,000 files are
+    /// one change; a larger batch is written in pieces, and its uploads wait for the last one. If
+    /// the process dies in between, the batch has the uploads that were written. If the future is dropped in
+    /// between, the rest is written nevertheless.
+    ///
+    /// # Errors
+    /// [`CommandError::Full`]; [`CommandError::OverQuota`]; [`CommandError::Conflict`] if another owner's batch has this id, or another
+    /// upload has the id of one of these; nothing is written then.
     pub fn admit(
         &self,
         new: NewBatch,
-        max_queued: u64,
-    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        limit: impl Into<AdmissionLimits>,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + 'static {
         let NewBatch { id: batch, owner, refused, uploads, relocations, displaced } = new;
-        let total = uploads.len() as u64;
+        let (total, ids) = (uploads.len() as u64, uploads.iter().map(|it| it.id).collect());
+        let managed = uploads.iter().filter(|it| matches!(it.file, FileRef::Managed(_)));
+        let bytes = managed.map(|it| it.file_size).sum();
         let mut pieces = Pieces::new(relocations, displaced, uploads);
         let piece = pieces.next().unwrap_or_default();
-        let first = self.write(Admit { owner: owner.clone(), batch, refused, total, max_queued, piece });
-        let commands = self.clone();
-        async move {
-            let mut is_cancelled = match first.await? {
-                Admission::Begun { cancelled } => cancelled,
-                Admission::Repeated => return Ok(()),
-            };
-            for piece in pieces {
-                is_cancelled = commands.write(AdmitMore { owner: owner.clone(), batch, piece }).await?;
-            }
-            match batch.filter(|_| is_cancelled) {
-                Some(batch) => commands.cancel(owner, batch).await,
-                None => Ok(()),
-            }
-        }
+        let first =
+            Admit { owner: owner.clone(), batch, refused, total, bytes, limit: limit.into(), ids, piece };
+        let first = self.write(first);
+        Writing::new(self.clone(), owner, batch, pieces, first.boxed()).finish()
     }
 
     /// Changes the companions of uploads, in order. Changes of uploads that the owner does not have are left
@@ -295,6 +308,26 @@ impl Commands {
         upload: UploadId,
     ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
         self.write(DeleteUpload { owner, upload })
+    }
+
+    /// Deletes a batch of any status with all its uploads. A batch that the owner does not have, or no longer
+    /// has, is no error.
+    ///
+    /// # Errors
+    /// [`CommandError::Conflict`] while its files are being written; [`CommandError::Unknown`].
+    pub fn delete_batch(
+        &self,
+        owner: Owner,
+        batch: BatchId,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        let mut piece = self.write(DeleteBatch { owner: owner.clone(), batch });
+        let commands = self.clone();
+        async move {
+            while piece.await? {
+                piece = commands.write(DeleteBatch { owner: owner.clone(), batch });
+            }
+            Ok(())
+        }
     }
 
     /// Records that the files of deleted uploads are removed.
@@ -400,6 +433,19 @@ impl Commands {
         took_ms: u64,
     ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
         self.write(Complete { token, vector, by, changed, took_ms })
+    }
+
+    /// Records the thumbnail of a completed upload that was left for later. Another upload stays as it is.
+    ///
+    /// # Errors
+    /// [`CommandError::Unknown`].
+    pub fn record_thumbnail(
+        &self,
+        owner: Owner,
+        upload: UploadId,
+        thumbnail: Thumbnail,
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        self.write(RecordThumbnail { owner, upload, thumbnail })
     }
 
     /// Ends an attempt as failed. The first failure of a round begins the next attempt in the same change.

@@ -114,6 +114,13 @@ pub enum CommandError {
         /// The limit.
         limit: u64,
     },
+    /// The owner would have more than a quota allows.
+    OverQuota {
+        /// The noun of the quota: `batches` or `bytes`.
+        quota: &'static str,
+        /// The quota.
+        most: u64,
+    },
     /// The store is broken, and the command may or may not be written. After the next start, the
     /// same command gives the same answer.
     Unknown(String),
@@ -127,7 +134,11 @@ impl CommandError {
     /// Whether nothing was written.
     pub fn is_refusal(&self) -> bool {
         match self {
-            Self::NotFound(_) | Self::Conflict(_) | Self::Stale | Self::Full { .. } => true,
+            Self::NotFound(_)
+            | Self::Conflict(_)
+            | Self::Stale
+            | Self::Full { .. }
+            | Self::OverQuota { .. } => true,
             Self::Unknown(_) => false,
         }
     }
@@ -140,6 +151,7 @@ impl std::fmt::Display for CommandError {
             Self::Conflict(text) | Self::Unknown(text) => f.write_str(text),
             Self::Stale => f.write_str("the attempt has ended"),
             Self::Full { limit } => write!(f, "more than {limit} uploads would be unfinished"),
+            Self::OverQuota { quota, most } => write!(f, "the owner may have {most} {quota}"),
         }
     }
 }
@@ -153,6 +165,7 @@ impl From<CommandError> for crate::error::Error {
             CommandError::Conflict(text) => Self::Conflict(text),
             CommandError::Stale => Self::Conflict("the attempt has ended".into()),
             CommandError::Full { limit } => Self::QueueFull { limit },
+            CommandError::OverQuota { quota, most } => Self::OverQuota { quota, most },
             CommandError::Unknown(text) => Self::Store(text),
         }
     }

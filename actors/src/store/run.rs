@@ -35,6 +35,25 @@ pub struct RunRecord {
     pub started_at: Timestamp,
     /// The state of the provider, as this run sees it; `None` until the first report.
     pub provider: Option<ProviderState>,
+    /// The work that its start took over; `None` until the start is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovered: Option<Recovered>,
+    /// How it ended. The record of an ended run is kept for some time, so that a repeated command gets the
+    /// same answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<RunEnd>,
+}
+
+/// The end of a run: its own, or its recovery by another run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunEnd {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Attempts that were running.
+    pub attempts: usize,
+    /// Uploads of these outside the scope of the recovery.
+    #[serde(default)]
+    pub resting: usize,
 }
 
 /// Which unfinished uploads a run works on.
@@ -59,7 +78,7 @@ impl Scope {
 }
 
 /// The unfinished work that a run took over from earlier runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovered {
     /// Uploads that wait for a worker.
     pub waiting: usize,

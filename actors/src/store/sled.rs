@@ -29,6 +29,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -45,17 +46,18 @@ pub use self::{
     verification::Verification,
 };
 use self::{index::State, keys::Tree, pages::Pages};
-use super::{Clock, CommandError, Faults, Notice, OpenError, Options, RunId};
+use super::{Clock, CommandError, Faults, Notice, OpenError, Options, RunId, RunRecord};
 use crate::error::Error;
 
-/// Name of the thread that opens sled, whose panics on a damaged store become an [`OpenError`]. A
-/// panic hook may ignore it.
+/// Name of the threads that open and close sled. A panic on a damaged store becomes an [`OpenError`], and one
+/// of the last flush a line in the log. A panic hook may ignore them.
 pub const OPENING_THREAD: &str = "mediamill-open-store";
 
 /// An open store.
 pub(super) struct Sled {
     trees: Vec<Pages>,
-    db: sled::Db,
+    /// `None` once it is being closed.
+    db: Option<sled::Db>,
     /// Our own handle to sled's file, for fdatasync.
     db_file: File,
     highwater: Mutex<(opening::Highwater, Option<Instant>)>,
@@ -76,6 +78,8 @@ pub(super) struct Sled {
     flush_us: AtomicU64,
     clock: Clock,
     faults: Faults,
+    /// Whether the batches and bytes of each owner are counted.
+    count_usage: bool,
     /// The receiver of the notices to each run.
     notices: Mutex<HashMap<RunId, mpsc::UnboundedSender<Notice>>>,
     /// Whether a damaged entry of the event log was logged already.
@@ -90,7 +94,16 @@ pub(super) struct Sled {
 
 impl Drop for Sled {
     fn drop(&mut self) {
-        self.highwater.lock().0.write(self.durable_change.load(Ordering::Acquire));
+        self.highwater.lock().0.write(self.durable_change.load(Ordering::Acquire), true);
+        let open = (std::mem::take(&mut self.trees), self.db.take());
+        // sled panics if its last flush fails, on a thread of its own as with an open.
+        let closing = thread::Builder::new().name(OPENING_THREAD.into()).spawn(move || drop(open));
+        if closing.is_ok_and(|closing| closing.join().is_err()) {
+            log::error!(
+                "{} could not be closed in good order; acknowledged changes are on the disk",
+                self.data_dir.join("store").display()
+            );
+        }
     }
 }
 
@@ -166,7 +179,7 @@ impl Queries {
 impl Sled {
     /// Opens the store of a data folder, or makes a new one.
     pub(super) fn open(data_dir: &Path, options: Options) -> Result<Self, OpenError> {
-        let Options { cache_mb, keep_events, clock, faults } = options;
+        let Options { cache_mb, keep_events, count_usage, clock, faults } = options;
         let opened = opening::open(data_dir, cache_mb << 20)?;
         let newest_change =
             opening::newest_change(&opened.trees).map_err(|error| OpenError::damaged(data_dir, error))?;
@@ -174,7 +187,7 @@ impl Sled {
             .map_err(|error| OpenError::folder(data_dir, "start a thread to write", &error))?;
         Ok(Self {
             trees: opened.trees,
-            db: opened.db,
+            db: Some(opened.db),
             db_file: opened.db_file,
             highwater: Mutex::new((opened.highwater, None)),
             inbox: Mutex::default(),
@@ -189,6 +202,7 @@ impl Sled {
             flush_us: AtomicU64::new(0),
             clock,
             faults,
+            count_usage,
             notices: Mutex::default(),
             damage_logged: AtomicBool::new(false),
             broken: OnceLock::new(),
@@ -196,6 +210,11 @@ impl Sled {
             _lock: opened.lock,
             closed: watch::Sender::new(()),
         })
+    }
+
+    /// Hands all writes to the system. It does not wait for the disk.
+    fn flush(&self) -> sled::Result<()> {
+        self.db.as_ref().map_or(Ok(()), |db| db.flush().map(drop))
     }
 
     pub(super) fn queue_depth(&self) -> QueueDepth {
@@ -215,7 +234,13 @@ impl Sled {
         if let Some(why) = self.broken.get() {
             return Err(CommandError::Unknown(why.clone()));
         }
-        let read = self.read(move |sled| Ok(sled.tree(Tree::Runs).get(&keys::run(run))?.is_some())).await;
+        let read = self
+            .read(move |sled| {
+                let record = sled.tree(Tree::Runs).get(&keys::run(run))?;
+                let record: Option<RunRecord> = record.map(|it| records::decode(&it)).transpose()?;
+                Ok(record.is_some_and(|it| it.ended.is_none()))
+            })
+            .await;
         read.map_err(|error| match error {
             Error::Store(text) => CommandError::Unknown(text),
             error => CommandError::unknown(error),

@@ -8,7 +8,7 @@ use crate::{
     batch::{Batch, Tally},
     event::EventKind,
     id::{BatchId, Owner, UploadId},
-    upload::{PlacePath, Upload},
+    upload::{FileRef, PlacePath, Upload},
 };
 
 /// A change of the store, as a value.
@@ -37,8 +37,6 @@ pub(crate) struct Touches {
     pub(crate) batches: Vec<BatchId>,
     /// Uploads that are read or written.
     pub(crate) uploads: Vec<UploadId>,
-    /// Content hashes that are looked up, in hexadecimal digits.
-    pub(crate) hashes: Vec<String>,
     /// Paths that are looked up.
     pub(crate) paths: Vec<PlacePath>,
     /// Most waiting uploads that are taken, of any owner.
@@ -75,6 +73,15 @@ pub(crate) enum Part {
     Record,
 }
 
+/// Whose running attempts are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    /// A run's.
+    Run(RunId),
+    /// A batch's.
+    Batch(BatchId),
+}
+
 /// An upload with a running attempt.
 #[derive(Debug, Clone)]
 pub(crate) struct Held {
@@ -82,6 +89,23 @@ pub(crate) struct Held {
     pub(crate) upload: Upload,
     /// The attempt.
     pub(crate) attempt: RunningAttempt,
+}
+
+/// What an owner has in the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Number of batches.
+    pub(crate) batches: u64,
+    /// Bytes of managed originals.
+    pub(crate) bytes: u64,
+}
+
+impl Usage {
+    /// The usage of one upload.
+    pub(crate) fn of(upload: &Upload) -> Self {
+        let is_managed = matches!(upload.file, FileRef::Managed(_));
+        Self { batches: 0, bytes: if is_managed { upload.file_size } else { 0 } }
+    }
 }
 
 /// Records and indexes as one command sees them: the stored ones, with the writes of the commands
@@ -98,12 +122,16 @@ pub(crate) trait UnitOfWork {
     fn add_batch(&mut self, id: BatchId, owner: &Owner, refused: u32) -> Result<(), CommandError>;
     /// A batch.
     fn batch(&mut self, id: BatchId) -> Result<Option<&Batch>, CommandError>;
-    /// A batch that is about to be changed.
+    /// A batch that is about to be changed. The queue follows [`Batch::is_open`].
     fn change_batch(&mut self, id: BatchId) -> Result<Option<&mut Batch>, CommandError>;
-    /// Batches with unfinished uploads, of all owners.
+    /// Removes the record of a batch, which has no uploads any more.
+    fn remove_batch(&mut self, id: BatchId) -> Result<(), CommandError>;
+    /// Batches of an owner that have ended without uploads, the oldest first.
+    fn empty_batches(&self, owner: &Owner) -> Vec<BatchId>;
+    /// What an owner has in the store; `None` if it is not counted.
+    fn usage(&self, owner: &Owner) -> Option<Usage>;
+    /// Batches with unfinished uploads, also with such that are not written yet, of all owners.
     fn unfinished_batches(&self) -> Vec<BatchId>;
-    /// Owners with unfinished uploads, each once.
-    fn unfinished_owners(&self) -> Vec<Owner>;
 
     // Uploads
 
@@ -120,7 +148,8 @@ pub(crate) trait UnitOfWork {
     fn add_upload(&mut self, upload: &Upload) -> Result<(), CommandError>;
     /// Writes the record of an upload, which may have a running attempt.
     fn put_upload(&mut self, upload: &Upload) -> Result<(), CommandError>;
-    /// Removes the record of an upload, which has no running attempt.
+    /// Removes an upload, which has no running attempt, with its place in the queue, its vector and its content,
+    /// and notes that its files must be removed.
     fn remove_upload(&mut self, upload: &Upload) -> Result<(), CommandError>;
 
     // The queue
@@ -139,14 +168,8 @@ pub(crate) trait UnitOfWork {
     fn next_suspect(&mut self) -> Option<UploadId>;
     /// At most `most` waiting uploads of a batch, in their order.
     fn waiting_of(&mut self, batch: BatchId, most: usize) -> Result<Vec<UploadId>, CommandError>;
-    /// Updates the queue after a change of [`Batch::is_open`] of this batch.
-    fn reopen(&mut self, batch: BatchId) -> Result<(), CommandError>;
-    /// Uploads that wait, are in flight or are reserved, of all owners.
+    /// Uploads of all owners that wait, are in flight, or are still being written.
     fn queue_length(&self) -> u64;
-    /// Reserves room in the queue for uploads of a batch that is still being written.
-    fn reserve(&mut self, uploads: u64);
-    /// Releases room that was reserved.
-    fn release(&mut self, uploads: u64);
 
     // Attempts
 
@@ -154,10 +177,8 @@ pub(crate) trait UnitOfWork {
     fn held(&self, id: UploadId) -> Option<&Held>;
     /// The running attempt of an upload, which is about to be changed.
     fn change_held(&mut self, id: UploadId, part: Part) -> Option<&mut Held>;
-    /// Running attempts of a run.
-    fn held_by(&self, run: RunId) -> Vec<UploadId>;
-    /// Running attempts of a batch.
-    fn held_of(&self, batch: BatchId) -> Vec<UploadId>;
+    /// Running attempts, in the order in which they began.
+    fn held_by(&self, of: Of) -> Vec<UploadId>;
     /// Adds a running attempt. The record of its upload may be written later, with the first
     /// result of the attempt.
     fn add_held(&mut self, held: Held);
@@ -170,33 +191,29 @@ pub(crate) trait UnitOfWork {
 
     /// The entry of a path.
     fn path(&mut self, owner: &Owner, path: &PlacePath) -> Result<Option<PathEntry>, CommandError>;
-    /// Writes the entry of a path.
-    fn put_path(&mut self, owner: &Owner, path: &PlacePath, entry: &PathEntry) -> Result<(), CommandError>;
-    /// Removes the entry of a path.
-    fn remove_path(&mut self, owner: &Owner, path: &PlacePath);
-    /// The completed upload that represents a content.
-    fn content(&mut self, owner: &Owner, hash: &str) -> Result<Option<UploadId>, CommandError>;
-    /// Makes an upload the one that represents its content.
-    fn put_content(&mut self, upload: &Upload) -> Result<(), CommandError>;
-    /// Removes the entry of this upload's content.
-    fn remove_content(&mut self, upload: &Upload);
-    /// Writes the vector of an upload; its record names the model.
-    fn put_vector(&mut self, upload: &Upload, vector: &[f32]);
-    /// Removes the vector of an upload.
-    fn remove_vector(&mut self, upload: &Upload);
-    /// Notes that the files of an upload must be removed.
-    fn add_removal(&mut self, id: UploadId) -> Result<(), CommandError>;
-    /// Removes the note about the files of an upload.
-    fn remove_removal(&mut self, id: UploadId);
+    /// Writes the entry of a path, or removes it.
+    fn put_path(
+        &mut self,
+        owner: &Owner,
+        path: &PlacePath,
+        entry: Option<&PathEntry>,
+    ) -> Result<(), CommandError>;
+    /// Writes the vector of a completed upload, whose record names the model, and makes it the upload that
+    /// represents its content.
+    fn put_result(&mut self, upload: &Upload, vector: &[f32]) -> Result<(), CommandError>;
+    /// Removes the note about the files of a removed upload.
+    fn files_removed(&mut self, id: UploadId);
+    /// Notes whether the thumbnail of a completed upload is still to be made.
+    fn set_late(&mut self, upload: &Upload, is_late: bool) -> Result<(), CommandError>;
 
     // Runs
 
-    /// The record of a run; `None` if it never started, has ended, or was recovered.
+    /// The record of a run; `None` if it never started, or has ended long ago.
     fn run(&self, id: RunId) -> Option<&RunRecord>;
-    /// Writes the record of a run.
-    fn put_run(&mut self, id: RunId, run: RunRecord) -> Result<(), CommandError>;
-    /// Removes the record of a run.
-    fn remove_run(&mut self, id: RunId);
+    /// All runs with a record.
+    fn runs(&self) -> Vec<RunId>;
+    /// Writes the record of a run, or removes it.
+    fn put_run(&mut self, id: RunId, run: Option<RunRecord>) -> Result<(), CommandError>;
 
     // Events
 

@@ -39,6 +39,8 @@ pub enum Step {
         /// The part of the description that was embedded and the reason; `None` if all of it was.
         changed: Option<String>,
     },
+    /// The thumbnail of a completed upload was made, or cannot be made.
+    MakeThumbnail(Thumbnail),
     /// The attempt failed.
     Fail(Failure),
     /// The attempt does not count.
@@ -115,6 +117,10 @@ impl Upload {
                 self.embedded_by = Some(by);
                 self.embedding_changed = changed;
                 self.end_attempt(AttemptOutcome::Completed, now);
+            }
+            Step::MakeThumbnail(thumbnail) => {
+                to(from, from == Status::Completed)?;
+                self.thumbnail = thumbnail;
             }
             Step::Fail(failure) => {
                 to(from, from.is_active())?;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use actix::Recipient;
 use futures_util::future::{BoxFuture, FutureExt as _, join, join_all};
 use tokio::time::Instant;
 
-use super::{WorkerContext, preparation::Prepared};
+use super::{WorkerContext, WorkerOutcome, WorkerStopped, preparation::Prepared};
 use crate::{
     analysis::{DescribeRequest, Described, audit},
     media::VisionSpec,
@@ -24,6 +25,8 @@ pub(super) struct Attempt {
     failures: Vec<Failure>,
     /// Writes of progress that are not durable yet. The end of the attempt waits for them.
     writes: Vec<BoxFuture<'static, Result<(), CommandError>>>,
+    /// Learns of the end as soon as it is queued in the store.
+    stopped: Recipient<WorkerStopped>,
 }
 
 /// Why an attempt did not complete.
@@ -52,10 +55,14 @@ impl Stop {
 type Embedded = (Vec<f32>, Option<String>);
 
 impl Attempt {
-    pub(super) fn new(context: Arc<WorkerContext>, Begun { upload, token, .. }: Begun) -> Self {
+    pub(super) fn new(
+        context: Arc<WorkerContext>,
+        Begun { upload, token, .. }: Begun,
+        stopped: Recipient<WorkerStopped>,
+    ) -> Self {
         let past = upload.history.iter().flat_map(|round| &round.failures);
         let failures = past.chain(&upload.failures).cloned().collect();
-        Self { context, token, upload, failures, writes: Vec::new() }
+        Self { context, token, upload, failures, writes: Vec::new(), stopped }
     }
 
     /// Runs the attempt to its end. Answers with the next attempt, if one was begun.
@@ -116,6 +123,9 @@ impl Attempt {
             changed,
             millis(started),
         );
+        // Commands take effect in the order of their calls, so the next attempt may begin in the same
+        // commit.
+        self.stopped.do_send(WorkerStopped { token: self.token.clone(), outcome: WorkerOutcome::Ended });
         // A revoked attempt has ended already, and a broken store ends the engine.
         self.end(complete).await.map_err(|_| Stop::Revoked)
     }

@@ -185,6 +185,7 @@ impl EventRenderer<'_> {
             | EventKind::BatchResumed
             | EventKind::BatchCancelled
             | EventKind::BatchRetried { .. }
+            | EventKind::BatchDeleted
             | EventKind::ProviderChanged
             | EventKind::UploadDeleted { unfinished: false } => {}
             EventKind::UploadBegun { .. } => {

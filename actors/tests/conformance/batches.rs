@@ -176,3 +176,47 @@ pub async fn batches_of_others_are_not_found<B: Backend>(bench: &Bench<B>) {
         changes_nothing!(&store, unknown).await.expect("it is gone already");
     }
 }
+
+pub async fn a_deleted_batch_leaves_nothing_behind<B: Backend>(bench: &Bench<B>) {
+    let (store, ann, bob) = (bench.open().await, owner("ann"), owner("bob"));
+    let batch = submit(&store, &ann, 4).await;
+    let begun = begin(&store, 3).await;
+    complete(&store, &begun[0]).await.expect("completed");
+    fail_twice(&store, &begun[1]).await;
+    let mut notices = store.commands.notices();
+    let id = batch.batch_id;
+    changes_nothing!(&store, store.commands.delete_batch(bob, id)).await.expect("not bob's");
+    store.commands.delete_batch(ann.clone(), id).await.expect("deleted");
+    changes_nothing!(&store, store.commands.delete_batch(ann.clone(), id)).await.expect("it is gone");
+    let mut expected: Vec<String> = batch.uploads.iter().map(|id| format!("files of {id}")).collect();
+    expected.push(revoked(&begun[2].token));
+    assert_eq!(sent(&mut notices).await, expected.into_iter().collect());
+    is_refused(&store, &store.commands, &begun[2]).await;
+    let last = log(&store, &ann).await.pop().expect("an event");
+    assert_eq!((last.kind, last.batch_id), (EventKind::BatchDeleted, Some(id)));
+    assert!(store.queries.batch(ann.clone(), id).await.is_err());
+    assert!(store.queries.batches(ann.clone(), 0, 9).await.expect("read").is_empty());
+    store.commands.files_removed(batch.uploads).await.expect("written");
+    let dump = dump(&store).await;
+    for tree in
+        ["active", "batches", "embeddings", "hashes", "owner_batches", "removals", "upload_ids", "uploads"]
+    {
+        assert!(!dump.contains(&format!("{{\"tree\":\"{tree}\"")), "{tree} is empty:\n{dump}");
+    }
+    assert_eq!(store.queries.queue_depth().total(), 0);
+    is_sound(&store).await;
+    submit(&store, &ann, 1).await;
+    assert_eq!(begin(&store, 9).await.len(), 1);
+}
+
+pub async fn a_huge_batch_is_deleted_whole<B: Backend>(bench: &Bench<B>) {
+    let (store, ann) = (bench.open().await, owner("ann"));
+    let batch = submit(&store, &ann, 2500).await.batch_id;
+    let deleted = store.commands.delete_batch(ann.clone(), batch);
+    let between = store.commands.begin_next(9);
+    assert!(between.await.expect("asked").is_empty(), "none is begun between two pieces");
+    deleted.await.expect("deleted");
+    assert!(store.queries.batches(ann.clone(), 0, 9).await.expect("read").is_empty());
+    assert_eq!(store.queries.queue_depth().total(), 0);
+    is_sound(&store).await;
+}

@@ -167,7 +167,7 @@ pub async fn a_lost_attempt_ends_as_interrupted<B: Backend>(bench: &Bench<B>) {
     store.close().await;
     store = bench.open_within(mediamill_actors::store::Scope::All, 0).await;
     let after = changes_nothing!(&store, fail(&store, &begun)).await;
-    assert!(matches!(after, AfterAttempt::Waits), "{after:?}");
+    assert!(matches!(after, AfterAttempt::Retried(_)), "{after:?}");
     let record = upload(&store, &ann, batch.uploads[0]).await;
     assert_eq!((record.status, record.failures.len()), (Status::Pending, 1));
 

@@ -8,7 +8,7 @@ use mediamill_actors::{
     batch::Batch,
     event::EventKind,
     id::{Owner, UploadId},
-    store::{AfterAttempt, CommandError},
+    store::{AfterAttempt, CommandError, FaultPoint},
 };
 
 use super::{Backend, Bench, begin, fail, ids, is_sound, log, owner};
@@ -63,7 +63,9 @@ pub async fn a_huge_batch_is_begun_when_all_of_it_is_written<B: Backend>(bench: 
 
 pub async fn a_huge_batch_whose_writing_is_cut_short_has_what_was_written<B: Backend>(bench: &Bench<B>) {
     let (store, ann) = (bench.open().await, owner("ann"));
-    drop(begin_to_submit(&store, &ann).await);
+    bench.fail_after(1, FaultPoint::BeforeCommit);
+    let cut = store.commands.admit(batch(&ann, files(1500)), 2000).await;
+    assert!(matches!(cut, Err(CommandError::Unknown(_))), "{cut:?}");
     store.close().await;
 
     let store = bench.open().await;

@@ -57,6 +57,9 @@ macro_rules! suite {
                 a_batch_without_uploads_has_ended
                 the_id_of_anothers_batch_is_refused
                 a_full_queue_refuses_and_takes_nothing
+                each_owner_has_a_share_of_a_full_queue
+                quotas_hold_for_each_owner
+                batches_without_uploads_do_not_pile_up
             }
             paths {
                 files_that_changed_places_take_nothing_while_the_queue_is_full
@@ -90,11 +93,15 @@ macro_rules! suite {
                 a_retry_gives_failed_uploads_a_round
                 a_deleted_upload_leaves_nothing_behind
                 a_batch_whose_uploads_are_all_deleted_has_ended
+                a_deleted_batch_leaves_nothing_behind
+                a_huge_batch_is_deleted_whole
                 batches_of_others_are_not_found
             }
             repeats {
                 a_repeated_command_changes_nothing
                 a_repeated_failure_gives_the_same_next_attempt
+                a_huge_admission_that_is_repeated_is_written_once
+                the_id_of_another_upload_is_refused
                 a_repeated_take_gives_the_same_attempts
                 commands_take_effect_in_the_order_of_the_calls
             }
@@ -160,7 +167,8 @@ pub(crate) use suite;
 pub struct Bench<B> {
     place: B,
     clock: Clock,
-    fault: Arc<Mutex<Option<FaultPoint>>>,
+    /// The place that fails, and how often it is passed before.
+    fault: Arc<Mutex<Option<(FaultPoint, usize)>>>,
 }
 
 /// The sentence of an injected fault.
@@ -183,10 +191,20 @@ impl<B: Backend> Bench<B> {
         let fault = Arc::clone(&self.fault);
         let inject = move |at| {
             let mut fault = fault.lock().expect("sound");
-            fault.take_if(|it| *it == at).map(|_| INJECTED.to_owned())
+            match fault.as_mut() {
+                Some((place, times)) if *place == at && *times > 0 => *times -= 1,
+                Some((place, _)) if *place == at => {
+                    *fault = None;
+                    return Some(INJECTED.to_owned());
+                }
+                Some(_) | None => {}
+            }
+            None
         };
         let faults = Faults::new(inject);
-        self.place.open(Options { cache_mb: 8, keep_events, clock: self.clock, faults }).await
+        self.place
+            .open(Options { cache_mb: 8, keep_events, count_usage: true, clock: self.clock, faults })
+            .await
     }
 
     /// The store with a run of its own.
@@ -200,7 +218,12 @@ impl<B: Backend> Bench<B> {
 
     /// The next time, this place fails.
     pub fn fail_at(&self, at: FaultPoint) {
-        *self.fault.lock().expect("sound") = Some(at);
+        self.fail_after(0, at);
+    }
+
+    /// This place fails after it has been passed some times.
+    pub fn fail_after(&self, times: usize, at: FaultPoint) {
+        *self.fault.lock().expect("sound") = Some((at, times));
     }
 }
 

@@ -5,14 +5,14 @@ use std::collections::HashSet;
 use mediamill_actors::{
     analysis::ProviderState,
     media::Facts,
-    store::{AfterAttempt, Begun, CommandError, NewBatch, NewUpload, Scope},
+    store::{AfterAttempt, Begun, CommandError, FaultPoint, NewBatch, NewUpload, Scope},
     upload::{Stage, Status, Thumbnail},
 };
 
 use super::{
     Backend, Bench, begin, begin_one, changes_nothing, fail, fail_twice, is_sound, owner, second_run, upload,
 };
-use crate::support::bare_store::{batch, complete, description, failure, files, identity, submit};
+use crate::support::bare_store::{Bare, batch, complete, description, failure, files, identity, submit};
 
 /// Gives a command, and gives it again: the answer is the same, and nothing more is changed.
 macro_rules! twice {
@@ -78,16 +78,19 @@ pub async fn a_repeated_command_changes_nothing<B: Backend>(bench: &Bench<B>) {
     twice!(&store, commands.cancel(ann.clone(), id)).expect("cancelled");
     twice!(&store, commands.retry_failed(ann.clone(), id)).expect("retried");
     twice!(&store, commands.renew()).expect("it is alive");
-    changes_nothing!(&store, commands.start(Scope::All, 3)).await.expect("it has started");
+    let again = changes_nothing!(&store, commands.start(Scope::All, 3)).await;
+    assert_eq!(again, Ok(store.recovered), "the counts of the start");
 
     let other = second_run(&store).await;
     begin(&other, 1).await;
     assert_eq!(commands.recover(other.commands.run(), Scope::All, 3).await, Ok((1, 0)));
     let again = changes_nothing!(&store, commands.recover(other.commands.run(), Scope::All, 3)).await;
-    assert_eq!(again, Ok((0, 0)), "there is nothing left to recover");
+    assert_eq!(again, Ok((1, 0)), "the counts of the recovery");
     begin(&store, 1).await;
     assert_eq!(commands.end().await, Ok(1));
-    assert_eq!(changes_nothing!(&store, commands.end()).await, Ok(0), "there is nothing left to end");
+    assert_eq!(changes_nothing!(&store, commands.end()).await, Ok(1), "the count of the end");
+    let again = changes_nothing!(&store, commands.start(Scope::All, 3)).await;
+    assert_eq!(again, Err(CommandError::Stale), "the run has ended");
     is_sound(&store).await;
 }
 
@@ -99,20 +102,98 @@ pub async fn a_repeated_failure_gives_the_same_next_attempt<B: Backend>(bench: &
     let again = changes_nothing!(&store, fail(&store, &begun)).await;
     let AfterAttempt::Retried(again) = again else { unreachable!("the same answer: {again:?}") };
     assert_eq!((&again.token, &again.upload), (&second.token, &second.upload));
-    // Once the next attempt has ended, the answer says how the upload is now.
-    store.commands.hand_back(second.token.clone(), None).await.expect("written");
-    let again = changes_nothing!(&store, fail(&store, &begun)).await;
-    assert!(matches!(again, AfterAttempt::Waits), "{again:?}");
+    // Once the next attempt has ended, the answer is the same, and the token is refused.
+    let is_the_same = async |store: &Bare| {
+        let again = changes_nothing!(store, fail(store, &begun)).await;
+        let AfterAttempt::Retried(again) = again else { unreachable!("the same answer: {again:?}") };
+        assert_eq!(again.token, second.token);
+        super::is_refused(store, &store.commands, &again).await;
+    };
+    store.close().await;
+    let store = bench.open().await;
+    is_the_same(&store).await;
     complete(&store, &begin_one(&store).await).await.expect("completed");
-    let again = changes_nothing!(&store, store.commands.fail(begun.token.clone(), failure(&begun))).await;
-    assert!(matches!(again, Err(CommandError::Stale)), "{again:?}");
+    is_the_same(&store).await;
     assert_eq!(upload(&store, &ann, id).await.status, Status::Completed);
 
     submit(&store, &ann, 1).await;
     let begun = begin_one(&store).await;
     fail_twice(&store, &begun).await;
     let again = changes_nothing!(&store, fail(&store, &begun)).await;
+    let AfterAttempt::Retried(second) = again else { unreachable!("the same answer: {again:?}") };
+    let again = changes_nothing!(&store, fail(&store, &second)).await;
     assert!(matches!(again, AfterAttempt::Ended), "{again:?}");
+}
+
+pub async fn a_huge_admission_that_is_repeated_is_written_once<B: Backend>(bench: &Bench<B>) {
+    let (store, ann) = (bench.open().await, owner("ann"));
+    let (uploads, template) = (files(2500), batch(&ann, Vec::new()));
+    let copy = |it: &NewUpload| NewUpload {
+        file: it.file.clone(),
+        file_name: it.file_name.clone(),
+        content_hash: it.content_hash.clone(),
+        stamp: None,
+        replaces: None,
+        ..*it
+    };
+    let new = || NewBatch {
+        id: template.id,
+        uploads: uploads.iter().map(copy).collect(),
+        ..batch(&ann, Vec::new())
+    };
+    // Both write at once.
+    let (first, second) = tokio::join!(store.commands.admit(new(), 2500), store.commands.admit(new(), 2500));
+    assert_eq!((first, second), (Ok(()), Ok(())));
+    let id = template.id.expect("it has one");
+    let counts = async |store: &Bare| store.queries.batch(ann.clone(), id).await.expect("the batch").counts;
+    assert_eq!(counts(&store).await.total, 2500);
+    assert_eq!(changes_nothing!(&store, store.commands.admit(new(), 2500)).await, Ok(()));
+    is_sound(&store).await;
+
+    // Without those who wait for it, it is written nevertheless.
+    let bench = bench.another();
+    let store = bench.open().await;
+    let mut changes = store.queries.watch();
+    drop(store.commands.admit(new(), 2500));
+    while store.queries.queue_depth().waiting < 2500 {
+        changes.changed().await.expect("open");
+    }
+    assert_eq!(begin(&store, 1).await.len(), 1, "it does not arrive any more");
+    is_sound(&store).await;
+
+    // An admission that was cut short says so.
+    let bench = bench.another();
+    let store = bench.open().await;
+    bench.fail_after(1, FaultPoint::BeforeCommit);
+    let cut = store.commands.admit(new(), 2500).await;
+    assert!(matches!(cut, Err(CommandError::Unknown(_))), "{cut:?}");
+    store.close().await;
+    let store = bench.open().await;
+    assert_eq!(counts(&store).await.total, 1000);
+    let again = changes_nothing!(&store, store.commands.admit(new(), 2500)).await;
+    let Err(CommandError::Conflict(sentence)) = again else { unreachable!("{again:?}") };
+    assert!(sentence.contains("1000 of 2500"), "{sentence}");
+    is_sound(&store).await;
+}
+
+pub async fn the_id_of_another_upload_is_refused<B: Backend>(bench: &Bench<B>) {
+    let (store, ann) = (bench.open().await, owner("ann"));
+    let known = submit(&store, &ann, 1).await.uploads[0];
+    let with = |ids: &[mediamill_actors::id::UploadId]| {
+        let mut uploads = files(1002);
+        uploads.iter_mut().rev().zip(ids).for_each(|(upload, id)| upload.id = *id);
+        uploads
+    };
+    let new = mediamill_actors::id::UploadId::generate();
+    for ids in [&[known][..], &[new, new]] {
+        for owner in [&ann, &owner("bob")] {
+            let refused = store.commands.admit(batch(owner, with(ids)), 9999);
+            let refused = changes_nothing!(&store, refused).await;
+            assert!(matches!(refused, Err(CommandError::Conflict(_))), "{refused:?}");
+        }
+    }
+    store.commands.admit(batch(&ann, with(&[new])), 9999).await.expect("a new id");
+    is_sound(&store).await;
 }
 
 pub async fn a_repeated_take_gives_the_same_attempts<B: Backend>(bench: &Bench<B>) {

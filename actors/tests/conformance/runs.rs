@@ -231,7 +231,8 @@ pub async fn a_batch_stays_cancelled_over_a_restart<B: Backend>(bench: &Bench<B>
 
 pub async fn the_state_of_the_provider_belongs_to_the_run<B: Backend>(bench: &Bench<B>) {
     let (store, ann, bob) = (bench.open().await, owner("ann"), owner("bob"));
-    submit(&store, &ann, 1).await;
+    let first = submit(&store, &ann, 1).await.batch_id;
+    submit(&store, &ann, 2).await;
     submit(&store, &bob, 1).await;
     let done = submit(&store, &owner("cid"), 1).await;
     store.commands.cancel(owner("cid"), done.batch_id).await.expect("cancelled");
@@ -254,14 +255,15 @@ pub async fn the_state_of_the_provider_belongs_to_the_run<B: Backend>(bench: &Be
     set(ProviderState::Ready).await.expect("recorded");
     assert_eq!(changes().await, [2, 2, 0]);
     let event = log(&store, &ann).await.pop().expect("one");
-    assert_eq!((event.batch_id, event.batch, event.upload_id), (None, None, None));
+    assert_eq!((event.batch_id, event.upload_id), (Some(first), None), "of the first batch that waits");
+    assert_eq!(event.batch.map(|it| it.counts.total), Some(1));
 
     let two = second_run(&store).await;
     two.commands.set_provider_state(away()).await.expect("recorded");
     let runs = async || dump(&store).await.matches("{\"tree\":\"runs\"").count();
     assert_eq!((runs().await, dump(&store).await.matches("\"state\":\"away\"").count()), (2, 1));
     two.commands.end().await.expect("ended");
-    assert_eq!((runs().await, dump(&store).await.matches("\"state\":\"away\"").count()), (1, 0));
+    assert_eq!((runs().await, dump(&store).await.matches("\"state\":\"away\"").count()), (2, 0));
     is_sound(&store).await;
 }
 

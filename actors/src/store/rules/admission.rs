@@ -4,9 +4,11 @@
 //! none of its uploads is begun before the last piece. Only the first piece can refuse, before it
 //! writes.
 
+use std::collections::HashSet;
+
 use super::{
     super::{
-        CommandError, NewUpload, Relocation, Replaces,
+        AdmissionLimits, CommandError, NewUpload, Relocation, Replaces,
         unit_of_work::{Command, Touches, UnitOfWork},
     },
     PIECE,
@@ -15,6 +17,7 @@ use super::{
     removal::delete,
 };
 use crate::{
+    batch::Counts,
     event::EventKind,
     id::{BatchId, Owner, UploadId},
     upload::{Stage, Status, Thumbnail, Upload},
@@ -29,8 +32,12 @@ pub(in super::super) struct Admit {
     pub(in super::super) refused: u32,
     /// Uploads of the whole batch.
     pub(in super::super) total: u64,
-    /// Most uploads that may be unfinished.
-    pub(in super::super) max_queued: u64,
+    /// Bytes of their managed originals.
+    pub(in super::super) bytes: u64,
+    /// How many uploads may be unfinished.
+    pub(in super::super) limit: AdmissionLimits,
+    /// Ids of all uploads of the batch. An id that is in use is refused.
+    pub(in super::super) ids: Vec<UploadId>,
     pub(in super::super) piece: Piece,
 }
 
@@ -43,15 +50,19 @@ pub(in super::super) struct Piece {
     pub(in super::super) displaced: Vec<UploadId>,
     /// New uploads.
     pub(in super::super) uploads: Vec<NewUpload>,
+    /// Position of the first of them within the batch.
+    pub(in super::super) from: u32,
     /// Whether this is the last piece.
     pub(in super::super) last: bool,
 }
 
 /// The parts of an admission that are not written yet.
+#[derive(Default)]
 pub(in super::super) struct Pieces {
     relocations: std::vec::IntoIter<Relocation>,
     displaced: std::vec::IntoIter<UploadId>,
     uploads: std::vec::IntoIter<NewUpload>,
+    from: u32,
     ended: bool,
 }
 
@@ -65,8 +76,14 @@ impl Pieces {
             relocations: relocations.into_iter(),
             displaced: displaced.into_iter(),
             uploads: uploads.into_iter(),
+            from: 0,
             ended: false,
         }
+    }
+
+    /// Whether the last piece was taken.
+    pub(in super::super) fn is_ended(&self) -> bool {
+        self.ended
     }
 }
 
@@ -87,7 +104,9 @@ impl Iterator for Pieces {
         let uploads: Vec<_> = self.uploads.by_ref().take(room).collect();
         let last = self.relocations.len() + self.displaced.len() + self.uploads.len() == 0;
         self.ended = last;
-        Some(Piece { relocations, displaced, uploads, last })
+        let from = self.from;
+        self.from += uploads.len() as u32;
+        Some(Piece { relocations, displaced, uploads, from, last })
     }
 }
 
@@ -95,25 +114,112 @@ impl Command for Admit {
     type Answer = Admission;
 
     fn touches(&self) -> Touches {
-        self.piece.touches(&self.owner, self.batch)
+        let mut touches = self.piece.touches(&self.owner, self.batch);
+        touches.uploads.extend(&self.ids);
+        Touches { unfinished_owners: true, ..touches }
     }
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<Self::Answer, CommandError> {
-        let Self { owner, batch, refused, total, max_queued, piece } = self;
+        let Self { owner, batch, refused, total, bytes, limit, ids, piece } = self;
         if let Some(id) = batch {
-            if let Some(known) = work.batch(id)? {
-                return match known.owner == owner {
-                    true => Ok(Admission::Repeated),
-                    false => Err(CommandError::Conflict("another batch has this id".into())),
-                };
+            match work.batch(id)? {
+                Some(known) if known.owner != owner => {
+                    return Err(CommandError::Conflict("another batch has this id".into()));
+                }
+                Some(known) if known.arriving => {
+                    return Ok(Admission::Begun { cancelled: piece.write(work, &owner, batch)? });
+                }
+                Some(known) => {
+                    return match known.expected {
+                        Some(expected) => Err(CommandError::Conflict(format!(
+                            "the admission of this batch was cut short after {} of {expected} files; submit the \
+                             others as another batch",
+                            known.accepted
+                        ))),
+                        None => Ok(Admission::Repeated),
+                    };
+                }
+                None => {}
             }
-            if total > 0 && work.queue_length() + total > max_queued {
-                return Err(CommandError::Full { limit: max_queued });
+            let mut seen = HashSet::with_capacity(ids.len());
+            for upload in ids {
+                if !seen.insert(upload) || work.upload(upload)?.is_some() {
+                    return Err(CommandError::Conflict(format!("another upload has the id {upload}")));
+                }
             }
-            work.reserve(total);
+            check_room(work, &owner, total, limit)?;
+            check_quotas(work, &owner, bytes, limit)?;
             work.add_batch(id, &owner, refused)?;
+            if let Some(batch) = work.change_batch(id)? {
+                batch.expected = Some(total as u32);
+            }
         }
         Ok(Admission::Begun { cancelled: piece.write(work, &owner, batch)? })
+    }
+}
+
+/// Makes sure that the queue has room for one more upload.
+pub(in super::super) struct CheckRoom {
+    pub(in super::super) owner: Owner,
+    pub(in super::super) limit: AdmissionLimits,
+}
+
+impl Command for CheckRoom {
+    type Answer = ();
+
+    fn touches(&self) -> Touches {
+        Touches { unfinished_owners: true, ..Touches::owner(&self.owner) }
+    }
+
+    fn apply(self, work: &mut dyn UnitOfWork) -> Result<(), CommandError> {
+        check_room(work, &self.owner, 1, self.limit)?;
+        check_quotas(work, &self.owner, 1, self.limit)
+    }
+}
+
+/// Refuses uploads that the queue has no room for.
+fn check_room(
+    work: &mut dyn UnitOfWork,
+    owner: &Owner,
+    uploads: u64,
+    limit: AdmissionLimits,
+) -> Result<(), CommandError> {
+    if uploads == 0 || work.queue_length() + uploads <= limit.total {
+        return Ok(());
+    }
+    let (mut own, mut paused) = (0, 0);
+    for id in work.unfinished_batches() {
+        let Some(batch) = work.batch(id)? else { continue };
+        let Counts { active, .. } = batch.counts;
+        if batch.owner == *owner {
+            own += u64::from(batch.counts.unfinished()) + batch.missing();
+        } else if batch.paused_at.is_some() {
+            paused += u64::from(batch.counts.unfinished() - active);
+        }
+    }
+    let counted = work.queue_length().saturating_sub(paused);
+    match counted + uploads <= limit.total || own + uploads <= limit.of_each_owner {
+        true => Ok(()),
+        false => Err(CommandError::Full { limit: limit.total }),
+    }
+}
+
+/// Refuses another batch with `bytes` more than the quotas of an owner allow.
+fn check_quotas(
+    work: &dyn UnitOfWork,
+    owner: &Owner,
+    bytes: u64,
+    limit: AdmissionLimits,
+) -> Result<(), CommandError> {
+    let Some(usage) = work.usage(owner) else { return Ok(()) };
+    match limit {
+        AdmissionLimits { batches: Some(most), .. } if usage.batches >= most => {
+            Err(CommandError::OverQuota { quota: "batches", most })
+        }
+        AdmissionLimits { bytes: Some(most), .. } if usage.bytes.saturating_add(bytes) > most => {
+            Err(CommandError::OverQuota { quota: "bytes", most })
+        }
+        AdmissionLimits { .. } => Ok(()),
     }
 }
 
@@ -125,7 +231,7 @@ pub(in super::super) enum Admission {
         /// Whether the piece was the last one and the batch was cancelled meanwhile.
         cancelled: bool,
     },
-    /// The admission was written before, by the same command.
+    /// The whole admission was written before, by the same command.
     Repeated,
 }
 
@@ -199,8 +305,15 @@ impl Piece {
             relocate_or_delete(work, owner, *upload)?;
         }
         let Some(batch) = batch else { return Ok(false) };
-        work.release(self.uploads.len() as u64);
-        add(work, owner, batch, self.uploads)?;
+        let Some(record) = work.batch(batch)? else { return Err(CommandError::NotFound("batch")) };
+        if !record.arriving {
+            // An earlier process began this admission, and a start has ended it; or it is repeated.
+            return Ok(false);
+        }
+        // A repeated piece was written before.
+        let written = record.accepted.saturating_sub(self.from) as usize;
+        let uploads: Vec<_> = self.uploads.into_iter().skip(written).collect();
+        add(work, owner, batch, uploads)?;
         if self.last { open(work, batch) } else { Ok(false) }
     }
 }
@@ -209,8 +322,8 @@ impl Piece {
 fn open(work: &mut dyn UnitOfWork, id: BatchId) -> Result<bool, CommandError> {
     let batch = work.change_batch(id)?.ok_or(CommandError::NotFound("batch"))?;
     batch.arriving = false;
+    batch.expected = batch.expected.filter(|expected| batch.accepted < *expected);
     let cancelled = batch.cancelled_at.is_some();
-    work.reopen(id)?;
     emit(work, id, None, EventKind::BatchSubmitted)?;
     Ok(cancelled)
 }

@@ -8,16 +8,17 @@ use super::{
     super::{
         AfterAttempt, Begun, CommandError, RunId, Token,
         attempt::RunningAttempt,
-        unit_of_work::{Command, Held, Part, Touches, UnitOfWork},
+        unit_of_work::{Command, Held, Of, Part, Touches, UnitOfWork},
     },
     events::emit,
     paths::relocate_or_delete,
-    steps::{acquire, release, update},
+    runs::live,
+    steps::{acquire, release, step, update},
 };
 use crate::{
     analysis::{Identity, Object},
     event::EventKind,
-    id::UploadId,
+    id::{Owner, UploadId},
     media::Facts,
     upload::{AttemptOutcome, Description, Failure, FailureKind, Stage, Status, Step, Thumbnail, Upload},
 };
@@ -42,10 +43,8 @@ impl Command for BeginNext {
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<Self::Answer, CommandError> {
         let Self { run, take, most } = self;
-        if work.run(run).is_none() {
-            return Err(CommandError::Stale);
-        }
-        let running = work.held_by(run);
+        live(work, run)?;
+        let running = work.held_by(Of::Run(run));
         let held = |work: &dyn UnitOfWork, id: &UploadId| work.held(*id).cloned();
         let repeated: Vec<Begun> = running
             .iter()
@@ -199,8 +198,10 @@ impl Command for Complete {
             return ended_as(work, &token, AttemptOutcome::Completed).map(drop);
         }
         let upload = release(work, token.upload, Step::Complete { by, changed })?;
-        work.put_vector(&upload, &vector);
-        work.put_content(&upload)?;
+        if upload.thumbnail == Thumbnail::Pending {
+            work.set_late(&upload, true)?;
+        }
+        work.put_result(&upload, &vector)?;
         let (audit_score, needs_review) =
             upload.description.as_ref().map_or((0, false), |it| (it.audit_score, it.needs_review));
         let attempt = token.attempt;
@@ -210,6 +211,31 @@ impl Command for Complete {
             Some(older) => relocate_or_delete(work, &upload.owner, older),
             None => Ok(()),
         }
+    }
+}
+
+/// Records the thumbnail of a completed upload that was left for later. Another upload stays as it is.
+pub(in super::super) struct RecordThumbnail {
+    pub(in super::super) owner: Owner,
+    pub(in super::super) upload: UploadId,
+    pub(in super::super) thumbnail: Thumbnail,
+}
+
+impl Command for RecordThumbnail {
+    type Answer = ();
+
+    fn touches(&self) -> Touches {
+        Touches::upload(&self.owner, self.upload)
+    }
+
+    fn apply(self, work: &mut dyn UnitOfWork) -> Result<(), CommandError> {
+        let Self { owner, upload: id, thumbnail } = self;
+        let Some(mut upload) = work.upload(id)?.filter(|it| it.owner == owner) else { return Ok(()) };
+        if upload.status != Status::Completed || upload.thumbnail != Thumbnail::Pending {
+            return Ok(());
+        }
+        step(work, &mut upload, Step::MakeThumbnail(thumbnail))?;
+        work.set_late(&upload, upload.thumbnail == Thumbnail::Pending)
     }
 }
 
@@ -232,7 +258,7 @@ impl Command for Fail {
             return fail(work, &token, failure);
         }
         let upload = ended_as(work, &token, AttemptOutcome::Failed)?;
-        after_failure(work, &token, &upload)
+        Ok(after_failure(work, &token, upload))
     }
 }
 
@@ -257,7 +283,7 @@ impl Command for HandBack {
             return match ended_as(work, &token, AttemptOutcome::HandedBack) {
                 Err(_) if provider_went_away.is_some() => {
                     let upload = ended_as(work, &token, AttemptOutcome::Failed)?;
-                    after_failure(work, &token, &upload)
+                    Ok(after_failure(work, &token, upload))
                 }
                 ended => ended.map(|_| AfterAttempt::Waits),
             };
@@ -348,21 +374,22 @@ fn ended_as(
     if ended { Ok(upload) } else { Err(CommandError::Stale) }
 }
 
-/// The answer to a failure that is recorded already. The next attempt may have ended meanwhile, with its run.
-fn after_failure(
-    work: &mut dyn UnitOfWork,
-    token: &Token,
-    upload: &Upload,
-) -> Result<AfterAttempt, CommandError> {
-    let next = work.held(token.upload).filter(|held| {
-        held.attempt.run == token.run && held.attempt.attempt == token.attempt.saturating_add(1)
-    });
-    if let Some(held) = next.cloned() {
-        return Ok(AfterAttempt::Retried(Box::new(Begun::of(held))));
+/// The answer to a failure that is recorded already, which is the first answer: a failure that was not the
+/// last of its round began the next attempt, which may have ended meanwhile.
+fn after_failure(work: &dyn UnitOfWork, token: &Token, upload: Upload) -> AfterAttempt {
+    let is_last = |round: &[Failure]| {
+        let at = round.iter().position(|it| it.attempt == token.attempt)?;
+        Some(at + 1 >= Upload::MAX_FAILURES)
+    };
+    let mut past = upload.history.iter().map(|round| &round.failures[..]);
+    if is_last(&upload.failures).or_else(|| past.find_map(is_last)).unwrap_or(true) {
+        return AfterAttempt::Ended;
     }
-    match upload.status {
-        Status::Failed => Ok(AfterAttempt::Ended),
-        Status::Pending | Status::Analyzing | Status::Embedding => Ok(AfterAttempt::Waits),
-        Status::Completed | Status::Cancelled => Err(CommandError::Stale),
-    }
+    let next = Token { attempt: token.attempt.saturating_add(1), ..token.clone() };
+    let begun = match check(work, &next) {
+        Ok(held) => Begun::of(held.clone()),
+        // Its later commands are refused as those of any ended attempt.
+        Err(_) => Begun { upload, token: next, alone: false },
+    };
+    AfterAttempt::Retried(Box::new(begun))
 }

@@ -3,7 +3,7 @@
 use super::{
     super::{
         CommandError,
-        unit_of_work::{Command, Touches, UnitOfWork},
+        unit_of_work::{Command, Of, Touches, UnitOfWork},
     },
     PIECE,
     events::emit,
@@ -40,11 +40,10 @@ impl Command for CancelBatch {
         let first = batch.cancelled_at.is_none();
         batch.cancelled_at.get_or_insert(now);
         if first {
-            work.reopen(id)?;
             emit(work, id, None, EventKind::BatchCancelled)?;
         }
         let waiting = work.waiting_of(id, PIECE)?;
-        for running in work.held_of(id) {
+        for running in work.held_by(Of::Batch(id)) {
             if let Some(held) = work.held(running).cloned() {
                 release(work, running, Step::Cancel)?;
                 work.revoke(&held);
@@ -89,7 +88,6 @@ impl Command for SetPaused {
             batch.paused_at = paused.then_some(now);
             batch.pace = None;
         }
-        work.reopen(id)?;
         emit(work, id, None, if paused { EventKind::BatchPaused } else { EventKind::BatchResumed })
     }
 }

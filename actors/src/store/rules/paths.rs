@@ -54,7 +54,7 @@ pub(super) fn claim_path(
         record.companions.retain(|it| it.path != stamp.path);
         work.put_upload(&record)?;
     }
-    work.put_path(owner, &stamp.path, &PathEntry::new(id, stamp))
+    work.put_path(owner, &stamp.path, Some(&PathEntry::new(id, stamp)))
 }
 
 /// Takes a path from an upload, if it has it.
@@ -65,7 +65,7 @@ pub(super) fn release_path(
     id: UploadId,
 ) -> Result<(), CommandError> {
     if has_path(work, owner, path, id)? {
-        work.remove_path(owner, path);
+        work.put_path(owner, path, None)?;
     }
     Ok(())
 }

@@ -1,10 +1,20 @@
 //! The state of the provider, as a run sees it.
 
-use super::super::{
-    CommandError, RunId,
-    unit_of_work::{Command, Touches, UnitOfWork},
+use std::collections::BTreeMap;
+
+use super::{
+    super::{
+        CommandError, RunId,
+        unit_of_work::{Command, Touches, UnitOfWork},
+    },
+    events::emit,
+    runs::live,
 };
-use crate::{analysis::ProviderState, event::EventKind};
+use crate::{
+    analysis::ProviderState,
+    event::EventKind,
+    id::{BatchId, Owner},
+};
 
 /// Records the state of the provider of a run. If batches then start or stop waiting for the
 /// provider, every owner with unfinished uploads gets an event.
@@ -22,25 +32,25 @@ impl Command for SetProviderState {
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<(), CommandError> {
         let Self { run, state } = self;
-        let mut record = work.run(run).cloned().ok_or(CommandError::Stale)?;
+        let mut record = live(work, run)?.clone();
         if record.provider.as_ref() == Some(&state) {
             return Ok(());
         }
         let was_waiting = record.provider.as_ref().is_some_and(|it| it.waiting().is_some());
         let changed = was_waiting || state.waiting().is_some();
         record.provider = Some(state);
-        work.put_run(run, record)?;
+        work.put_run(run, Some(record))?;
         if !changed {
             return Ok(());
         }
-        for batch in work.unfinished_batches() {
-            if let Some(batch) = work.change_batch(batch)? {
-                batch.pace = None;
-            }
+        // The event has a batch, so that it gives a message in a replay, too.
+        let mut first: BTreeMap<Owner, (u64, BatchId)> = BTreeMap::new();
+        for id in work.unfinished_batches() {
+            let Some(batch) = work.change_batch(id)? else { continue };
+            batch.pace = None;
+            let (owner, named) = (batch.owner.clone(), (batch.number, id));
+            first.entry(owner).and_modify(|it| *it = named.min(*it)).or_insert(named);
         }
-        for owner in work.unfinished_owners() {
-            work.append_event(&owner, None, None, EventKind::ProviderChanged)?;
-        }
-        Ok(())
+        first.into_values().try_for_each(|(_, batch)| emit(work, batch, None, EventKind::ProviderChanged))
     }
 }

@@ -1,16 +1,17 @@
-//! Deletes uploads with their paths, contents, vectors and files.
+//! Deletes uploads with their paths, contents, vectors and files, and batches with their uploads.
 
 use super::{
     super::{
         CommandError,
         unit_of_work::{Command, Touches, UnitOfWork},
     },
+    PIECE,
     events::emit,
     paths::release_path,
 };
 use crate::{
     event::EventKind,
-    id::{Owner, UploadId},
+    id::{BatchId, Owner, UploadId},
     upload::{FileRef, Upload},
 };
 
@@ -32,6 +33,46 @@ impl Command for DeleteUpload {
     }
 }
 
+/// Deletes a batch, with at most [`PIECE`] of its uploads. Answers with whether it has more. Repeating it
+/// changes nothing.
+pub(in super::super) struct DeleteBatch {
+    pub(in super::super) owner: Owner,
+    pub(in super::super) batch: BatchId,
+}
+
+impl Command for DeleteBatch {
+    type Answer = bool;
+
+    fn touches(&self) -> Touches {
+        Touches::batch(&self.owner, self.batch)
+    }
+
+    fn apply(self, work: &mut dyn UnitOfWork) -> Result<bool, CommandError> {
+        let Self { owner, batch: id } = self;
+        let now = work.now();
+        let Some(batch) = work.batch(id)?.filter(|batch| batch.owner == owner) else { return Ok(false) };
+        if batch.arriving {
+            return Err(CommandError::Conflict("the files of the batch are still being written".into()));
+        }
+        if !batch.status().is_terminal() && batch.cancelled_at.is_none() {
+            // Otherwise its uploads would be begun between two pieces.
+            if let Some(batch) = work.change_batch(id)? {
+                batch.cancelled_at = Some(now);
+            }
+        }
+        let uploads = work.uploads_from(id, 0, PIECE)?;
+        let more = uploads.len() == PIECE;
+        for upload in uploads {
+            delete(work, &owner, upload.id)?;
+        }
+        if !more {
+            emit(work, id, None, EventKind::BatchDeleted)?;
+            work.remove_batch(id)?;
+        }
+        Ok(more)
+    }
+}
+
 /// Removes the notes about the files of deleted uploads.
 pub(in super::super) struct FilesRemoved {
     pub(in super::super) uploads: Vec<UploadId>,
@@ -45,7 +86,7 @@ impl Command for FilesRemoved {
     }
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<(), CommandError> {
-        self.uploads.into_iter().for_each(|id| work.remove_removal(id));
+        self.uploads.into_iter().for_each(|id| work.files_removed(id));
         Ok(())
     }
 }
@@ -63,11 +104,6 @@ pub(super) fn delete(
     if let Some(held) = work.remove_held(id) {
         work.revoke(&held);
     }
-    work.dequeue(&upload)?;
-    work.remove_vector(&upload);
-    if work.content(owner, &upload.content_hash)? == Some(id) {
-        work.remove_content(&upload);
-    }
     if let FileRef::InPlace { path, .. } = &upload.file {
         release_path(work, owner, path, id)?;
     }
@@ -78,7 +114,6 @@ pub(super) fn delete(
         release_path(work, owner, &companion.path, id)?;
     }
     work.remove_upload(&upload)?;
-    work.add_removal(id)?;
     let unfinished = !upload.status.is_terminal();
     emit(work, upload.batch_id, Some(id), EventKind::UploadDeleted { unfinished })?;
     Ok(Some(upload))

@@ -1,4 +1,4 @@
-//! Retention of events. Forgetting an event costs as much as writing one, so a tenth more than
+//! Retention of events and of empty batches. Forgetting an event costs as much as writing one, so a tenth more than
 //! the limit is kept while there is work, and the surplus is forgotten when nothing is in flight.
 
 use super::super::{CommandError, unit_of_work::UnitOfWork};
@@ -44,4 +44,18 @@ pub(in super::super) fn forget_some(
 fn surplus(work: &mut dyn UnitOfWork, owner: &Owner, keep: u64) -> Result<(u64, u64), CommandError> {
     let (first, last) = work.kept_events(owner)?;
     Ok((first, (last + 1).saturating_sub(first).saturating_sub(keep)))
+}
+
+/// Batches without uploads that are kept of each owner. They are those whose files were all refused or
+/// deleted, and without a limit they would grow the store for ever.
+const EMPTY_KEPT: usize = 100;
+
+/// Removes the oldest batches of an owner that have ended without uploads, beyond [`EMPTY_KEPT`].
+pub(in super::super) fn forget_empty_batches(
+    work: &mut dyn UnitOfWork,
+    owner: &Owner,
+) -> Result<(), CommandError> {
+    let empty = work.empty_batches(owner);
+    let surplus = empty.len().saturating_sub(EMPTY_KEPT);
+    empty.into_iter().take(surplus).try_for_each(|batch| work.remove_batch(batch))
 }

@@ -3,8 +3,8 @@
 
 use super::{
     super::{
-        CommandError, RunId, RunRecord, Scope, Token,
-        unit_of_work::{Command, Touches, UnitOfWork},
+        CommandError, Recovered, RunEnd, RunId, RunRecord, Scope, Token,
+        unit_of_work::{Command, Of, Touches, UnitOfWork},
     },
     attempts::hand_back,
     events::emit,
@@ -15,12 +15,45 @@ use crate::{
     upload::{Status, Step},
 };
 
-/// Starts a run.
+/// Ended runs whose records are kept, so that repeated commands about them get the same answer.
+const ENDED_KEPT: usize = 16;
+
+/// Starts a run. Answers with the work that it took over, if its start was done before.
 pub(in super::super) struct StartRun {
     pub(in super::super) run: RunId,
 }
 
 impl Command for StartRun {
+    type Answer = Option<Recovered>;
+
+    fn touches(&self) -> Touches {
+        Touches { runs: vec![self.run], ..Touches::default() }
+    }
+
+    fn apply(self, work: &mut dyn UnitOfWork) -> Result<Self::Answer, CommandError> {
+        match work.run(self.run) {
+            Some(RunRecord { ended: Some(_), .. }) => return Err(CommandError::Stale),
+            Some(record) => return Ok(record.recovered),
+            None => {}
+        }
+        let end = |run| work.run(run).and_then(|it| it.ended).map(|it| (it.at, run));
+        let mut ended: Vec<_> = work.runs().into_iter().filter_map(end).collect();
+        ended.sort_unstable();
+        let surplus = ended.len().saturating_sub(ENDED_KEPT);
+        ended.into_iter().take(surplus).try_for_each(|(_, run)| work.put_run(run, None))?;
+        let record = RunRecord { v: 1, started_at: work.now(), provider: None, recovered: None, ended: None };
+        work.put_run(self.run, Some(record))?;
+        Ok(None)
+    }
+}
+
+/// Records the work that the start of a run took over.
+pub(in super::super) struct EndStart {
+    pub(in super::super) run: RunId,
+    pub(in super::super) recovered: Recovered,
+}
+
+impl Command for EndStart {
     type Answer = ();
 
     fn touches(&self) -> Touches {
@@ -28,12 +61,29 @@ impl Command for StartRun {
     }
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<(), CommandError> {
-        if work.run(self.run).is_some() {
-            return Ok(());
-        }
-        let now = work.now();
-        work.put_run(self.run, RunRecord { v: 1, started_at: now, provider: None })
+        let record = live(work, self.run)?.clone();
+        work.put_run(self.run, Some(RunRecord { recovered: Some(self.recovered), ..record }))
     }
+}
+
+/// The record of a run that has started and not ended.
+pub(super) fn live(work: &dyn UnitOfWork, run: RunId) -> Result<&RunRecord, CommandError> {
+    work.run(run).filter(|it| it.ended.is_none()).ok_or(CommandError::Stale)
+}
+
+/// Ends a run whose attempts have ended.
+fn end(work: &mut dyn UnitOfWork, run: RunId, attempts: usize, resting: usize) -> Result<(), CommandError> {
+    let now = work.now();
+    // Attempts of stores of older versions have runs without a record.
+    let record = work.run(run).cloned().unwrap_or(RunRecord {
+        v: 1,
+        started_at: now,
+        provider: None,
+        recovered: None,
+        ended: None,
+    });
+    let ended = Some(RunEnd { at: now, attempts, resting });
+    work.put_run(run, Some(RunRecord { provider: None, ended, ..record }))
 }
 
 /// Hands back all attempts of a run, and ends it: the process stops in good order. Answers with
@@ -50,13 +100,18 @@ impl Command for EndRun {
     }
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<usize, CommandError> {
-        let running = work.held_by(self.run);
+        match work.run(self.run) {
+            Some(RunRecord { ended: Some(end), .. }) => return Ok(end.attempts),
+            Some(_) => {}
+            None => return Ok(0),
+        }
+        let running = work.held_by(Of::Run(self.run));
         for id in &running {
             if let Some(token) = work.held(*id).map(Token::of) {
                 hand_back(work, &token, false)?;
             }
         }
-        work.remove_run(self.run);
+        end(work, self.run, running.len(), 0)?;
         Ok(running.len())
     }
 }
@@ -89,7 +144,10 @@ impl Command for RecoverRun {
 
     fn apply(self, work: &mut dyn UnitOfWork) -> Result<RecoveredRun, CommandError> {
         let Self { run, scope, max_interruptions: limit } = self;
-        let running = work.held_by(run);
+        if let Some(end) = work.run(run).and_then(|it| it.ended) {
+            return Ok(RecoveredRun { interrupted: end.attempts, resting: end.resting });
+        }
+        let running = work.held_by(Of::Run(run));
         if running.is_empty() && work.run(run).is_none() {
             return Ok(RecoveredRun::default());
         }
@@ -113,7 +171,7 @@ impl Command for RecoverRun {
                 batch.pace = None;
             }
         }
-        work.remove_run(run);
+        end(work, run, recovered.interrupted, recovered.resting)?;
         Ok(recovered)
     }
 }

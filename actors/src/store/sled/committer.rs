@@ -25,13 +25,14 @@ use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
     Sled,
+    pages::sentence,
     unit_of_work::{Draft, Finished},
 };
 use crate::store::{CommandError, FaultPoint, Notice, RunId, unit_of_work::Command};
 
 /// Most commands of one group.
 const GROUP: usize = 256;
-/// Shortest time between two writes of the high-water mark.
+/// Shortest time between two waits for the disk of the high-water mark.
 const HIGHWATER_EVERY: Duration = Duration::from_secs(1);
 
 /// Sends the answer of a command, once its group is durable or has failed.
@@ -185,8 +186,9 @@ impl Sled {
                 Err(TransactionError::Storage(error)) => return Err(sentence(error)),
             }
             let flushing = Instant::now();
-            self.db.flush().map_err(sentence)?;
+            self.flush().map_err(sentence)?;
             self.db_file.sync_data().map_err(|error| error.to_string())?;
+            self.check_folder()?;
             self.flushes.fetch_add(1, Ordering::Relaxed);
             self.flush_us.fetch_add(flushing.elapsed().as_micros() as u64, Ordering::Relaxed);
             self.note_depth(&state);
@@ -236,12 +238,35 @@ impl Sled {
         }
     }
 
+    /// Notes a durable change, without waiting for the disk each time: the number survives the process at
+    /// once, and a power cut up to [`HIGHWATER_EVERY`] later.
     fn note_highwater(&self, change: u64) {
         let mut highwater = self.highwater.lock();
-        if highwater.1.is_none_or(|last| last.elapsed() >= HIGHWATER_EVERY) {
-            highwater.0.write(change);
+        let waits = highwater.1.is_none_or(|last| last.elapsed() >= HIGHWATER_EVERY);
+        highwater.0.write(change, waits);
+        if waits {
             highwater.1 = Some(Instant::now());
         }
+    }
+
+    /// Makes sure that the file of the store still has a name: all that is written to one that was deleted is
+    /// lost with the process.
+    #[cfg(unix)]
+    fn check_folder(&self) -> Result<(), String> {
+        use std::os::unix::fs::MetadataExt as _;
+        match self.db_file.metadata() {
+            Ok(metadata) if metadata.nlink() == 0 => Err(format!(
+                "{} was deleted while the program was using it; the results since then are lost",
+                self.data_dir.join("store").display()
+            )),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn check_folder(&self) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -252,14 +277,6 @@ fn apply<C: Command>(command: C, draft: &mut Draft<'_>) -> Result<C::Answer, Com
     }
     draft.declare(command.touches());
     command.apply(draft)
-}
-
-/// The system's own sentence, without the name that sled puts before it.
-fn sentence(error: sled::Error) -> String {
-    match error {
-        sled::Error::Io(error) => error.to_string(),
-        error => error.to_string(),
-    }
 }
 
 /// Forgets old events.

@@ -141,6 +141,21 @@ pub(super) struct RunOf {
     pub(super) count: u64,
 }
 
+/// Most events of an entry: it has at most [`RUN_BYTES`], and no event is as short as a byte.
+const MOST_EVENTS: u64 = RUN_BYTES as u64;
+
+impl RunOf {
+    /// Whether an entry can have so many events.
+    pub(super) fn can_be(&self) -> bool {
+        self.count <= MOST_EVENTS && self.seq.checked_add(self.count).is_some()
+    }
+}
+
+/// Whether a value of the tree `changes` can be read only as an entry that can be.
+pub(super) fn can_be(value: &[u8]) -> bool {
+    serde_json::from_slice::<RunOf>(value).map_or(true, |events| events.can_be())
+}
+
 fn one() -> u64 {
     1
 }
@@ -199,7 +214,7 @@ pub(super) fn kept_events(events: &Pages, owner: &Owner) -> Read<(u64, u64)> {
     let mut all = events.scan(&keys::owner(owner));
     let numbers = |entry: Option<Read<(IVec, IVec)>>| -> Read<Option<(u64, u64)>> {
         let Some((key, value)) = entry.transpose()? else { return Ok(None) };
-        Ok(keys::trailing_number(&key).map(|first| (first, first + count(&value) - 1)))
+        Ok(keys::trailing_number(&key).map(|first| (first, first.saturating_add(count(&value) - 1))))
     };
     let oldest = numbers(all.next())?;
     let newest = numbers(all.next_back())?.or(oldest);

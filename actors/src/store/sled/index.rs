@@ -1,7 +1,7 @@
 //! The state in memory: what follows from the trees, built at a start and changed with every commit.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -17,7 +17,11 @@ use super::{
 use crate::{
     batch::Batch,
     id::{BatchId, Owner, UploadId},
-    store::{Clock, CommandError, RunId, RunRecord, Scope, attempt::RunningAttempt, unit_of_work::Held},
+    store::{
+        Clock, CommandError, RunId, RunRecord, Scope,
+        attempt::RunningAttempt,
+        unit_of_work::{Held, Usage},
+    },
 };
 
 /// The state that the committer holds in memory.
@@ -27,14 +31,18 @@ pub(super) struct State {
     pub(super) held: HashMap<UploadId, (Held, usize)>,
     /// Records of unfinished batches.
     pub(super) batches: HashMap<BatchId, Batch>,
-    /// Runs that have started and not ended.
+    /// Runs that have started, with some that have ended.
     pub(super) runs: HashMap<RunId, RunRecord>,
     /// First and last number of each owner's events that are kept.
     pub(super) seqs: HashMap<Owner, (u64, u64)>,
     pub(super) newest_change: u64,
     pub(super) next_batch: u64,
-    /// Room in the queue that is reserved for batches that are still being written.
-    pub(super) reserved: u64,
+    /// Batches that are still being written.
+    pub(super) arriving: HashSet<BatchId>,
+    /// Batches of each owner that have ended without uploads, by number.
+    pub(super) empty: HashMap<Owner, BTreeMap<u64, BatchId>>,
+    /// What each owner has in the store, if it is counted.
+    pub(super) usage: Option<HashMap<Owner, Usage>>,
     /// Events kept of each owner.
     pub(super) keep_events: u64,
     /// Owners with more events than `keep_events`.
@@ -67,12 +75,19 @@ impl State {
             seqs: HashMap::new(),
             newest_change,
             next_batch: 1,
-            reserved: 0,
+            arriving: HashSet::new(),
+            empty: HashMap::new(),
+            usage: None,
             keep_events,
             overfull: HashSet::new(),
             clock,
             scope: None,
         }
+    }
+
+    /// What an owner has in the store, if it is counted.
+    pub(super) fn usage_of(&mut self, owner: &Owner) -> Option<&mut Usage> {
+        self.usage.as_mut().map(|usage| usage.entry(owner.clone()).or_default())
     }
 
     /// Whether a run has started on the open store.
@@ -82,7 +97,7 @@ impl State {
 
     /// Whether events can be forgotten while nobody waits for anything.
     pub(super) fn is_idle_with_surplus(&self) -> bool {
-        self.held.is_empty() && !self.runs.is_empty() && !self.overfull.is_empty()
+        self.held.is_empty() && !self.overfull.is_empty() && self.runs.values().any(|run| run.ended.is_none())
     }
 }
 
@@ -118,6 +133,18 @@ impl Sled {
 
     fn load_state(&self, state: &mut State, scope: &Scope) -> Read<Loaded> {
         let mut loaded = Loaded::default();
+        if self.count_usage {
+            state.usage = Some(HashMap::new());
+            for entry in self.tree(Tree::Uploads).iter() {
+                let (key, _) = entry?;
+                if keys::is_record(&key)
+                    && let Some(upload) = self.upload_under(&key)?
+                    && let Some(usage) = state.usage_of(&upload.owner)
+                {
+                    usage.bytes = usage.bytes.saturating_add(Usage::of(&upload).bytes);
+                }
+            }
+        }
         if let Some(next) = self.tree(Tree::Meta).get(keys::NEXT_BATCH)? {
             state.next_batch = String::from_utf8_lossy(&next).parse().unwrap_or(1);
         }
@@ -129,10 +156,17 @@ impl Sled {
         }
         for entry in self.tree(Tree::Batches).iter() {
             let batch: Batch = decode(&entry?.1)?;
-            state.next_batch = state.next_batch.max(batch.number + 1);
+            state.next_batch = state.next_batch.max(batch.number.saturating_add(1));
+            if batch.status().is_terminal() && batch.counts.total == 0 {
+                state.empty.entry(batch.owner.clone()).or_default().insert(batch.number, batch.id);
+            }
+            if let Some(usage) = state.usage_of(&batch.owner) {
+                usage.batches += 1;
+            }
             if !batch.status().is_terminal() {
                 let name = (batch.owner.clone(), batch.id);
                 if batch.arriving {
+                    state.arriving.insert(batch.id);
                     loaded.arriving.push(name);
                 } else if batch.cancelled_at.is_some() {
                     loaded.cancelled.push(name);
@@ -140,7 +174,8 @@ impl Sled {
                 state.batches.insert(batch.id, batch);
             }
         }
-        let mut runs: HashSet<RunId> = state.runs.keys().copied().collect();
+        let live = state.runs.iter().filter(|(_, record)| record.ended.is_none());
+        let mut runs: HashSet<RunId> = live.map(|(run, _)| *run).collect();
         for entry in self.tree(Tree::Active).iter() {
             let attempt: RunningAttempt = decode(&entry?.1)?;
             runs.insert(attempt.run);

@@ -21,6 +21,7 @@ pub(super) enum Tree {
     Embeddings,
     Events,
     Hashes,
+    LateThumbnails,
     Meta,
     OwnerBatches,
     Places,
@@ -32,13 +33,14 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Active,
         Self::Batches,
         Self::Changes,
         Self::Embeddings,
         Self::Events,
         Self::Hashes,
+        Self::LateThumbnails,
         Self::Meta,
         Self::OwnerBatches,
         Self::Places,
@@ -57,6 +59,7 @@ impl Tree {
             Self::Embeddings => "embeddings",
             Self::Events => "events",
             Self::Hashes => "hashes",
+            Self::LateThumbnails => "late_thumbnails",
             Self::Meta => "meta",
             Self::OwnerBatches => "owner_batches",
             Self::Places => "places",
@@ -184,7 +187,7 @@ pub(super) fn trailing_number(key: &[u8]) -> Option<u64> {
 pub(super) fn to_text(tree: Tree, key: &[u8]) -> Option<String> {
     let mut rest = Cursor(key);
     let text = match tree {
-        Tree::Active | Tree::UploadIds | Tree::Removals => rest.upload()?.to_string(),
+        Tree::Active | Tree::UploadIds | Tree::LateThumbnails | Tree::Removals => rest.upload()?.to_string(),
         Tree::Batches => rest.batch()?.to_string(),
         Tree::Runs => RunId(rest.u64()?).to_string(),
         Tree::Changes => format!("{:020}", rest.u64()?),
@@ -210,7 +213,9 @@ pub(super) fn from_text(tree: Tree, text: &str) -> Option<Vec<u8>> {
     // An owner may hold a slash, so parts are taken from the end.
     let owner_and = |text: &str| text.rsplit_once('/').map(|(a, b)| (a.to_owned(), b.to_owned()));
     Some(match tree {
-        Tree::Active | Tree::UploadIds | Tree::Removals => text.parse::<UploadId>().ok()?.as_bytes().to_vec(),
+        Tree::Active | Tree::UploadIds | Tree::LateThumbnails | Tree::Removals => {
+            text.parse::<UploadId>().ok()?.as_bytes().to_vec()
+        }
         Tree::Batches => text.parse::<BatchId>().ok()?.as_bytes().to_vec(),
         Tree::Runs => number(u64::from_str_radix(text, 16).ok()?).to_vec(),
         Tree::Changes => number(text.parse().ok()?).to_vec(),

@@ -11,7 +11,7 @@ use std::{
 use super::{
     event_log::RunOf,
     keys::{self, Tree},
-    pages::{Pages, Read},
+    pages::{Pages, Read, sentence},
 };
 use crate::{private, store::OpenError};
 
@@ -27,6 +27,9 @@ const OLDER_FORMATS: [&str; 3] = ["1", "2", "3"];
 pub(super) fn is_known(format: &str) -> bool {
     format == FORMAT || OLDER_FORMATS.contains(&format)
 }
+
+/// Part of the text of sled's error without the lock of its file.
+const NO_LOCK: &str = "could not acquire lock";
 
 /// Longest wait for sled's threads, which hold the file for a moment after the last handle is
 /// dropped: a process may close a store and open it again.
@@ -50,7 +53,13 @@ pub(super) fn open(data_dir: &Path, cache_bytes: u64) -> Result<Opened, OpenErro
     let folder = data_dir.join("store");
     let existed = folder.join("db").exists();
     remove_unfinished_snapshots(&folder).map_err(|error| OpenError::folder(&folder, "heal", &error))?;
-    let db = open_sled(&folder, cache_bytes)?;
+    let known = Highwater::open(data_dir).map_or(0, |it| it.read());
+    let is_whole = |db: &sled::Db| {
+        let last = db.open_tree(Tree::Changes.name()).and_then(|tree| tree.last());
+        // Without a mark, nothing says that no change is lost.
+        known > 0 && last.is_ok_and(|last| last.map_or(0, |(key, value)| last_change(&key, &value)) >= known)
+    };
+    let db = open_or_heal(&folder, |folder| open_sled(folder, cache_bytes), is_whole)?;
     let mut trees = Vec::with_capacity(Tree::ALL.len());
     for tree in Tree::ALL {
         trees.push(db.open_tree(tree.name()).map_err(|error| unusable(&folder, error))?);
@@ -191,6 +200,72 @@ fn open_sled(folder: &Path, cache_bytes: u64) -> Result<sled::Db, OpenError> {
     }
 }
 
+/// Opens sled, and tries again before a store is called unusable: a call of the system may have failed once,
+/// and a damaged snapshot holds nothing that the file itself does not. Without a snapshot, sled cuts off all
+/// that it cannot read, so this is tried on a copy first, which must be whole.
+fn open_or_heal<T>(
+    folder: &Path,
+    open: impl Fn(&Path) -> Result<T, OpenError>,
+    is_whole: impl Fn(&T) -> bool,
+) -> Result<T, OpenError> {
+    let first = match open(folder) {
+        Err(error @ (OpenError::Damaged { .. } | OpenError::Folder { .. })) => error,
+        opened => return opened,
+    };
+    log::debug!("{first}; trying again");
+    if let Ok(opened) = open(folder) {
+        return Ok(opened);
+    }
+    if matches!(first, OpenError::Folder { .. }) {
+        return Err(first);
+    }
+    let copy = folder.with_file_name("store-without-snapshot");
+    let copied = copy_without_snapshots(folder, &copy);
+    let heals = matches!(copied, Ok(true)) && open(&copy).is_ok_and(|opened| is_whole(&opened));
+    if let Err(error) = fs::remove_dir_all(&copy)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        log::warn!("cannot remove {}: {error}", copy.display());
+    }
+    if !heals {
+        return Err(first);
+    }
+    log::warn!("a snapshot in {} is damaged; the store opens without it", folder.display());
+    set_snapshots_aside(folder).map_err(|error| OpenError::folder(folder, "heal", &error))?;
+    open(folder)
+}
+
+/// Copies a store to a new folder without its snapshots. Answers with whether it has any.
+fn copy_without_snapshots(folder: &Path, copy: &Path) -> io::Result<bool> {
+    if copy.exists() {
+        fs::remove_dir_all(copy)?;
+    }
+    fs::create_dir(copy)?;
+    let mut has_snapshots = false;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_snapshot = entry.file_name().to_string_lossy().starts_with("snap.");
+        has_snapshots |= is_snapshot;
+        if !is_snapshot && entry.file_type()?.is_file() {
+            fs::copy(entry.path(), copy.join(entry.file_name()))?;
+        }
+    }
+    Ok(has_snapshots)
+}
+
+/// Renames the snapshots, so that sled reads its whole file.
+fn set_snapshots_aside(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with("snap.") {
+            // sled takes every file whose name begins so for a snapshot.
+            fs::rename(&path, path.with_file_name(format!("damaged-{name}")))?;
+        }
+    }
+    Ok(())
+}
+
 /// The error of a store that sled does not open. A refusal by the system is not reported as
 /// damage, since a user would then delete a sound store.
 pub(super) fn unusable(folder: &Path, error: sled::Error) -> OpenError {
@@ -208,14 +283,31 @@ pub(super) fn unusable(folder: &Path, error: sled::Error) -> OpenError {
         {
             OpenError::folder(folder, "open", &error)
         }
-        error => OpenError::damaged(folder, error),
+        // sled passes some errors of the system on as text alone.
+        sled::Error::Io(error) if error.to_string().contains("os error") => {
+            OpenError::folder(folder, "open", &error)
+        }
+        error if is_unlockable(&error) => OpenError::Folder {
+            message: format!(
+                "cannot lock {}: {}; choose another folder with store.data_dir, on a disk that can lock files",
+                folder.display(),
+                sentence(error)
+            ),
+        },
+        error => OpenError::damaged(folder, sentence(error)),
     }
 }
 
 /// Whether another process has the lock: sled has no error kind for it, so this reads the
 /// message.
 fn is_locked(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+    matches!(error, sled::Error::Io(error)
+        if error.to_string().contains(NO_LOCK) && error.to_string().contains("WouldBlock"))
+}
+
+/// Whether the lock cannot be had for another reason, for example on a remote disk without locks.
+fn is_unlockable(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains(NO_LOCK))
 }
 
 /// The file with the number of the newest change known to be on disk. sled opens a truncated
@@ -224,6 +316,7 @@ pub(super) struct Highwater {
     file: File,
     value: u64,
     newest_written: u64,
+    newest_synced: u64,
     path: PathBuf,
 }
 
@@ -235,27 +328,93 @@ impl Highwater {
         // Any text but digits was not written by this program, and is ignored.
         let _ = file.read_to_string(&mut text);
         let value = text.trim().parse().unwrap_or(0);
-        Ok(Self { file, value, newest_written: value, path })
+        Ok(Self { file, value, newest_written: value, newest_synced: value, path })
     }
 
     fn read(&self) -> u64 {
         self.value
     }
 
-    /// Writes the number and waits for the disk.
-    pub(super) fn write(&mut self, change: u64) {
-        if change <= self.newest_written {
-            return;
-        }
+    /// Writes the number, and waits for the disk if `waits`.
+    pub(super) fn write(&mut self, change: u64, waits: bool) {
         let mut write = || -> io::Result<()> {
-            self.file.seek(SeekFrom::Start(0))?;
-            // The width is fixed, so that no digits of a longer number stay behind.
-            self.file.write_all(format!("{change:020}\n").as_bytes())?;
-            self.file.sync_data()
+            if change > self.newest_written {
+                self.file.seek(SeekFrom::Start(0))?;
+                // The width is fixed, so that no digits of a longer number stay behind.
+                self.file.write_all(format!("{change:020}\n").as_bytes())?;
+                self.newest_written = change;
+            }
+            if waits && self.newest_written > self.newest_synced {
+                self.file.sync_data()?;
+                self.newest_synced = self.newest_written;
+            }
+            Ok(())
         };
-        match write() {
-            Ok(()) => self.newest_written = change,
-            Err(error) => log::warn!("cannot write {}: {error}", self.path.display()),
+        if let Err(error) = write() {
+            log::warn!("cannot write {}: {error}", self.path.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_store_is_called_unusable_only_after_another_try_and_one_without_its_snapshot() {
+        let data = tempfile::tempdir().expect("a folder");
+        let folder = data.path().join("store");
+        fs::create_dir(&folder).expect("made");
+        let (snapshot, tries) = (folder.join("snap.1"), Cell::new(0));
+        let failing = |times: u32, sound: bool, whole: bool, error: fn() -> OpenError| {
+            fs::write(&snapshot, b"").expect("written");
+            fs::write(folder.join("db"), b"pages").expect("written");
+            tries.set(0);
+            let open = |at: &Path| {
+                tries.set(tries.get() + 1);
+                match tries.get() > times || (sound && !at.join("snap.1").exists()) {
+                    true => Ok(tries.get()),
+                    false => Err(error()),
+                }
+            };
+            let answer = open_or_heal(&folder, open, |_| whole);
+            assert!(folder.join("db").exists() && fs::read_dir(data.path()).expect("a folder").count() == 1);
+            answer
+        };
+        let damaged = || OpenError::damaged(Path::new("store"), "a page is wrong");
+        let refused = || OpenError::folder(Path::new("store"), "open", &io::Error::from_raw_os_error(5));
+        assert_eq!(failing(1, false, true, refused), Ok(2), "a call failed once");
+        assert_eq!(failing(9, false, true, refused), Err(refused()));
+        assert!(snapshot.exists() && tries.get() == 2, "the store may be sound");
+        for (sound, whole) in [(false, true), (true, false)] {
+            assert_eq!(failing(9, sound, whole, damaged), Err(damaged()));
+            assert!(snapshot.exists(), "it is as it was");
+        }
+        assert_eq!(failing(9, true, true, damaged), Ok(4));
+        assert!(!snapshot.exists() && folder.join("damaged-snap.1").exists());
+        let locked = || OpenError::Locked { data_dir: PathBuf::new() };
+        assert_eq!(failing(9, true, true, locked), Err(locked()));
+        assert_eq!(tries.get(), 1);
+    }
+
+    #[test]
+    fn refusals_of_the_system_are_not_called_damage_or_another_process() {
+        let unusable = |error: io::Error| unusable(Path::new("store"), sled::Error::Io(error)).to_string();
+        for error in [
+            io::Error::from_raw_os_error(5),
+            io::Error::other("flush failed: Input/output error (os error 5)"),
+            io::Error::other("could not acquire lock on \"db\": Os { code: 37, kind: Other }"),
+        ] {
+            assert!(!is_locked(&sled::Error::Io(io::Error::other(error.to_string()))), "{error}");
+            let sentence = unusable(error);
+            assert!(
+                !sentence.contains("damaged") && sentence.contains("choose another folder"),
+                "{sentence}"
+            );
+        }
+        let held = io::Error::other("could not acquire lock on \"db\": Os { code: 11, kind: WouldBlock }");
+        assert!(is_locked(&sled::Error::Io(held)));
     }
 }

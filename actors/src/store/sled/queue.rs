@@ -102,11 +102,6 @@ impl Queue {
         batches.flat_map(|it| it.positions.values().map(|upload| (it.batch, *upload)))
     }
 
-    /// Owners with waiting uploads.
-    pub(super) fn owners(&self) -> impl Iterator<Item = &Owner> {
-        self.owners.keys()
-    }
-
     /// The oldest waiting suspect of an open batch. While there is one, nothing else may be
     /// begun.
     pub(super) fn next_suspect(&self) -> Option<Entry> {

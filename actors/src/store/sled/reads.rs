@@ -229,6 +229,25 @@ impl Queries {
         .await
     }
 
+    /// Completed uploads whose thumbnails are still to be made, at most `most` from after an upload on, in the
+    /// order of their ids.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn late_thumbnails(&self, after: Option<UploadId>, most: usize) -> Result<Vec<Upload>, Error> {
+        self.read(move |sled| {
+            let from = after.map(|id| [&id.as_bytes()[..], &[0]].concat()).unwrap_or_default();
+            let mut uploads = Vec::new();
+            for entry in sled.tree(Tree::LateThumbnails).range(from..).take(most) {
+                let (id, _) = entry?;
+                let Some(key) = sled.tree(Tree::UploadIds).get(&id)? else { continue };
+                uploads.extend(sled.upload_under(&key)?);
+            }
+            Ok(uploads)
+        })
+        .await
+    }
+
     /// Deleted uploads whose files are not removed yet.
     ///
     /// # Errors

@@ -21,11 +21,11 @@ use crate::{
     event::EventKind,
     id::{BatchId, Owner, UploadId},
     store::{
-        CommandError, Notice, PathEntry, RunId, RunRecord, Token,
+        CommandError, Notice, PathEntry, RunId, RunRecord, RunningAttempt, Token,
         rules::retention,
-        unit_of_work::{Held, Part, Touches, UnitOfWork},
+        unit_of_work::{Held, Of, Part, Touches, UnitOfWork, Usage},
     },
-    upload::{PlacePath, Upload},
+    upload::{PlacePath, Thumbnail, Upload},
 };
 
 /// Entry of the tree `work`.
@@ -65,6 +65,8 @@ pub(super) struct Draft<'a> {
     json: Vec<u8>,
     /// Batches whose record is to be written.
     dirty_batches: BTreeSet<BatchId>,
+    /// Batches that were changed since the queue was last read.
+    reopened: Vec<BatchId>,
     /// Batches that were read into the state for this group.
     loaded_batches: Vec<BatchId>,
     /// Number of pieces of each record that was read or written.
@@ -90,6 +92,7 @@ impl<'a> Draft<'a> {
             writes: Default::default(),
             json: Vec::new(),
             dirty_batches: BTreeSet::new(),
+            reopened: Vec::new(),
             loaded_batches: Vec::new(),
             pieces: HashMap::new(),
             dirty_held: HashMap::new(),
@@ -144,6 +147,7 @@ impl<'a> Draft<'a> {
     }
 
     fn encode(&mut self) -> Result<(), CommandError> {
+        self.reopen();
         for (id, part) in std::mem::take(&mut self.dirty_held) {
             if let Some((held, mut pieces)) = self.state.held.remove(&id) {
                 if part == Part::Record {
@@ -159,6 +163,18 @@ impl<'a> Draft<'a> {
                 self.put_json(Tree::Batches, id.as_bytes(), &batch)?;
                 self.state.batches.insert(*id, batch);
             }
+        }
+        let mut owners = BTreeSet::new();
+        for batch in changed.iter().filter_map(|id| self.state.batches.get(id)) {
+            let empty = self.state.empty.entry(batch.owner.clone()).or_default();
+            match batch.status().is_terminal() && batch.counts.total == 0 {
+                true => drop(empty.insert(batch.number, batch.id)),
+                false => drop(empty.remove(&batch.number)),
+            }
+            owners.insert(batch.owner.clone());
+        }
+        for owner in owners {
+            retention::forget_empty_batches(self, &owner)?;
         }
         for id in changed.into_iter().chain(std::mem::take(&mut self.loaded_batches)) {
             if self.state.batches.get(&id).is_some_and(|it| it.status().is_terminal()) {
@@ -271,6 +287,17 @@ impl<'a> Draft<'a> {
         Ok(true)
     }
 
+    /// Opens and closes batches in the queue, after they were changed.
+    fn reopen(&mut self) {
+        for id in std::mem::take(&mut self.reopened) {
+            let Some(batch) = self.state.batches.get(&id) else { continue };
+            self.state.queue.set_open(batch.number, batch.is_open());
+            if !batch.arriving {
+                self.state.arriving.remove(&id);
+            }
+        }
+    }
+
     fn number_of(&mut self, batch: BatchId) -> Result<u64, CommandError> {
         let missing = || CommandError::Unknown(format!("batch {batch} is missing"));
         Ok(UnitOfWork::batch(self, batch)?.ok_or_else(missing)?.number)
@@ -289,8 +316,38 @@ impl UnitOfWork for Draft<'_> {
         self.put(Tree::Meta, keys::NEXT_BATCH, next.as_bytes());
         self.put_json(Tree::OwnerBatches, &keys::owner_batch(owner, number), &id)?;
         self.state.batches.insert(id, Batch::new(id, number, owner.clone(), refused, self.now));
+        self.state.arriving.insert(id);
         self.dirty_batches.insert(id);
+        if let Some(usage) = self.state.usage_of(owner) {
+            usage.batches += 1;
+        }
         Ok(())
+    }
+
+    fn remove_batch(&mut self, id: BatchId) -> Result<(), CommandError> {
+        if !self.load_batch(id)? {
+            return Ok(());
+        }
+        let Some(batch) = self.state.batches.remove(&id) else { return Ok(()) };
+        self.dirty_batches.remove(&id);
+        self.state.arriving.remove(&id);
+        if let Some(empty) = self.state.empty.get_mut(&batch.owner) {
+            empty.remove(&batch.number);
+        }
+        if let Some(usage) = self.state.usage_of(&batch.owner) {
+            usage.batches = usage.batches.saturating_sub(1);
+        }
+        self.remove(Tree::Batches, id.as_bytes());
+        self.remove(Tree::OwnerBatches, &keys::owner_batch(&batch.owner, batch.number));
+        Ok(())
+    }
+
+    fn empty_batches(&self, owner: &Owner) -> Vec<BatchId> {
+        self.state.empty.get(owner).into_iter().flat_map(BTreeMap::values).copied().collect()
+    }
+
+    fn usage(&self, owner: &Owner) -> Option<Usage> {
+        Some(self.state.usage.as_ref()?.get(owner).copied().unwrap_or_default())
     }
 
     fn batch(&mut self, id: BatchId) -> Result<Option<&Batch>, CommandError> {
@@ -310,17 +367,14 @@ impl UnitOfWork for Draft<'_> {
             self.check(id, &batch.owner, |it| it.batches.contains(&id));
         }
         self.dirty_batches.insert(id);
+        self.reopened.push(id);
         Ok(self.state.batches.get_mut(&id))
     }
 
     fn unfinished_batches(&self) -> Vec<BatchId> {
-        let unfinished = self.state.batches.iter().filter(|(_, it)| it.counts.unfinished() > 0);
+        let is_unfinished = |it: &Batch| it.counts.unfinished() > 0 || it.missing() > 0;
+        let unfinished = self.state.batches.iter().filter(|(_, it)| is_unfinished(it));
         unfinished.map(|(id, _)| *id).collect()
-    }
-
-    fn unfinished_owners(&self) -> Vec<Owner> {
-        let held = self.state.held.values().map(|(held, _)| &held.upload.owner);
-        self.state.queue.owners().chain(held).cloned().collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn upload(&mut self, id: UploadId) -> Result<Option<Upload>, CommandError> {
@@ -361,6 +415,9 @@ impl UnitOfWork for Draft<'_> {
     fn add_upload(&mut self, upload: &Upload) -> Result<(), CommandError> {
         let pieces = self.put_record(upload, 0)?;
         self.pieces.insert(upload.id, pieces);
+        if let Some(usage) = self.state.usage_of(&upload.owner) {
+            usage.bytes = usage.bytes.saturating_add(Usage::of(upload).bytes);
+        }
         let key = keys::upload(upload.batch_id, upload.position);
         self.put(Tree::UploadIds, upload.id.as_bytes(), &key);
         Ok(())
@@ -383,9 +440,31 @@ impl UnitOfWork for Draft<'_> {
 
     fn remove_upload(&mut self, upload: &Upload) -> Result<(), CommandError> {
         let key = keys::upload(upload.batch_id, upload.position);
+        if let Some(usage) = self.state.usage_of(&upload.owner) {
+            usage.bytes = usage.bytes.saturating_sub(Usage::of(upload).bytes);
+        }
         self.remove(Tree::Uploads, &key);
         self.remove_pieces(&key, 1);
         self.remove(Tree::UploadIds, upload.id.as_bytes());
+        self.dequeue(upload)?;
+        if let Some(by) = &upload.embedded_by {
+            let space = vectors::space(by);
+            for piece in 0..vectors::piece_count(by.dimensions as usize) {
+                self.remove(Tree::Embeddings, &keys::embedding(&upload.owner, &space, upload.id, piece));
+            }
+        }
+        if let Some(hash) = keys::unhex(&upload.content_hash) {
+            let key = keys::digest(&upload.owner, &hash);
+            let entry: Option<ContentEntry> = self.get_json(Tree::Hashes, &key)?;
+            if entry.is_some_and(|it| it.upload_id == upload.id) {
+                self.remove(Tree::Hashes, &key);
+            }
+        }
+        self.notices.push((None, Notice::FilesToRemove(upload.id)));
+        self.put_json(Tree::Removals, upload.id.as_bytes(), &())?;
+        if upload.thumbnail == Thumbnail::Pending {
+            self.remove(Tree::LateThumbnails, upload.id.as_bytes());
+        }
         self.pieces.remove(&upload.id);
         Ok(())
     }
@@ -425,10 +504,12 @@ impl UnitOfWork for Draft<'_> {
     }
 
     fn next_waiting(&mut self) -> Option<UploadId> {
+        self.reopen();
         self.state.queue.pop().map(|entry| entry.upload)
     }
 
     fn next_suspect(&mut self) -> Option<UploadId> {
+        self.reopen();
         self.state.queue.next_suspect().map(|entry| entry.upload)
     }
 
@@ -457,23 +538,10 @@ impl UnitOfWork for Draft<'_> {
         Ok(uploads)
     }
 
-    fn reopen(&mut self, batch: BatchId) -> Result<(), CommandError> {
-        if let Some((number, open)) = UnitOfWork::batch(self, batch)?.map(|it| (it.number, it.is_open())) {
-            self.state.queue.set_open(number, open);
-        }
-        Ok(())
-    }
-
     fn queue_length(&self) -> u64 {
-        (self.state.queue.len() + self.state.held.len()) as u64 + self.state.reserved
-    }
-
-    fn reserve(&mut self, uploads: u64) {
-        self.state.reserved += uploads;
-    }
-
-    fn release(&mut self, uploads: u64) {
-        self.state.reserved = self.state.reserved.saturating_sub(uploads);
+        let arriving = self.state.arriving.iter().filter_map(|id| self.state.batches.get(id));
+        let missing: u64 = arriving.map(Batch::missing).sum();
+        (self.state.queue.len() + self.state.held.len()) as u64 + missing
     }
 
     fn held(&self, id: UploadId) -> Option<&Held> {
@@ -489,14 +557,20 @@ impl UnitOfWork for Draft<'_> {
         Some(held)
     }
 
-    fn held_by(&self, run: RunId) -> Vec<UploadId> {
-        let held = self.state.held.iter().filter(|(_, (held, _))| held.attempt.run == run);
-        held.map(|(id, _)| *id).collect()
-    }
-
-    fn held_of(&self, batch: BatchId) -> Vec<UploadId> {
-        let held = self.state.held.iter().filter(|(_, (held, _))| held.attempt.batch_id == batch);
-        held.map(|(id, _)| *id).collect()
+    fn held_by(&self, of: Of) -> Vec<UploadId> {
+        let includes = |it: &RunningAttempt| match of {
+            Of::Run(run) => it.run == run,
+            Of::Batch(batch) => it.batch_id == batch,
+        };
+        let held = self.state.held.iter().filter(|(_, (held, _))| includes(&held.attempt));
+        // Within a millisecond by batch and position.
+        let mut held: Vec<_> = held
+            .map(|(id, (Held { attempt: it, .. }, _))| {
+                ((it.began_at, it.take, it.batch_id, it.position), *id)
+            })
+            .collect();
+        held.sort_unstable();
+        held.into_iter().map(|(_, id)| id).collect()
     }
 
     fn add_held(&mut self, held: Held) {
@@ -524,72 +598,69 @@ impl UnitOfWork for Draft<'_> {
         self.get_json(Tree::Places, &keys::digest(owner, &keys::path_digest(path)))
     }
 
-    fn put_path(&mut self, owner: &Owner, path: &PlacePath, entry: &PathEntry) -> Result<(), CommandError> {
-        self.put_json(Tree::Places, &keys::digest(owner, &keys::path_digest(path)), entry)
+    fn put_path(
+        &mut self,
+        owner: &Owner,
+        path: &PlacePath,
+        entry: Option<&PathEntry>,
+    ) -> Result<(), CommandError> {
+        let key = keys::digest(owner, &keys::path_digest(path));
+        match entry {
+            Some(entry) => self.put_json(Tree::Places, &key, entry),
+            None => {
+                self.remove(Tree::Places, &key);
+                Ok(())
+            }
+        }
     }
 
-    fn remove_path(&mut self, owner: &Owner, path: &PlacePath) {
-        self.remove(Tree::Places, &keys::digest(owner, &keys::path_digest(path)));
-    }
-
-    fn content(&mut self, owner: &Owner, hash: &str) -> Result<Option<UploadId>, CommandError> {
-        self.check(hash, owner, |it| it.hashes.iter().any(|it| it == hash));
-        let Some(hash) = keys::unhex(hash) else { return Ok(None) };
-        let entry: Option<ContentEntry> = self.get_json(Tree::Hashes, &keys::digest(owner, &hash))?;
-        Ok(entry.map(|it| it.upload_id))
-    }
-
-    fn put_content(&mut self, upload: &Upload) -> Result<(), CommandError> {
+    fn put_result(&mut self, upload: &Upload, vector: &[f32]) -> Result<(), CommandError> {
+        if let Some(by) = &upload.embedded_by {
+            let space = vectors::space(by);
+            for (piece, bytes) in vectors::pieces(vector) {
+                let key = keys::embedding(&upload.owner, &space, upload.id, piece);
+                self.put(Tree::Embeddings, &key, &bytes);
+            }
+        }
         let Some(hash) = keys::unhex(&upload.content_hash) else { return Ok(()) };
         let entry = ContentEntry { upload_id: upload.id };
         self.put_json(Tree::Hashes, &keys::digest(&upload.owner, &hash), &entry)
     }
 
-    fn remove_content(&mut self, upload: &Upload) {
-        if let Some(hash) = keys::unhex(&upload.content_hash) {
-            self.remove(Tree::Hashes, &keys::digest(&upload.owner, &hash));
-        }
-    }
-
-    fn put_vector(&mut self, upload: &Upload, vector: &[f32]) {
-        let Some(by) = &upload.embedded_by else { return };
-        let space = vectors::space(by);
-        for (piece, bytes) in vectors::pieces(vector) {
-            let key = keys::embedding(&upload.owner, &space, upload.id, piece);
-            self.put(Tree::Embeddings, &key, &bytes);
-        }
-    }
-
-    fn remove_vector(&mut self, upload: &Upload) {
-        let Some(by) = &upload.embedded_by else { return };
-        let space = vectors::space(by);
-        for piece in 0..vectors::piece_count(by.dimensions as usize) {
-            self.remove(Tree::Embeddings, &keys::embedding(&upload.owner, &space, upload.id, piece));
-        }
-    }
-
-    fn add_removal(&mut self, id: UploadId) -> Result<(), CommandError> {
-        self.notices.push((None, Notice::FilesToRemove(id)));
-        self.put_json(Tree::Removals, id.as_bytes(), &())
-    }
-
-    fn remove_removal(&mut self, id: UploadId) {
+    fn files_removed(&mut self, id: UploadId) {
         self.remove(Tree::Removals, id.as_bytes());
+    }
+
+    fn set_late(&mut self, upload: &Upload, is_late: bool) -> Result<(), CommandError> {
+        match is_late {
+            true => self.put_json(Tree::LateThumbnails, upload.id.as_bytes(), &()),
+            false => {
+                self.remove(Tree::LateThumbnails, upload.id.as_bytes());
+                Ok(())
+            }
+        }
     }
 
     fn run(&self, id: RunId) -> Option<&RunRecord> {
         self.state.runs.get(&id)
     }
 
-    fn put_run(&mut self, id: RunId, run: RunRecord) -> Result<(), CommandError> {
-        self.put_json(Tree::Runs, &keys::run(id), &run)?;
-        self.state.runs.insert(id, run);
-        Ok(())
+    fn runs(&self) -> Vec<RunId> {
+        self.state.runs.keys().copied().collect()
     }
 
-    fn remove_run(&mut self, id: RunId) {
-        self.remove(Tree::Runs, &keys::run(id));
-        self.state.runs.remove(&id);
+    fn put_run(&mut self, id: RunId, run: Option<RunRecord>) -> Result<(), CommandError> {
+        match run {
+            Some(run) => {
+                self.put_json(Tree::Runs, &keys::run(id), &run)?;
+                self.state.runs.insert(id, run);
+            }
+            None => {
+                self.remove(Tree::Runs, &keys::run(id));
+                self.state.runs.remove(&id);
+            }
+        }
+        Ok(())
     }
 
     fn append_event(

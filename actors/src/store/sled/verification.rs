@@ -73,10 +73,6 @@ struct Known {
     embedded: bool,
 }
 
-fn text(error: impl std::fmt::Display) -> String {
-    error.to_string()
-}
-
 impl Sled {
     /// Compares the upload records with the counts of their batches. Answers with the part of
     /// each record that the indexes are compared with.
@@ -192,6 +188,14 @@ impl Sled {
                     .fault(|| format!("a content leads to upload {}, which has no record", hashed.upload_id));
             }
         }
+        for entry in self.tree(Tree::LateThumbnails).iter() {
+            let id = upload_id(&entry?.0)?;
+            if uploads.get(&id).is_none_or(|it| it.status != Status::Completed) {
+                found.fault(|| {
+                    format!("a thumbnail is left for later of upload {id}, which is not completed")
+                });
+            }
+        }
         for entry in self.tree(Tree::Places).iter() {
             let place: PathEntry = json(&entry?.1)?;
             if !uploads.contains_key(&place.upload_id) {
@@ -211,21 +215,34 @@ impl Sled {
             let first = keys::trailing_number(&key).unwrap_or_default();
             let kept = kept.entry(owner).or_default();
             match kept.last_entry().map(|it| *it.get()) {
-                Some(before) if before + 1 != first => {
+                Some(before) if before.checked_add(1) != Some(first) => {
                     found.fault(|| format!("event {before} of an owner is followed by {first}"));
                     kept.insert(first, first);
                 }
                 Some(_) => {}
                 None => drop(kept.insert(first, first)),
             }
-            for (seq, event) in (first..).zip(event_log::each(&value).map_err(text)?) {
-                let event: Event = json(event.get().as_bytes())?;
-                found.events += 1;
-                if event.seq != seq {
-                    found.fault(|| format!("event {} of an owner has the place of event {seq}", event.seq));
+            let events = match event_log::each(&value) {
+                Ok(events) => events,
+                Err(error) => {
+                    found.fault(|| format!("event {first} of an owner cannot be read: {error}"));
+                    continue;
                 }
+            };
+            for (seq, event) in (first..).zip(events) {
+                found.events += 1;
                 if let Some(mut last) = kept.last_entry() {
                     last.insert(seq);
+                }
+                let event: Event = match json(event.get().as_bytes()) {
+                    Ok(event) => event,
+                    Err(error) => {
+                        found.fault(|| format!("event {seq} of an owner cannot be read: {error}"));
+                        continue;
+                    }
+                };
+                if event.seq != seq {
+                    found.fault(|| format!("event {} of an owner has the place of event {seq}", event.seq));
                 }
             }
         }
@@ -236,7 +253,19 @@ impl Sled {
         let mut before: Option<u64> = None;
         for entry in self.tree(Tree::Changes).iter() {
             let (key, value) = entry?;
-            let run = Run { change: keys::trailing_number(&key).unwrap_or_default(), events: json(&value)? };
+            let change = keys::trailing_number(&key).unwrap_or_default();
+            let events: RunOf = match json(&value) {
+                Ok(events) => events,
+                Err(error) => {
+                    found.fault(|| format!("change {change} cannot be read: {error}"));
+                    continue;
+                }
+            };
+            if !events.can_be() {
+                found.fault(|| format!("change {change} has more events than an entry can have"));
+                continue;
+            }
+            let run = Run { change, events };
             let RunOf { owner, seq, .. } = &run.events;
             if before.is_some_and(|before| run.change <= before) {
                 found.fault(|| format!("change {} is out of order", run.change));
