@@ -55,7 +55,8 @@ impl Kept {
 }
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("made");
+    // A folder that others may look into is refused.
+    std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(to).expect("made");
     for entry in fs::read_dir(from).expect("a folder") {
         let entry = entry.expect("an entry");
         let to = to.join(entry.file_name());
@@ -105,7 +106,8 @@ fn a_store_of_a_killed_process_is_healed() {
 #[test]
 fn a_store_with_a_damaged_snapshot_keeps_all_its_data() {
     let kept = Kept::new();
-    let damages: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 3] = [
         ("emptied", Vec::clear),
         ("halved", |bytes| bytes.truncate(bytes.len() / 2)),
         ("flipped", |bytes| bytes.iter_mut().skip(9).take(3).for_each(|byte| *byte ^= 0x55)),

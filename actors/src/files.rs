@@ -62,7 +62,7 @@ impl Checked {
     }
 
     /// Makes sure that nobody wrote to the file since it was checked. Blocks.
-    pub(crate) fn is_unchanged(mut self) -> Result<(), (FailureKind, String)> {
+    pub(crate) fn check_unchanged(mut self) -> Result<(), (FailureKind, String)> {
         let mut is_same = || -> io::Result<bool> {
             if regular_file::State::of(&self.file)? == self.state {
                 return Ok(true);

@@ -100,6 +100,7 @@ fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], words: &[&[u8]], random: &mut
 ///
 /// # Panics
 /// If the reader panics or takes too long; the input is written to a file then.
+#[allow(clippy::panic, reason = "a test fails by a panic")]
 fn try_one(reader: Reader, bytes: &[u8]) -> u64 {
     let started = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(|| reader.read(bytes)));

@@ -67,16 +67,15 @@ impl Shared {
         let Some(socket) = link::path(&config.engine.store.data_dir) else { return Ok(None) };
         match tokio::net::UnixStream::connect(&socket).await {
             Ok(_) => {}
-            // Nobody listens at a socket that a killed program left behind.
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
-                return Ok(None);
-            }
-            Err(error) => {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
                 return Err(format!(
                     "cannot reach the mediamill that holds {}: {error}; run the command as the same user",
                     from_home(&config.engine.store.data_dir)
                 ));
             }
+            // There is no socket, or a killed program left it. Any other fault is one of the folder, which the
+            // store names when it is opened.
+            Err(_) => return Ok(None),
         }
         let client = Client::local(&socket, self.owner.clone())?;
         let about: About = client.get("local/about", &[]).await?;

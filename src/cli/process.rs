@@ -126,7 +126,7 @@ impl Order {
         match shared.place(&config).await? {
             Place::Server(client) => upload::run(self, client, shared, interrupt, bars).await,
             Place::Holder(client, about) => {
-                self.as_guest(client, &about, &config, shared, interrupt, bars).await
+                self.run_as_guest(client, &about, &config, shared, interrupt, bars).await
             }
             Place::Folder => {
                 let data_dir = config.engine.store.data_dir.clone();
@@ -138,7 +138,7 @@ impl Order {
                         self.alone(*pipeline, roots, config, shared, interrupt, bars).await
                     }
                     Started::Elsewhere(client, about) => {
-                        self.as_guest(client, &about, &config, shared, interrupt, bars).await
+                        self.run_as_guest(client, &about, &config, shared, interrupt, bars).await
                     }
                 }
             }
@@ -204,7 +204,7 @@ impl Order {
     }
 
     /// Lets the program that holds the data folder do the work, and shows it.
-    async fn as_guest(
+    async fn run_as_guest(
         self,
         client: Client,
         about: &About,

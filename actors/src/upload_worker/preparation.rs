@@ -189,7 +189,7 @@ impl WorkerContext {
                 let mut reader = BufReader::new(checked.file()?);
                 let made = media::prepare_file(&mut reader, upload.file_size, &limits, &vision, wanted);
                 // Other bytes than those that were submitted may have been decoded.
-                checked.is_unchanged()?;
+                checked.check_unchanged()?;
                 made
             } else {
                 media::prepare(&files.read(&upload)?, &limits, &vision, wanted)
@@ -216,7 +216,7 @@ impl WorkerContext {
         let limits = self.limits_of(&upload);
         let clip = media::prepare_video(file, &limits, &vision, wanted, held.clone()).await;
         // Other bytes than those that were submitted may have been decoded.
-        blocking(held.clone(), move || Ok(checked.is_unchanged()?)).await?;
+        blocking(held.clone(), move || Ok(checked.check_unchanged()?)).await?;
         let clip = clip.map_err(|error| undecodable(&upload, &error))?;
         let files = self.files.clone();
         let (facts, origins) = (clip.facts, clip.origins);
