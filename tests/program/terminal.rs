@@ -59,7 +59,9 @@ impl Terminal {
     pub fn until(&mut self, mut so: impl FnMut(&str) -> bool) -> bool {
         let mut chunk = [0; 4096];
         loop {
-            if so(&self.screen.screen().contents()) {
+            // Row by row: a full row and the next one would count as one line.
+            let rows: Vec<String> = self.screen.screen().rows(0, COLUMNS.get()).collect();
+            if so(&rows.join("\n")) {
                 return true;
             }
             match self.master.read(&mut chunk) {
