@@ -147,7 +147,12 @@ enum Command {
     #[command(subcommand)]
     Models(models::Models),
     /// Print the store as text, one JSON object per line; changes nothing
-    Dump,
+    Dump {
+        /// Pass over damaged pages: print all that can be read, and say what is lost (nothing else may use the
+        /// store)
+        #[arg(long)]
+        salvage: bool,
+    },
     /// Offer the pictures to a language model as tools that only read (Model Context Protocol on standard
     /// input and output)
     #[cfg(feature = "mcp")]
@@ -274,7 +279,7 @@ impl Arguments {
             }
             Command::Pause(chosen) => batches::change(Change::Pause, chosen.batches, &config, &shared).await,
             Command::Models(models) => models.run(&config.engine, bars).await,
-            Command::Dump => dump::run(&config, &shared).await.map(|()| 0),
+            Command::Dump { salvage } => dump::run(&config, &shared, salvage).await,
             #[cfg(feature = "mcp")]
             Command::Mcp => mcp::run(&config.engine).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config.engine, &file).await.map(|()| 0),

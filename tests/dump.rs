@@ -144,6 +144,9 @@ impl Host {
 fn by_command(data: &str) -> String {
     let output = mediamill(&["dump", "--data-dir", data]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Of a sound store nothing is lost.
+    let salvaged = mediamill(&["dump", "--salvage", "--data-dir", data]);
+    assert!(salvaged.status.success() && salvaged.stderr.is_empty() && salvaged.stdout == output.stdout);
     String::from_utf8(output.stdout).expect("text")
 }
 

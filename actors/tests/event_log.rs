@@ -84,6 +84,8 @@ async fn a_store_of_format_goes_on(format: u8) {
         let mut line: serde_json::Value = serde_json::from_str(line).expect("JSON");
         let first: u64 = line["key"].as_str().expect("text").parse().unwrap_or_default();
         match line["tree"].as_str().expect("text") {
+            // Older dumps had no first and last line.
+            "dump" => continue,
             "meta" if line["key"] == "format" => line["value"] = format.into(),
             _ if format > 1 => {}
             "changes" => {

@@ -13,21 +13,38 @@ use mediamill_actors::{error::Error, text};
 
 use super::{Shared, client::Client, place::Place};
 
-pub(crate) async fn run(config: &Config, shared: &Shared) -> Result<(), String> {
+/// The exit code: 1 if a part of the store is lost.
+pub(crate) async fn run(config: &Config, shared: &Shared, salvage: bool) -> Result<u8, String> {
     match shared.place(config).await? {
-        Place::Server(client) | Place::Holder(client, _) => return of_client(&client).await,
+        Place::Server(_) | Place::Holder(..) if salvage => {
+            return Err("a store is salvaged when nothing uses it; stop the mediamill that holds it".into());
+        }
+        Place::Server(client) | Place::Holder(client, _) => return of_client(&client).await.map(|()| 0),
         Place::Folder => {}
     }
     let config = &config.engine;
     super::must_exist(config)?;
     let out = Out::default();
     let gone = Arc::clone(&out.gone);
-    match super::open(config)?.queries().dump(BufWriter::new(out)).await.map(drop) {
-        Err(_) if gone.load(Ordering::Relaxed) => Ok(()),
-        Err(Error::Store(text)) => {
-            Err(format!("cannot dump the store in {}: {text}", config.store.data_dir.display()))
+    let queries = super::open(config)?.queries();
+    let done = if salvage {
+        queries.salvage(BufWriter::new(out)).await.map(|(_, lost)| lost)
+    } else {
+        queries.dump(BufWriter::new(out)).await.map(|_| Vec::new())
+    };
+    match done {
+        Err(_) if gone.load(Ordering::Relaxed) => Ok(0),
+        Err(Error::Store(text)) => Err(format!(
+            "cannot dump the store in {}: {text}; `dump --salvage` prints all that can be read",
+            config.store.data_dir.display()
+        )),
+        Err(error) => Err(error.to_string()),
+        Ok(lost) => {
+            for sentence in &lost {
+                eprintln!("lost: {sentence}");
+            }
+            Ok(u8::from(!lost.is_empty()))
         }
-        done => done.map_err(|error| error.to_string()),
     }
 }
 

@@ -225,14 +225,14 @@ mod tests {
 
     #[test]
     fn the_marks_of_a_video_are_its_identifier_and_its_local_time_if_it_has_one() {
-        let universal = read(&video(3_639_809_472, &[]), Format::Mov);
+        let universal = read(&video(3_639_802_272, &[]), Format::Mov);
         let expected = jiff::civil::date(2019, 5, 4).at(8, 11, 12, 0);
         assert_eq!(
             (universal.taken_at, universal.is_utc, universal.content_id),
             (Some(expected), true, None)
         );
         let marked = video(
-            3_639_809_472,
+            3_639_802_272,
             &[
                 (b"com.apple.quicktime.make", b"Apple"),
                 (b"com.apple.quicktime.content.identifier", b"7F-1"),
