@@ -36,10 +36,11 @@ def cat():
 
 
 def damaged():
-    """A picture with a sound header whose pixels are cut off."""
+    """A picture with a sound header whose pixels are noise: no row of it can be decoded."""
     from PIL import Image
 
     data = io.BytesIO()
     Image.effect_noise((400, 300), 90).convert("RGB").save(data, "PNG")
     whole = data.getvalue()
-    return whole[: len(whole) // 3]
+    start = whole.index(b"IDAT") + 4
+    return whole[:start] + b"\xff" * 2000
