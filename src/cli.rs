@@ -249,8 +249,6 @@ impl Arguments {
             Command::Check(_) => self.must_be_here("check")?,
             Command::Models(_) => self.must_be_here("models")?,
             Command::Restore { .. } => self.must_be_here("restore")?,
-            #[cfg(feature = "mcp")]
-            Command::Mcp => self.must_be_here("mcp")?,
             _ => {}
         }
         let shared = self.shared()?;
@@ -281,7 +279,7 @@ impl Arguments {
             Command::Models(models) => models.run(&config.engine, bars).await,
             Command::Dump { salvage } => dump::run(&config, &shared, salvage).await,
             #[cfg(feature = "mcp")]
-            Command::Mcp => mcp::run(&config.engine).await.map(|()| 0),
+            Command::Mcp => mcp::run(config, shared).await.map(|()| 0),
             Command::Restore { file } => restore::run(&config.engine, &file).await.map(|()| 0),
             // These need no configuration, or take a wrong one.
             Command::Check(_) | Command::Completions { .. } | Command::Manual { .. } => Ok(0),

@@ -111,3 +111,37 @@ fn a_model_searches_reads_lists_and_sees_pictures() {
     drop(input);
     assert!(child.wait().expect("it ends").success());
 }
+
+#[test]
+fn a_model_sees_the_pictures_of_a_running_server() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (photos, data) = (folder.path().join("photos"), folder.path().join("data"));
+    fs::create_dir(&photos).expect("made");
+    fs::write(photos.join("gardasee.png"), picture(1)).expect("written");
+    let processed = command().args(["process", "--data-dir"]).arg(&data).arg(&photos).output();
+    assert!(processed.expect("it runs").status.success());
+    let mut serve = command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data).stderr(Stdio::piped());
+    let mut serve = serve.spawn().expect("it runs");
+    let mut lines = BufReader::new(serve.stderr.take().expect("piped")).lines();
+    assert!(lines.any(|line| line.expect("text").contains("listens at")));
+    // Otherwise the server could not write.
+    std::thread::spawn(move || lines.count());
+
+    let mut client = Client::start(&data);
+    let found = read(&client.call("search", json!({"words": "gardasee", "limit": 1}))[0]);
+    let id = found[0]["upload"]["id"].clone();
+    assert_eq!(found[0]["upload"]["filename"], "gardasee.png", "{found}");
+    assert_eq!(read(&client.call("get", json!({"id": id}))[0])["processing_status"], "completed");
+    let batches = read(&client.call("list", json!({}))[0]);
+    let uploads = read(&client.call("list", json!({"batch": batches[0]["batch_id"]}))[0]);
+    assert_eq!(uploads[0]["id"], id);
+    let shown = client.call("picture", json!({"id": id}));
+    let jpeg = BASE64_STANDARD.decode(shown[0]["data"].as_str().expect("text")).expect("Base64");
+    assert!(jpeg.starts_with(b"\xff\xd8"));
+    let Client { mut child, input, .. } = client;
+    drop(input);
+    assert!(child.wait().expect("it ends").success());
+    serve.kill().expect("killed");
+    serve.wait().expect("ended");
+}

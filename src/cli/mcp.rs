@@ -4,10 +4,10 @@
 use std::{borrow::Cow, io::Read as _, sync::Arc};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use mediamill::Config;
 use mediamill_actors::{
     analysis::{Object, Provider},
     batch::Batch,
-    config::Config,
     files::Files,
     id::{BatchId, Owner, UploadId},
     media::Facts,
@@ -28,6 +28,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::{Shared, client::Client, place::Place};
+
 /// Most results of a search or a list.
 const MAX_LIMIT: usize = 100;
 const INSTRUCTIONS: &str = "Pictures and videos of this person, with descriptions. `search` finds them by \
@@ -37,10 +39,12 @@ const INSTRUCTIONS: &str = "Pictures and videos of this person, with description
 ///
 /// # Errors
 /// A sentence, if there is no store, the provider is unknown, or the client does not speak the protocol.
-pub(crate) async fn run(config: &Config) -> Result<(), String> {
-    super::must_exist(config)?;
-    let provider = pipeline::connect(config).map_err(|error| error.to_string())?;
-    let library = Library { config: config.clone(), provider, turn: Mutex::new(()) };
+pub(crate) async fn run(config: Config, shared: Shared) -> Result<(), String> {
+    if let Place::Folder = shared.place(&config).await? {
+        super::must_exist(&config.engine)?;
+    }
+    let provider = pipeline::connect(&config.engine).map_err(|error| error.to_string())?;
+    let library = Library { config, shared, provider, turn: Mutex::new(()) };
     let service = library
         .serve(stdio())
         .await
@@ -48,10 +52,11 @@ pub(crate) async fn run(config: &Config) -> Result<(), String> {
     service.waiting().await.map(drop).map_err(|error| format!("the server of tools ended: {error}"))
 }
 
-/// The pictures of a data folder. The store is open during a call only, so that other commands can run while
-/// the client is idle.
+/// The pictures of a data folder. A program that holds the folder is asked; otherwise the store is open during a
+/// call only, so that other commands can run while the client is idle.
 struct Library {
     config: Config,
+    shared: Shared,
     provider: Arc<dyn Provider>,
     /// One call at a time has the store.
     turn: Mutex<()>,
@@ -133,12 +138,18 @@ impl UploadView {
 
 impl Library {
     async fn call(&self, name: &str, arguments: Value) -> Result<Vec<ContentBlock>, String> {
+        match self.shared.place(&self.config).await? {
+            Place::Server(client) | Place::Holder(client, _) => {
+                return of_client(&client, name, arguments).await;
+            }
+            Place::Folder => {}
+        }
         match name {
             "search" => self.search(read(arguments)?).await,
             "get" => self.get(read(arguments)?).await,
             "list" => self.list(read(arguments)?).await,
             "picture" => self.picture(read(arguments)?).await,
-            _ => Err(format!("there is no tool {name:?}; use search, get, list or picture")),
+            _ => Err(unknown(name)),
         }
     }
 
@@ -148,7 +159,7 @@ impl Library {
         question: impl FnOnce(Queries) -> F,
     ) -> Result<T, String> {
         let _turn = self.turn.lock().await;
-        let config = self.config.clone();
+        let config = self.config.engine.clone();
         let opened = tokio::task::spawn_blocking(move || super::open(&config)).await;
         let store = opened.map_err(|error| format!("opening the store failed: {error}"))??;
         let answer = question(store.queries()).await;
@@ -198,7 +209,7 @@ impl Library {
             Thumbnail::Pending => return Err(format!("{} has no thumbnail yet", upload.file_name)),
             Thumbnail::Failed(why) => return Err(format!("{} has no thumbnail: {why}", upload.file_name)),
         }
-        let files = Files::new(&self.config.store.data_dir);
+        let files = Files::new(&self.config.engine.store.data_dir);
         let missing = |error| format!("cannot read the thumbnail of {}: {error}", upload.file_name);
         let mut opened = files.open(&FileKey::thumbnail(upload.id)).await.map_err(missing)?;
         let mut jpeg = Vec::new();
@@ -206,6 +217,48 @@ impl Library {
         let image = ContentBlock::image(BASE64_STANDARD.encode(jpeg), "image/jpeg");
         Ok(vec![image, ContentBlock::text(upload.description.map(|it| it.text).unwrap_or_default())])
     }
+}
+
+/// The answer of a program that holds the data folder, in the words of its API.
+async fn of_client(client: &Client, name: &str, arguments: Value) -> Result<Vec<ContentBlock>, String> {
+    let limit = |limit: usize| limit.clamp(1, MAX_LIMIT).to_string();
+    let found: Value = match name {
+        "search" => {
+            let Search { words, limit: most } = read(arguments)?;
+            client.get("api/v1/search", &[("q", &words), ("limit", &limit(most))]).await?
+        }
+        "get" => {
+            let One { id } = read(arguments)?;
+            client.get(&format!("api/v1/uploads/{id}"), &[]).await?
+        }
+        "list" => {
+            let Page { batch, offset, limit: most } = read(arguments)?;
+            let path = match batch {
+                None => "api/v1/uploads/batches".to_owned(),
+                Some(batch) => format!("api/v1/uploads/batches/{batch}/uploads"),
+            };
+            client.get(&path, &[("limit", &limit(most)), ("offset", &offset.to_string())]).await?
+        }
+        "picture" => {
+            let One { id } = read(arguments)?;
+            let upload: Value = client.get(&format!("api/v1/uploads/{id}"), &[]).await?;
+            let mut jpeg = Vec::new();
+            let keep = |bytes: &[u8]| {
+                jpeg.extend_from_slice(bytes);
+                Ok(())
+            };
+            client.download(&format!("api/v1/uploads/{id}/thumbnail"), keep).await?;
+            let image = ContentBlock::image(BASE64_STANDARD.encode(jpeg), "image/jpeg");
+            let description = upload["description"].as_str().unwrap_or_default();
+            return Ok(vec![image, ContentBlock::text(description)]);
+        }
+        _ => return Err(unknown(name)),
+    };
+    Ok(vec![text(&found)?])
+}
+
+fn unknown(tool: &str) -> String {
+    format!("there is no tool {tool:?}; use search, get, list or picture")
 }
 
 fn batch_view(batch: &Batch) -> Value {
