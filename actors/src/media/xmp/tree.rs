@@ -293,7 +293,8 @@ struct Builder {
 
 impl Builder {
     fn read(&mut self, text: &str) -> Result<(), Error> {
-        let mark = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        // The reader would pass over a mark without counting it, also over a second one.
+        let mark = text.len() - text.trim_start_matches('\u{feff}').len();
         if mark > 0 {
             self.add(0..mark, Kind::Other)?;
         }
