@@ -307,6 +307,19 @@ fn a_holder_that_is_killed_in_the_middle_is_reported() {
 }
 
 #[test]
+fn a_program_that_is_ending_is_no_obstacle() {
+    let world = World::new();
+    world.put("a.bmp", picture(1));
+    assert!(world.run(&["process", world.photos.to_str().expect("text")]).status.success());
+    // It takes a connection, as a program does that is being killed, and answers nothing.
+    let ending = std::os::unix::net::UnixListener::bind(world.data.join("socket")).expect("bound");
+    let ended = std::thread::spawn(move || drop((ending.accept().expect("asked"), ending.accept(), ending)));
+    let listed = world.run(&["list"]);
+    assert!(listed.status.success() && out(&listed).contains("a.bmp"), "{}", err(&listed));
+    ended.join().expect("asked twice");
+}
+
+#[test]
 fn owners_are_apart_on_the_socket() {
     let world = World::new();
     world.put("a.bmp", picture(1));

@@ -1,6 +1,9 @@
 //! Where a command does its work: at a server, in the program that holds the data folder, or in the folder.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use super::{
     Verbosity,
@@ -17,6 +20,8 @@ use mediamill_actors::{
 
 /// How long a program that locks the folder has to open its socket, or to end.
 const SOON: Duration = Duration::from_secs(10);
+/// Longest wait for a program that takes a connection and does not answer.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// What all commands share besides the configuration.
 #[derive(Debug, Clone)]
@@ -63,22 +68,20 @@ impl Shared {
 
     /// The program that holds the data folder, if one serves its socket.
     async fn holder(&self, config: &Config) -> Result<Option<(Client, Box<About>)>, String> {
-        use std::io::ErrorKind;
         let Some(socket) = link::path(&config.engine.store.data_dir) else { return Ok(None) };
-        match tokio::net::UnixStream::connect(&socket).await {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                return Err(format!(
-                    "cannot reach the mediamill that holds {}: {error}; run the command as the same user",
-                    from_home(&config.engine.store.data_dir)
-                ));
-            }
-            // There is no socket, or a killed program left it. Any other fault is one of the folder, which the
-            // store names when it is opened.
-            Err(_) => return Ok(None),
-        }
         let client = Client::local(&socket, self.owner.clone())?;
-        let about: About = client.get("local/about", &[]).await?;
+        let began = Instant::now();
+        let about = loop {
+            if !self.answers(&socket, config).await? {
+                return Ok(None);
+            }
+            match client.get::<About>("local/about", &[]).await {
+                Ok(about) => break about,
+                // A program that is ending may still take the connection.
+                Err(_) if began.elapsed() < ENDING => tokio::time::sleep(Duration::from_millis(100)).await,
+                Err(error) => return Err(error),
+            }
+        };
         if about.protocol != PROTOCOL {
             return Err(format!(
                 "the mediamill that holds {} is version {} (process {}), and this one is {}, and they do not \
@@ -90,6 +93,21 @@ impl Shared {
             ));
         }
         Ok(Some((client, Box::new(about))))
+    }
+
+    /// Whether a program listens at the socket.
+    async fn answers(&self, socket: &Path, config: &Config) -> Result<bool, String> {
+        use std::io::ErrorKind;
+        match tokio::net::UnixStream::connect(socket).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(format!(
+                "cannot reach the mediamill that holds {}: {error}; run the command as the same user",
+                from_home(&config.engine.store.data_dir)
+            )),
+            // There is no socket, or a killed program left it. Any other fault is one of the folder, which the
+            // store names when it is opened.
+            Err(_) => Ok(false),
+        }
     }
 
     /// Starts an engine in this process, or finds the program that holds the folder. One that locks it without
