@@ -134,7 +134,7 @@ pub(crate) fn close_below(folder: &Path) -> io::Result<()> {
 }
 
 /// Why an entry is not its owner's alone.
-#[cfg_attr(not(unix), allow(dead_code))]
+#[cfg_attr(not(unix), allow(dead_code, reason = "other systems have neither modes nor numbers of users"))]
 enum Exposure {
     /// It belongs to this user.
     Foreign(u32),

@@ -399,7 +399,7 @@ fn a_program_reads_its_file_alone_and_has_no_network() {
 
 #[cfg(target_os = "linux")]
 #[actix_rt::test]
-#[ignore = "run by a_program_reads_its_file_alone_and_has_no_network"]
+#[ignore = "needs other programs on PATH: a_program_reads_its_file_alone_and_has_no_network starts it"]
 async fn child_with_a_curious_program() {
     let error = prepare(&clip_of_parent().with_file_name("for_looking.avi")).await.expect_err("it fails");
     assert_eq!(error.message, "ffmpeg says: it can,read can,");

@@ -33,7 +33,7 @@ const MAX_PATH: usize = 107;
 const NAME: &str = "socket";
 /// Beginning of the folder in which a socket is made.
 const NASCENT: &str = ".s";
-/// Length of what is below the data folder while a socket is made: `/.sXXXXXX/s`.
+/// Length of the longest path below the data folder, that of a new socket: `/.sXXXXXX/s`.
 const NASCENT_BYTES: usize = 11;
 /// How long open requests may continue when the socket closes, in seconds.
 const LAST_REQUESTS_S: u64 = 1;

@@ -39,7 +39,7 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Reads bytes. Returns the result as text for people, by which results are told apart.
+    /// Reads bytes. Returns the result as text, so that two results can be compared.
     ///
     /// # Panics
     /// If the reader has a fault.

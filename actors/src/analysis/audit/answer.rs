@@ -290,7 +290,7 @@ const DESCRIBING: &[&str] = &[
     "puedo ver",
 ];
 
-/// Text that stands for a description, in lower case.
+/// Fillers that templates and programs put in the place of a description, in lower case.
 const PLACEHOLDERS: &[&str] = &[
     "lorem ipsum",
     "dolor sit amet",
@@ -383,7 +383,7 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         .filter(|it| !it.is_empty())
 }
 
-/// A text without what stands between quotation marks.
+/// A text without its quotations.
 fn without_quotations(text: &str) -> String {
     let mut rest = text;
     let mut outside = String::with_capacity(text.len());

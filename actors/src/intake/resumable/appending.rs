@@ -16,7 +16,7 @@ use crate::{disk::Disk, error::Error, files::Files};
 
 /// Bytes that are collected before they are written.
 const CHUNK: usize = 1 << 18;
-/// Bytes after which the file and its record are made durable, so that a power cut costs at most so many.
+/// The file and its record are made durable after each this many bytes. A power cut loses fewer.
 const SYNC_EVERY: u64 = 64 << 20;
 
 /// Bytes that are being added to an upload. The upload has those that were confirmed: all of them by

@@ -4,7 +4,7 @@
 //! darkened until it fits and keeps its hue: clipping its channels one by one would make orange lights yellow.
 //!
 //! The light of HLG depends on the screen by an exponent (ITU-R BT.2100). It is 1.2 for a white of 1000 cd/m²,
-//! and 1 for a screen that shows reference white as bright as that of sRGB, so there is none here.
+//! and falls to about 1 for a screen whose white is that of sRGB. The exponent here is 1.
 
 use std::sync::{Arc, LazyLock};
 

@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn parts_that_take_no_bytes_are_refused() {
-        // Version and flags; sizes of zero; one item with its number, its data here, and so many parts.
+        // Version and flags, sizes of zero, then one item: its number, its place, its number of parts.
         let places = |parts: u16| {
             let body = [&[0; 6][..], &[0, 1, 0, 1, 0, 0], &parts.to_be_bytes()].concat();
             let mut items = Items::default();
